@@ -1,0 +1,211 @@
+//! The nouns of a delivery: its key inside a lane, its id for the receiver, how an attempt and how the delivery ended.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use crate::record::Record;
+
+/// One assignment of one partition to one lane. Unique in the life of the lane, so that it stands for (topic, partition,
+/// assignment): what still arrives from an older assignment names an epoch nobody holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// Names one delivery inside a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryKey {
+    /// The assignment its record was read in.
+    pub epoch: Epoch,
+    /// The record's offset.
+    pub offset: i64,
+}
+
+/// What a receiver sees as `webhook-id`: the same on every attempt, after every restart and on every replay.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId(pub [u8; 16]);
+
+impl DeliveryId {
+    /// The id of `record` on its way to `destination_id`.
+    ///
+    /// A SHA-256 over cluster id, topic, partition, offset, record timestamp and destination id, each with its length before it, cut
+    /// to 128 bits. The timestamp is in it because a topic that was deleted and made again repeats its offsets; the hash,
+    /// because Standard Webhooks 1.0.0 forbids dots in an id and topic names have them.
+    #[must_use]
+    pub fn new(cluster_id: &str, record: &Record, destination_id: &str) -> Self {
+        let mut hash = Sha256::new();
+        let mut field = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_be_bytes());
+            hash.update(bytes);
+        };
+        field(cluster_id.as_bytes());
+        field(record.topic.as_bytes());
+        field(&record.partition.to_be_bytes());
+        field(&record.offset.to_be_bytes());
+        field(&record.timestamp.map_or([0xff; 8], |t| t.0.to_be_bytes()));
+        field(destination_id.as_bytes());
+        let digest = hash.finalize();
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest[..16]);
+        Self(id)
+    }
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "msg_{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How an attempt ended: the rows of the outcome table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// The receiver has it.
+    Delivered,
+    /// Not now; the next delay of the schedule. Spends an attempt.
+    Retry,
+    /// The receiver asks for less: the endpoint is held. Spends no attempt.
+    PushBack,
+    /// The receiver will never take this record.
+    Reject,
+    /// The endpoint itself is wrong: its address, its certificate, our rights there.
+    EndpointFault,
+    /// The endpoint has gone for good (410).
+    Gone,
+    /// The file says that such an answer ends the record.
+    Dropped,
+    /// Our own side: no request can be made from this record.
+    CannotBeMade,
+    /// The code that makes or judges the request panicked on this record.
+    Panicked,
+}
+
+impl Outcome {
+    /// The name in metrics, logs and the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retry => "retry",
+            Self::PushBack => "push_back",
+            Self::Reject => "reject",
+            Self::EndpointFault => "endpoint_fault",
+            Self::Gone => "gone",
+            Self::Dropped => "dropped",
+            Self::CannotBeMade => "cannot_be_made",
+            Self::Panicked => "panic",
+        }
+    }
+}
+
+macro_rules! names {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$vmeta])* $variant),+ }
+
+        impl $name {
+            /// Every value, in the order of declaration.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The name in metrics, logs and headers.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+    };
+}
+
+names! {
+    /// Why an attempt failed: bounded, a label of `postrider_attempt_failures_total`.
+    FailureReason {
+        /// A 3xx status.
+        Http3xx = "http_3xx",
+        /// A 4xx status that has no name of its own.
+        Http4xx = "http_4xx",
+        /// A 5xx status.
+        Http5xx = "http_5xx",
+        /// 401.
+        Http401 = "http_401",
+        /// 403.
+        Http403 = "http_403",
+        /// 404.
+        Http404 = "http_404",
+        /// 408.
+        Http408 = "http_408",
+        /// 410.
+        Http410 = "http_410",
+        /// 429.
+        Http429 = "http_429",
+        /// No answer within the time allowed.
+        Timeout = "timeout",
+        /// The connection could not be made.
+        Connect = "connect",
+        /// The connection broke before the answer.
+        Reset = "reset",
+        /// The host name could not be resolved.
+        Dns = "dns",
+        /// The TLS handshake failed.
+        Tls = "tls",
+    }
+}
+
+names! {
+    /// Why a record became a dead letter.
+    DeadLetterReason {
+        /// The receiver will never take it.
+        Rejected = "rejected",
+        /// The schedule ended without a success.
+        Exhausted = "exhausted",
+        /// Older than `max_age`.
+        Expired = "expired",
+        /// The endpoint has gone for good.
+        Gone = "gone",
+        /// The value is not what the file says it is.
+        Undecodable = "undecodable",
+        /// No request can be made from it.
+        Unrenderable = "unrenderable",
+        /// The code panicked on it.
+        Panic = "panic",
+    }
+}
+
+/// One ended attempt, as the sender judged it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// The row of the outcome table.
+    pub outcome: Outcome,
+    /// Why it failed; `None` when delivered.
+    pub reason: Option<FailureReason>,
+    /// The HTTP status, when there was one.
+    pub status: Option<u16>,
+    /// What happened, in words, without URLs or secrets; empty when delivered.
+    pub error: String,
+    /// The first bytes of the answer's body, when the outcome wants them kept.
+    pub excerpt: Bytes,
+    /// What `Retry-After` asked for, from the moment of the answer.
+    pub retry_after: Option<Duration>,
+}
+
+impl Attempt {
+    /// An attempt that the receiver acknowledged with `status`.
+    #[must_use]
+    pub fn delivered(status: u16) -> Self {
+        Self {
+            outcome: Outcome::Delivered,
+            reason: None,
+            status: Some(status),
+            error: String::new(),
+            excerpt: Bytes::new(),
+            retry_after: None,
+        }
+    }
+}

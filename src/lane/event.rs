@@ -1,0 +1,225 @@
+//! What a lane is told and what it asks for.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::clock::{Tick, Timestamp};
+use crate::delivery::{Attempt, DeadLetterReason, DeliveryId, DeliveryKey, Epoch};
+use crate::record::Record;
+
+/// Something that happened outside the lane.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Partitions were assigned, their start positions resolved. Nothing of a partition is sent before its position is committed.
+    Assigned {
+        /// The cluster the partitions belong to: part of every delivery's id.
+        cluster_id: Arc<str>,
+        /// The partitions, each under an epoch of its own.
+        partitions: Vec<AssignedPartition>,
+    },
+    /// The broker acknowledged a commit.
+    Committed {
+        /// What it acknowledged.
+        positions: Vec<Position>,
+    },
+    /// Partitions are about to be taken away. Answered by [`Action::Revoked`] at the deadline at the latest.
+    Revoking {
+        /// Which.
+        epochs: Vec<Epoch>,
+        /// When the answer must be there.
+        deadline: Tick,
+    },
+    /// Partitions have been taken away already: another member may be reading them. Nothing of them is committed.
+    Lost {
+        /// Which.
+        epochs: Vec<Epoch>,
+    },
+    /// Records of one partition were read. Any offset not below the base is taken, in any order.
+    Read {
+        /// The assignment they were read in.
+        epoch: Epoch,
+        /// The records and what the rules say of each.
+        records: Vec<Incoming>,
+    },
+    /// The partition was read to its end.
+    EndOfPartition {
+        /// The assignment.
+        epoch: Epoch,
+        /// The offset after the last one there is, transaction markers and compacted records included.
+        offset: i64,
+    },
+    /// A request ended.
+    AttemptEnded {
+        /// Which delivery.
+        key: DeliveryKey,
+        /// How.
+        attempt: Attempt,
+    },
+    /// A write to an owned topic ended.
+    WriteEnded {
+        /// Which delivery.
+        key: DeliveryKey,
+        /// `Ok` only after every in-sync replica has it.
+        result: Result<(), WriteError>,
+    },
+    /// Stop for good: what is in flight may end until the deadline. Answered by [`Action::Drained`].
+    Drain {
+        /// When the answer must be there.
+        deadline: Tick,
+    },
+    /// Nothing happened but time.
+    TimePassed,
+}
+
+/// A partition that was assigned, and where it begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssignedPartition {
+    /// The name of this assignment from here on.
+    pub epoch: Epoch,
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// Its number in the topic.
+    pub partition: i32,
+    /// The first offset that will be read: what [`start_position`](super::start_position) decided.
+    pub base: i64,
+    /// Whether the group has exactly this position committed already.
+    pub committed: bool,
+}
+
+/// A record that was read, and what the rules say of it.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// The record.
+    pub record: Arc<Record>,
+    /// What becomes of it.
+    pub verdict: Verdict,
+}
+
+/// What the rules say of a record, for one destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is to be delivered.
+    Deliver {
+        /// The rule that says so.
+        rule: Arc<str>,
+    },
+    /// No rule of this destination wants it.
+    NotMatched,
+    /// The file says that such records end here.
+    Dropped,
+    /// It cannot be what a rule of this destination wants to look at.
+    DeadLetter {
+        /// Why.
+        reason: DeadLetterReason,
+        /// In words.
+        error: String,
+    },
+}
+
+/// A position in a partition: every record below it is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The assignment.
+    pub epoch: Epoch,
+    /// The first offset that is not settled.
+    pub offset: i64,
+}
+
+/// Why a write to an owned topic did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteError {
+    /// The topic does not take a record of this size.
+    TooLarge,
+    /// Anything else; tried again until it succeeds.
+    Failed(String),
+}
+
+/// Something the shell is asked to do.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Make a request; answer with [`Event::AttemptEnded`].
+    Send(Send),
+    /// Write a dead letter; answer with [`Event::WriteEnded`].
+    WriteDeadLetter(Box<DeadLetter>),
+    /// Commit these positions, for partitions owned at that moment only; answer with [`Event::Committed`] when the broker says
+    /// yes. A commit that fails needs no answer: the positions are asked for again.
+    Commit {
+        /// What to commit.
+        positions: Vec<Position>,
+    },
+    /// The answer to [`Event::Revoking`]: commit these positions synchronously, then let the partitions go.
+    Revoked {
+        /// The epochs that were asked for; they are fenced.
+        epochs: Vec<Epoch>,
+        /// Their last positions; an epoch with nothing to commit is absent.
+        positions: Vec<Position>,
+    },
+    /// The answer to [`Event::Drain`]: commit these positions synchronously, then close the consumer.
+    Drained {
+        /// The last positions of every partition held.
+        positions: Vec<Position>,
+    },
+    /// Stop reading this partition: it is read too far ahead of its oldest unsettled record.
+    Pause(Epoch),
+    /// Read this partition again.
+    Resume(Epoch),
+}
+
+/// A request to make.
+#[derive(Debug, Clone)]
+pub struct Send {
+    /// The delivery.
+    pub key: DeliveryKey,
+    /// What the receiver sees as its id.
+    pub id: DeliveryId,
+    /// The record.
+    pub record: Arc<Record>,
+    /// The rule that wants it delivered.
+    pub rule: Arc<str>,
+    /// The number of this attempt, from 1. An attempt that was pushed back keeps its number.
+    pub attempt: u32,
+}
+
+/// A dead letter to write: the record untouched, and what is known of its end.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    /// The delivery.
+    pub key: DeliveryKey,
+    /// Its id, the same that the receiver saw.
+    pub id: DeliveryId,
+    /// The record.
+    pub record: Arc<Record>,
+    /// The rule that wanted it delivered; absent when none got that far.
+    pub rule: Option<Arc<str>>,
+    /// Why it ends here.
+    pub reason: DeadLetterReason,
+    /// The last status.
+    pub status: Option<u16>,
+    /// The last error, in words.
+    pub error: String,
+    /// The first bytes of the last answer.
+    pub excerpt: Bytes,
+    /// Attempts spent.
+    pub attempts: u32,
+    /// When the first attempt began; absent when there was none.
+    pub first_attempt: Option<Timestamp>,
+    /// When the last attempt ended.
+    pub last_attempt: Option<Timestamp>,
+    /// The cluster it came from.
+    pub cluster_id: Arc<str>,
+    /// What had to be left out to make it fit.
+    pub shed: Shed,
+}
+
+/// What is left out of a dead letter that the topic would not take whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Shed {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The excerpt of the answer.
+    Excerpt,
+    /// The excerpt and the value; the origin's topic, partition and offset say where the value is.
+    Value,
+}

@@ -1,0 +1,22 @@
+//! The heart: what one destination does with its records, as a state machine without I/O.
+//!
+//! [`Lane`] is told what happened ([`Event`]) and when ([`Now`](crate::clock::Now)), and says what to do ([`Action`]). It never reads a clock,
+//! a random source or a socket, so every promise it makes can be tried under virtual time, thousands of runs a minute. Around it stand
+//! the consumer thread, the sender and the producer, which do as they are told and report back.
+//!
+//! [`window`] holds what was read and not yet settled, and knows which offset may be committed; [`retry`] is the schedule;
+//! [`start`] decides where a partition begins; [`counts`] is the balance that must add up.
+
+mod counts;
+mod event;
+mod machine;
+mod options;
+mod retry;
+mod start;
+mod window;
+
+pub use counts::{Counts, Settlement, Waiting};
+pub use event::{Action, AssignedPartition, DeadLetter, Event, Incoming, Position, Send, Shed, Verdict, WriteError};
+pub use machine::{Lane, Room};
+pub use options::{LaneOptions, RetryOptions, WindowOptions};
+pub use start::{PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position};

@@ -1,0 +1,71 @@
+//! What the file may say about a lane.
+
+use std::time::Duration;
+
+/// One lane's settings, already checked: every number is at least what its field says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LaneOptions {
+    /// Requests in flight at once; at least 1.
+    pub concurrency: usize,
+    /// The bounds of the window.
+    pub window: WindowOptions,
+    /// The schedule of retries.
+    pub retry: RetryOptions,
+    /// How long after its first attempt a record may still be tried; time held does not count.
+    pub max_age: Duration,
+    /// How often positions are committed; at least 10 ms.
+    pub commit_interval: Duration,
+}
+
+/// The bounds of the window. A record that is larger than `bytes` still passes, alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowOptions {
+    /// Records read and not yet settled; at least 1.
+    pub records: usize,
+    /// Their weight in bytes; at least 1.
+    pub bytes: usize,
+    /// How far a partition is read ahead of its oldest unsettled record, in offsets; at least 1.
+    pub distance: i64,
+}
+
+/// The schedule of retries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetryOptions {
+    /// The wait before the second attempt, before the third, and so on. There is one attempt more than there are entries.
+    pub schedule: Vec<Duration>,
+    /// Each wait is stretched or shortened by up to this part of itself, 0 to 1.
+    pub jitter: f64,
+    /// `Retry-After` holds the endpoint for this long at most.
+    pub retry_after_max: Duration,
+}
+
+impl Default for LaneOptions {
+    fn default() -> Self {
+        Self {
+            concurrency: 16,
+            window: WindowOptions::default(),
+            retry: RetryOptions::default(),
+            max_age: Duration::from_secs(7 * 24 * 3600),
+            commit_interval: Duration::from_millis(500),
+        }
+    }
+}
+
+impl Default for WindowOptions {
+    fn default() -> Self {
+        Self { records: 4096, bytes: 8 * 1024 * 1024, distance: 100_000 }
+    }
+}
+
+impl Default for RetryOptions {
+    fn default() -> Self {
+        const MINUTE: u64 = 60;
+        const HOUR: u64 = 3600;
+        let schedule = [5, 30, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR];
+        Self {
+            schedule: schedule.map(Duration::from_secs).to_vec(),
+            jitter: 0.2,
+            retry_after_max: Duration::from_secs(HOUR),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Where a partition begins, decided from what the broker says.
+
+use crate::clock::Timestamp;
+
+/// Where a group begins on a rule's topic where it has nothing committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    /// At the oldest record there is.
+    Earliest,
+    /// Behind the newest record there is.
+    Latest,
+    /// At the first record that is not older than this.
+    Time(Timestamp),
+}
+
+/// What to do when records between the committed offset and the oldest one there is have gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RecordsLostPolicy {
+    /// Go on at the oldest record there is.
+    #[default]
+    Earliest,
+    /// Go on behind the newest.
+    Latest,
+}
+
+/// What is known of a topic as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicFacts {
+    /// Whether it is one of our own topics: these always begin at their beginning.
+    pub owned: bool,
+    /// Whether the group has a committed offset on any partition of the topic, assigned to us or not.
+    pub any_committed: bool,
+}
+
+/// What the broker says of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionFacts {
+    /// The group's committed offset.
+    pub committed: Option<i64>,
+    /// The oldest offset there is.
+    pub low: i64,
+    /// The offset after the newest one.
+    pub high: i64,
+    /// The first offset that is not older than the time of [`StartAt::Time`]; `None` when there is none.
+    pub at_time: Option<i64>,
+}
+
+/// Where to begin, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The first offset to read.
+    pub offset: i64,
+    /// Why there.
+    pub reason: StartReason,
+    /// Records that the group never read and nobody can read any more.
+    pub lost: i64,
+}
+
+/// Why a partition begins where it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartReason {
+    /// The group was there before.
+    Committed,
+    /// Nothing of the topic is committed: the file's `start_at`.
+    StartAt,
+    /// The group knows the topic but not this partition: it is new, so it is read from its beginning.
+    NewPartition,
+    /// One of our own topics without a committed offset.
+    Owned,
+    /// Records expired before they were read.
+    Expired,
+    /// The committed offset is beyond the end: the topic was cut, or deleted and made again.
+    BeyondEnd,
+}
+
+/// Where a partition begins (pure).
+///
+/// A partition without a committed offset on a topic that has one elsewhere begins at its beginning, never at `start_at`: it was added
+/// after the group had started, and `latest` would step over what was written to it in the meantime.
+#[must_use]
+pub fn start_position(
+    topic: TopicFacts,
+    facts: PartitionFacts,
+    start_at: StartAt,
+    on_records_lost: RecordsLostPolicy,
+) -> Start {
+    let PartitionFacts { committed, low, high, at_time } = facts;
+    let Some(committed) = committed else {
+        let (offset, reason) = if topic.owned {
+            (low, StartReason::Owned)
+        } else if topic.any_committed {
+            (low, StartReason::NewPartition)
+        } else {
+            let offset = match start_at {
+                StartAt::Earliest => low,
+                StartAt::Latest => high,
+                StartAt::Time(_) => at_time.unwrap_or(high),
+            };
+            (offset, StartReason::StartAt)
+        };
+        return Start { offset, reason, lost: 0 };
+    };
+    if committed > high {
+        return Start { offset: low, reason: StartReason::BeyondEnd, lost: 0 };
+    }
+    if committed >= low {
+        return Start { offset: committed, reason: StartReason::Committed, lost: 0 };
+    }
+    let offset = match on_records_lost {
+        RecordsLostPolicy::Earliest => low,
+        RecordsLostPolicy::Latest => high,
+    };
+    Start { offset, reason: StartReason::Expired, lost: offset - committed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE_TOPIC: TopicFacts = TopicFacts { owned: false, any_committed: false };
+    const KNOWN_TOPIC: TopicFacts = TopicFacts { owned: false, any_committed: true };
+    const OWNED_TOPIC: TopicFacts = TopicFacts { owned: true, any_committed: false };
+
+    fn start(topic: TopicFacts, committed: Option<i64>, at: StartAt) -> (i64, StartReason, i64) {
+        let facts = PartitionFacts { committed, low: 10, high: 20, at_time: Some(15) };
+        let start = start_position(topic, facts, at, RecordsLostPolicy::Earliest);
+        (start.offset, start.reason, start.lost)
+    }
+
+    #[test]
+    fn a_topic_never_read_begins_where_the_file_says() {
+        assert_eq!(start(RULE_TOPIC, None, StartAt::Earliest), (10, StartReason::StartAt, 0));
+        assert_eq!(start(RULE_TOPIC, None, StartAt::Latest), (20, StartReason::StartAt, 0));
+        let time = StartAt::Time(Timestamp(1));
+        assert_eq!(start(RULE_TOPIC, None, time), (15, StartReason::StartAt, 0));
+    }
+
+    #[test]
+    fn a_time_after_the_last_record_begins_at_the_end() {
+        let facts = PartitionFacts { committed: None, low: 10, high: 20, at_time: None };
+        let time = StartAt::Time(Timestamp(1));
+        let start = start_position(RULE_TOPIC, facts, time, RecordsLostPolicy::Earliest);
+        assert_eq!(start.offset, 20);
+    }
+
+    #[test]
+    fn a_new_partition_of_a_known_topic_is_read_from_its_beginning() {
+        assert_eq!(start(KNOWN_TOPIC, None, StartAt::Latest), (10, StartReason::NewPartition, 0));
+    }
+
+    #[test]
+    fn an_owned_topic_is_read_from_its_beginning() {
+        assert_eq!(start(OWNED_TOPIC, None, StartAt::Latest), (10, StartReason::Owned, 0));
+    }
+
+    #[test]
+    fn a_committed_offset_wins_over_start_at() {
+        assert_eq!(start(KNOWN_TOPIC, Some(13), StartAt::Latest), (13, StartReason::Committed, 0));
+        assert_eq!(start(KNOWN_TOPIC, Some(20), StartAt::Latest), (20, StartReason::Committed, 0));
+    }
+
+    #[test]
+    fn records_that_expired_unread_are_counted() {
+        assert_eq!(start(KNOWN_TOPIC, Some(4), StartAt::Latest), (10, StartReason::Expired, 6));
+    }
+
+    #[test]
+    fn a_committed_offset_beyond_the_end_starts_over() {
+        assert_eq!(start(KNOWN_TOPIC, Some(99), StartAt::Latest), (10, StartReason::BeyondEnd, 0));
+    }
+}
