@@ -208,4 +208,17 @@ impl Attempt {
             retry_after: None,
         }
     }
+
+    /// No attempt at all: what was read is not what it should be, for the reason in `error`.
+    #[must_use]
+    pub fn failed_before_sending(error: String) -> Self {
+        Self {
+            outcome: Outcome::CannotBeMade,
+            reason: None,
+            status: None,
+            error,
+            excerpt: Bytes::new(),
+            retry_after: None,
+        }
+    }
 }

@@ -9,9 +9,11 @@
 
 mod counts;
 mod event;
+mod handover;
 mod machine;
 mod options;
 mod retry;
+mod settle;
 mod start;
 mod window;
 
