@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::clock::{Now, Tick};
-use crate::delivery::{DeadLetterReason, DeliveryId, DeliveryKey, Epoch};
+use crate::delivery::{DeadLetterReason, DeliveryId, DeliveryKey, Epoch, Verdict};
 
 use super::counts::{Counts, Settlement, Waiting};
-use super::event::{Action, AssignedPartition, Event, Incoming, Position, Send, Shed, Verdict};
+use super::event::{Action, AssignedPartition, Event, Incoming, Position, Send, Shed};
 use super::handover::Handover;
 use super::options::LaneOptions;
 use super::retry::Hold;
