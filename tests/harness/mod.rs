@@ -1,0 +1,15 @@
+//! The library of the test suite: a real broker, a scripted receiver, the real binary, and an oracle that judges them from outside.
+//!
+//! Nothing here looks into Postrider's own code: what the oracle knows it has from Kafka, from the wire and from `/metrics`. Both test
+//! targets include it by path, `tests/it` for what needs no broker and `tests/real` for what does.
+
+#![allow(dead_code, reason = "each test target uses a part of it")]
+#![allow(unreachable_pub, reason = "the doors of this library are its modules")]
+
+pub mod broker;
+pub mod kafka;
+pub mod leash;
+pub mod place;
+pub mod port;
+pub mod wait;
+pub mod wire;

@@ -1,0 +1,27 @@
+//! Free ports on loopback.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
+use std::net::TcpListener;
+use std::sync::Mutex;
+
+/// Below what Linux gives to outgoing connections (32768 and up), so that nobody takes the port of a broker or a receiver while
+/// it is stopped and means to come back to the same one.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+/// Those given out by this process.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// A port on 127.0.0.1 that nobody listens on, never given out twice by one process.
+pub fn free_port() -> u16 {
+    let mut given = GIVEN.lock().unwrap();
+    for n in 0..1000_u32 {
+        let random = RandomState::new().hash_one(n) % u64::from(PORTS.end - PORTS.start);
+        let port = PORTS.start + u16::try_from(random).expect("smaller than the range");
+        if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            given.insert(port);
+            return port;
+        }
+    }
+    panic!("no free port on 127.0.0.1 in {PORTS:?}");
+}
