@@ -33,6 +33,12 @@ impl Leash {
             .expect("sh starts");
         Self { shell }
     }
+
+    /// What the end of the test process would do; returns when it is done.
+    pub fn pull(mut self) {
+        drop(self.shell.stdin.take());
+        self.shell.wait().expect("the shell is ours");
+    }
 }
 
 impl Drop for Leash {

@@ -7,9 +7,16 @@
 #![allow(unreachable_pub, reason = "the doors of this library are its modules")]
 
 pub mod broker;
+pub mod config;
+pub mod http;
 pub mod kafka;
 pub mod leash;
+pub mod ledger;
+pub mod metrics;
+pub mod oracle;
 pub mod place;
 pub mod port;
+pub mod receiver;
+pub mod relay;
 pub mod wait;
 pub mod wire;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::sync::Mutex;
 
 /// Below what Linux gives to outgoing connections (32768 and up), so that nobody takes the port of a broker or a receiver while
@@ -18,7 +18,8 @@ pub fn free_port() -> u16 {
     for n in 0..1000_u32 {
         let random = RandomState::new().hash_one(n) % u64::from(PORTS.end - PORTS.start);
         let port = PORTS.start + u16::try_from(random).expect("smaller than the range");
-        if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        // Asked by connecting, not by listening: a child that is being forked elsewhere would hold the listening socket for a moment.
+        if !given.contains(&port) && TcpStream::connect(("127.0.0.1", port)).is_err() {
             given.insert(port);
             return port;
         }
