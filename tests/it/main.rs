@@ -22,3 +22,4 @@ mod harness;
 mod harness_tests;
 mod oracle;
 mod receiver;
+mod tidy;
