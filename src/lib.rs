@@ -2,7 +2,13 @@
 //!
 //! `docs/ARCHITECTURE.md` draws the path of a record through these modules.
 
+pub mod admin;
 pub mod clock;
+pub mod config;
 pub mod delivery;
+pub mod kafka;
 pub mod lane;
+pub mod logging;
 pub mod record;
+pub mod rules;
+pub mod send;
