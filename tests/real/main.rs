@@ -19,4 +19,9 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod bad_input;
 mod ground;
+mod main_job;
+mod outage;
+mod shutdown;
+mod starts;
