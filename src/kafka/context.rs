@@ -53,6 +53,10 @@ impl ClientContext for Context {
 
 /// librdkafka's own log, on our log.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    // "X is a consumer property and will be ignored by this producer": the file's properties go to every client, and that is as it should be.
+    if facility == "CONFWARN" {
+        return debug!(facility, "librdkafka: {message}");
+    }
     match level {
         RDKafkaLogLevel::Emerg
         | RDKafkaLogLevel::Alert

@@ -60,6 +60,7 @@ impl Mailbox {
         self.lock()
             .commit
             .extend(positions.iter().map(|p| (p.epoch, p.offset)));
+        self.arrived.notify_one();
     }
 
     /// Asks for a partition to be paused or resumed.
@@ -93,9 +94,11 @@ impl Mailbox {
         }
     }
 
-    /// Waits until there is more to read than `allowance`, or an end, or the time is up.
+    /// Waits until there is more to read than `allowance`, or something to do, or the time is up.
     pub(super) fn wait_for_more(&self, allowance: Allowance, time: Duration) {
-        let unchanged = |mail: &mut Mail| mail.allowance == allowance && mail.close.is_none();
+        let unchanged = |mail: &mut Mail| {
+            mail.allowance == allowance && mail.close.is_none() && mail.commit.is_empty()
+        };
         let waited = self
             .arrived
             .wait_timeout_while(self.lock(), time, unchanged);

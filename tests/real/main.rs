@@ -21,7 +21,9 @@ mod harness;
 
 mod bad_input;
 mod ground;
+mod kill;
 mod main_job;
+mod neighbours;
 mod outage;
 mod shutdown;
 mod starts;
