@@ -19,4 +19,5 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod first_run;
 mod ground;
