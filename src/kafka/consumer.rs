@@ -265,6 +265,7 @@ impl ConsumerThread {
     fn assign(&mut self, partitions: &[TopicPartition]) {
         self.beat(START_ANSWERS);
         let question = Question {
+            client: &self.plan.client,
             owned_prefix: &self.plan.owned_prefix,
             start_at: self.plan.start_at,
             on_records_lost: self.plan.on_records_lost,

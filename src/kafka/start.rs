@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tracing::{info, warn};
@@ -14,6 +15,8 @@ use crate::lane::{
 
 /// What the file says about starting, and how long the broker may take for all answers together.
 pub(super) struct Question<'a> {
+    /// For a second client, where the first cannot answer.
+    pub(super) client: &'a ClientConfig,
     pub(super) owned_prefix: &'a str,
     pub(super) start_at: StartAt,
     pub(super) on_records_lost: RecordsLostPolicy,
@@ -42,7 +45,12 @@ pub(super) fn resolve<C: ConsumerContext>(
         StartAt::Earliest | StartAt::Latest => BTreeMap::new(),
     };
     let low = offsets_at(consumer, partitions, Offset::Beginning, timeout)?;
-    let high = offsets_at(consumer, partitions, Offset::End, timeout)?;
+    let mut high = offsets_at(consumer, partitions, Offset::End, timeout)?;
+    let beyond = |tp: &&TopicPartition| committed.get(*tp) > high.get(*tp);
+    let beyond: Vec<TopicPartition> = partitions.iter().filter(beyond).cloned().collect();
+    if !beyond.is_empty() {
+        high.extend(true_ends(question.client, &beyond, timeout)?);
+    }
     let mut starts = Vec::with_capacity(partitions.len());
     for tp in partitions {
         let same_topic = |(other, offset): (&TopicPartition, &Option<i64>)| {
@@ -107,6 +115,20 @@ fn offsets_at<C: ConsumerContext>(
     }
     let answer = consumer.offsets_for_times(list, timeout).map_err(|e| e.to_string())?;
     offsets(&answer)
+}
+
+/// The ends of partitions, open transactions included. A reader of committed records is told the end of what it may read, and a committed offset
+/// behind that is not yet beyond the end.
+fn true_ends(
+    client: &ClientConfig,
+    partitions: &[TopicPartition],
+    timeout: Duration,
+) -> Result<BTreeMap<TopicPartition, Option<i64>>, String> {
+    let mut config = client.clone();
+    config.remove("group.id");
+    config.set("isolation.level", "read_uncommitted");
+    let reader: BaseConsumer = config.create().map_err(|e| e.to_string())?;
+    offsets_at(&reader, partitions, Offset::End, timeout)
 }
 
 /// Takes the offsets out of a list without looking at its metadata, which rdkafka would want to be UTF-8. A list of the broker's must not live
