@@ -25,13 +25,22 @@ fn bad_input_ends_counted_and_stops_nothing() {
         New::to("bad-in").value("[".repeat(100_000)),
         New::to("bad-in"),
         New::to("bad-in").value(""),
-        New::to("bad-in").key([0xff, 0xfe]).value(r#"{"type": "good", "n": 2}"#),
-        New::to("bad-in").header([0xc3, 0x28], [0xff]).value(r#"{"type": "good", "n": 3}"#),
-        New::to("bad-in").null_header("h").value(r#"{"type": "good", "n": 4}"#),
+        New::to("bad-in")
+            .key([0xff, 0xfe])
+            .value(r#"{"type": "good", "n": 2}"#),
+        New::to("bad-in")
+            .header([0xc3, 0x28], [0xff])
+            .value(r#"{"type": "good", "n": 3}"#),
+        New::to("bad-in")
+            .null_header("h")
+            .value(r#"{"type": "good", "n": 4}"#),
         New::to("bad-in").value(r#"{"type": "bad"}"#),
         New::to("bad-in").value(r#"{"n": 5}"#),
         New::to("bad-in").value(r#"{"type": {"deep": 1}}"#),
-        New::to("bad-in").value(format!(r#"{{"type": "good", "n": "{}"}}"#, "x".repeat(5_000_000))),
+        New::to("bad-in").value(format!(
+            r#"{{"type": "good", "n": "{}"}}"#,
+            "x".repeat(5_000_000)
+        )),
         good(6),
     ];
     let produced = kafka.produce(&bad);
@@ -46,14 +55,26 @@ fn bad_input_ends_counted_and_stops_nothing() {
     wait_no_lag(kafka, "bad.hook", &["bad-in"]);
 
     let metrics = relay.metrics();
-    let settled = |how: &str| metrics.sum("postrider_records_settled_total", &[("settlement", how)]);
+    let settled =
+        |how: &str| metrics.sum("postrider_records_settled_total", &[("settlement", how)]);
     assert_eq!(settled("delivered"), 6.0);
-    assert_eq!(settled("dead_lettered"), 4.0, "not JSON, not UTF-8, cut off, too deep");
+    assert_eq!(
+        settled("dead_lettered"),
+        4.0,
+        "not JSON, not UTF-8, cut off, too deep"
+    );
     assert_eq!(settled("dropped"), 1.0, "the null value");
-    assert_eq!(settled("not_matched"), 4.0, "empty, another type, no type, a type that is no text");
+    assert_eq!(
+        settled("not_matched"),
+        4.0,
+        "empty, another type, no type, a type that is no text"
+    );
     assert_eq!(metrics.sum("postrider_records_read_total", &[]), 15.0);
     let undecodable = [("reason", "undecodable")];
-    assert_eq!(metrics.sum("postrider_dead_letters_total", &undecodable), 4.0);
+    assert_eq!(
+        metrics.sum("postrider_dead_letters_total", &undecodable),
+        4.0
+    );
     assert!(metrics.balance("hook").holds());
 
     let dead = kafka.read_all("bad.dead-letters");
@@ -61,9 +82,15 @@ fn bad_input_ends_counted_and_stops_nothing() {
     let mut expected: Vec<_> = produced[1..5].iter().map(|r| r.value.clone()).collect();
     values.sort();
     expected.sort();
-    assert_eq!(values, expected, "dead letters carry the value byte for byte");
+    assert_eq!(
+        values, expected,
+        "dead letters carry the value byte for byte"
+    );
     let attempts = receiver.attempts();
-    assert!(attempts.iter().any(|a| a.body_length > 5_000_000), "5 MB pass");
+    assert!(
+        attempts.iter().any(|a| a.body_length > 5_000_000),
+        "5 MB pass"
+    );
 }
 
 #[test]
@@ -73,9 +100,16 @@ fn five_megabytes_that_are_refused_become_a_dead_letter_and_too_large_ones_keep_
     // Made beforehand, so small that the value must be shed.
     kafka.create_topic("large.dead-letters", 1, &[("max.message.bytes", "1000000")]);
     let value = format!("{{\"x\": \"{}\"}}", "x".repeat(5_000_000));
-    let produced = kafka.produce(&[New::to("large-in").key("k").value(&value), New::to("large-in").value("{}")]);
+    let produced = kafka.produce(&[
+        New::to("large-in").key("k").value(&value),
+        New::to("large-in").value("{}"),
+    ]);
     let receiver = Receiver::start(|request| {
-        if request.body.len() > 1000 { Answer::status(413) } else { Answer::ok() }
+        if request.body.len() > 1000 {
+            Answer::status(413)
+        } else {
+            Answer::ok()
+        }
     });
     let config = Config::new(kafka.brokers(), "large")
         .topics(&["large-in"])
@@ -96,7 +130,16 @@ fn five_megabytes_that_are_refused_become_a_dead_letter_and_too_large_ones_keep_
 fn answers_of_every_kind_end_and_none_is_read_without_bound() {
     let kafka = Broker::shared();
     kafka.create_topic("odd-in", 1, &[]);
-    let values = ["endless", "hang", "close", "reset", "redirect", "truncated", "endless-500", "plain"];
+    let values = [
+        "endless",
+        "hang",
+        "close",
+        "reset",
+        "redirect",
+        "truncated",
+        "endless-500",
+        "plain",
+    ];
     let records: Vec<New> = values.iter().map(|v| New::to("odd-in").value(v)).collect();
     kafka.produce(&records);
     let receiver = Receiver::start(|request| match &request.body[..] {
@@ -109,22 +152,37 @@ fn answers_of_every_kind_end_and_none_is_read_without_bound() {
         b"redirect" => Answer::status(302).header("location", "http://127.0.0.1:1/elsewhere"),
         _ => Answer::ok(),
     });
-    let config = Config::new(kafka.brokers(), "odd").topics(&["odd-in"]).destination(
-        Destination::new("hook", &receiver.url())
-            .lane(r#"retry = { schedule = ["50ms"] }"#)
-            .webhook(r#"timeouts = { total = "1s" }"#),
-    );
+    let config = Config::new(kafka.brokers(), "odd")
+        .topics(&["odd-in"])
+        .destination(
+            Destination::new("hook", &receiver.url())
+                .lane(r#"retry = { schedule = ["50ms"] }"#)
+                .webhook(r#"timeouts = { total = "1s" }"#),
+        );
     let relay = Relay::start(&config);
     wait_no_lag(kafka, "odd.hook", &["odd-in"]);
     let metrics = relay.metrics();
-    let settled = |how: &str| metrics.sum("postrider_records_settled_total", &[("settlement", how)]);
-    assert_eq!(settled("delivered"), 3.0, "a 2xx head is the acknowledgement, whatever its body");
+    let settled =
+        |how: &str| metrics.sum("postrider_records_settled_total", &[("settlement", how)]);
+    assert_eq!(
+        settled("delivered"),
+        3.0,
+        "a 2xx head is the acknowledgement, whatever its body"
+    );
     assert_eq!(settled("dead_lettered"), 5.0);
     let failures = |why: &str| metrics.sum("postrider_attempt_failures_total", &[("reason", why)]);
     assert_eq!(failures("timeout"), 2.0);
     assert_eq!(failures("reset"), 4.0);
     assert_eq!(failures("http_3xx"), 2.0);
     assert_eq!(failures("http_5xx"), 2.0);
-    let taken = receiver.attempts().iter().map(|a| a.answer_bytes).max().unwrap();
-    assert!(taken < 8_000_000, "{taken} bytes of an endless answer were read");
+    let taken = receiver
+        .attempts()
+        .iter()
+        .map(|a| a.answer_bytes)
+        .max()
+        .unwrap();
+    assert!(
+        taken < 8_000_000,
+        "{taken} bytes of an endless answer were read"
+    );
 }

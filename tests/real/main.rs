@@ -19,5 +19,10 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod bad_input;
 mod first_run;
 mod ground;
+mod main_job;
+mod outage;
+mod shutdown;
+mod starts;

@@ -67,8 +67,15 @@ fn graphspace_notifications_reach_the_webhook_once_and_as_they_are() {
         assert_eq!(attempt.attempt, Some(1));
         let id = attempt.id.as_deref().unwrap();
         assert!(id.starts_with("msg_") && !id.contains('.'), "{id}");
-        let timestamp: i64 = attempt.header("webhook-timestamp").unwrap().parse().unwrap();
-        assert!(timestamp > 1_700_000_000, "seconds, not milliseconds: {timestamp}");
+        let timestamp: i64 = attempt
+            .header("webhook-timestamp")
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(
+            timestamp > 1_700_000_000,
+            "seconds, not milliseconds: {timestamp}"
+        );
     }
     let balance = relay.metrics().balance("graphspace");
     assert!(balance.holds(), "{balance}");
@@ -80,7 +87,12 @@ fn a_failing_receiver_gets_the_same_id_again_and_a_rejected_record_becomes_a_dea
     let kafka = Broker::shared();
     kafka.create_topic("retry-in", 2, &[]);
     let records: Vec<New> = (0..100)
-        .map(|n| New::to("retry-in").key(n.to_string()).header("trace", "t1").value(format!("{{\"n\": {n}}}")))
+        .map(|n| {
+            New::to("retry-in")
+                .key(n.to_string())
+                .header("trace", "t1")
+                .value(format!("{{\"n\": {n}}}"))
+        })
         .collect();
     let produced = kafka.produce(&records);
     // Every record fails twice, and number 7 is refused for good.
@@ -89,10 +101,12 @@ fn a_failing_receiver_gets_the_same_id_again_and_a_rejected_record_becomes_a_dea
         Some(1 | 2) => Answer::status(500),
         _ => Answer::ok(),
     });
-    let config = Config::new(kafka.brokers(), "retry").topics(&["retry-in"]).destination(
-        Destination::new("hook", &receiver.url())
-            .lane(r#"retry = { schedule = ["100ms", "200ms", "300ms"] }"#),
-    );
+    let config = Config::new(kafka.brokers(), "retry")
+        .topics(&["retry-in"])
+        .destination(
+            Destination::new("hook", &receiver.url())
+                .lane(r#"retry = { schedule = ["100ms", "200ms", "300ms"] }"#),
+        );
     let relay = Relay::start(&config);
     receiver.wait_accepted(99, SOON);
     wait_no_lag(kafka, "retry.hook", &["retry-in"]);
@@ -106,12 +120,24 @@ fn a_failing_receiver_gets_the_same_id_again_and_a_rejected_record_becomes_a_dea
         .dead_letters(&dead)
         .judge()
         .assert_exactly_once();
-    assert_eq!(attempts.len(), 99 * 3 + 1, "a rejected record is not tried again");
+    assert_eq!(
+        attempts.len(),
+        99 * 3 + 1,
+        "a rejected record is not tried again"
+    );
 
-    let [letter] = &dead[..] else { panic!("one dead letter, not {}", dead.len()) };
-    let source = produced.iter().find(|r| r.value.as_deref() == Some(b"{\"n\": 7}")).unwrap();
+    let [letter] = &dead[..] else {
+        panic!("one dead letter, not {}", dead.len())
+    };
+    let source = produced
+        .iter()
+        .find(|r| r.value.as_deref() == Some(b"{\"n\": 7}"))
+        .unwrap();
     assert_eq!((&letter.key, &letter.value), (&source.key, &source.value));
-    assert_eq!(letter.headers[0], source.headers[0], "its own headers come first, untouched");
+    assert_eq!(
+        letter.headers[0], source.headers[0],
+        "its own headers come first, untouched"
+    );
     let refused = attempts.iter().find(|a| a.status == Some(422)).unwrap();
     let header = |name: &str| letter.header(&format!("postrider-{name}"));
     assert_eq!(header("version"), Some("1"));
@@ -124,11 +150,17 @@ fn a_failing_receiver_gets_the_same_id_again_and_a_rejected_record_becomes_a_dea
     assert_eq!(header("attempts"), Some("1"));
     assert_eq!(header("topic"), Some("retry-in"));
     assert_eq!(header("cluster"), Some(kafka.cluster_id().as_str()));
-    assert_eq!(header("timestamp"), source.timestamp.map(|t| t.to_string()).as_deref());
+    assert_eq!(
+        header("timestamp"),
+        source.timestamp.map(|t| t.to_string()).as_deref()
+    );
     let metrics = relay.metrics();
     let dead = [("destination", "hook"), ("reason", "rejected")];
     assert_eq!(metrics.sum("postrider_dead_letters_total", &dead), 1.0);
-    assert_eq!(metrics.sum("postrider_attempts_total", &[("outcome", "retry")]), 198.0);
+    assert_eq!(
+        metrics.sum("postrider_attempts_total", &[("outcome", "retry")]),
+        198.0
+    );
 }
 
 #[test]
@@ -137,10 +169,12 @@ fn a_schedule_that_ends_leaves_a_dead_letter_with_every_attempt_counted() {
     kafka.create_topic("exhaust-in", 1, &[]);
     kafka.produce(&[New::to("exhaust-in").value("{}")]);
     let receiver = Receiver::start(|_| Answer::status(503));
-    let config = Config::new(kafka.brokers(), "exhaust").topics(&["exhaust-in"]).destination(
-        Destination::new("hook", &receiver.url())
-            .lane(r#"retry = { schedule = ["50ms", "50ms", "50ms"] }"#),
-    );
+    let config = Config::new(kafka.brokers(), "exhaust")
+        .topics(&["exhaust-in"])
+        .destination(
+            Destination::new("hook", &receiver.url())
+                .lane(r#"retry = { schedule = ["50ms", "50ms", "50ms"] }"#),
+        );
     let _relay = Relay::start(&config);
     wait_no_lag(kafka, "exhaust.hook", &["exhaust-in"]);
     let dead = kafka.read_all("exhaust.dead-letters");
@@ -149,7 +183,10 @@ fn a_schedule_that_ends_leaves_a_dead_letter_with_every_attempt_counted() {
     let attempts = receiver.attempts();
     let ids: BTreeSet<_> = attempts.iter().map(|a| a.id.clone()).collect();
     assert_eq!((attempts.len(), ids.len()), (4, 1));
-    assert_eq!(attempts.iter().map(|a| a.attempt).collect::<Vec<_>>(), [1, 2, 3, 4].map(Some));
+    assert_eq!(
+        attempts.iter().map(|a| a.attempt).collect::<Vec<_>>(),
+        [1, 2, 3, 4].map(Some)
+    );
 }
 
 #[test]
@@ -165,9 +202,11 @@ fn push_back_holds_the_endpoint_and_spends_no_attempt() {
             Answer::ok()
         }
     });
-    let config = Config::new(kafka.brokers(), "push").topics(&["push-in"]).destination(
-        Destination::new("hook", &receiver.url()).lane(r#"retry = { schedule = ["50ms"] }"#),
-    );
+    let config = Config::new(kafka.brokers(), "push")
+        .topics(&["push-in"])
+        .destination(
+            Destination::new("hook", &receiver.url()).lane(r#"retry = { schedule = ["50ms"] }"#),
+        );
     let _relay = Relay::start(&config);
     receiver.wait_accepted(50, SOON);
     wait_no_lag(kafka, "push.hook", &["push-in"]);
@@ -178,7 +217,13 @@ fn push_back_holds_the_endpoint_and_spends_no_attempt() {
         .dead_letters(&dead)
         .judge()
         .assert_exactly_once();
-    assert!(attempts.iter().all(|a| a.attempt == Some(1)), "a pushed-back attempt keeps its number");
+    assert!(
+        attempts.iter().all(|a| a.attempt == Some(1)),
+        "a pushed-back attempt keeps its number"
+    );
     let pushed = attempts.iter().filter(|a| a.status == Some(429)).count();
-    assert!(pushed <= 16 * 9, "the endpoint was not held: {pushed} attempts were pushed back");
+    assert!(
+        pushed <= 16 * 9,
+        "the endpoint was not held: {pushed} attempts were pushed back"
+    );
 }

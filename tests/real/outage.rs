@@ -21,7 +21,11 @@ fn kafka_away_at_the_start_is_waited_for() {
         .destination(Destination::new("hook", "http://127.0.0.1:1/"));
     let mut relay = Relay::start(&config);
     relay.wait_log("Kafka does not answer", SOON);
-    assert_eq!(relay.get("/livez").unwrap().0, 200, "being alone is no reason to be killed");
+    assert_eq!(
+        relay.get("/livez").unwrap().0,
+        200,
+        "being alone is no reason to be killed"
+    );
     let (status, why) = relay.get("/readyz").unwrap();
     assert_eq!(status, 503);
     assert!(why.contains("no Kafka broker has answered"), "{why}");
@@ -82,8 +86,15 @@ fn a_dead_letter_that_cannot_be_written_keeps_its_record() {
     relay.wait_log("dead letter not written", SOON);
     let (status, why) = relay.get("/readyz").unwrap();
     assert_eq!(status, 503);
-    assert!(why.contains("kafka-topics.sh") && why.contains("blocked.dead-letters"), "{why}");
-    assert_eq!(kafka.lag("blocked.hook", "blocked-in"), 10, "nothing is settled");
+    assert!(
+        why.contains("kafka-topics.sh") && why.contains("blocked.dead-letters"),
+        "{why}"
+    );
+    assert_eq!(
+        kafka.lag("blocked.hook", "blocked-in"),
+        10,
+        "nothing is settled"
+    );
     kafka.create_topic("blocked.dead-letters", 1, &[]);
     wait_no_lag(kafka, "blocked.hook", &["blocked-in"]);
     let dead = kafka.read_all("blocked.dead-letters");
@@ -93,5 +104,9 @@ fn a_dead_letter_that_cannot_be_written_keeps_its_record() {
         .dead_letters(&dead)
         .judge()
         .assert_exactly_once();
-    assert_eq!(attempts.len(), 10, "a rejected record is not sent again while its dead letter waits");
+    assert_eq!(
+        attempts.len(),
+        10,
+        "a rejected record is not sent again while its dead letter waits"
+    );
 }

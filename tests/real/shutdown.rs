@@ -27,20 +27,31 @@ fn a_graceful_stop_in_the_middle_of_the_work_repeats_nothing() {
     for round in 1..=3 {
         let mut relay = Relay::start(&config);
         receiver.wait_accepted(round * 900, SOON);
-        let signal = if round == 2 { Signal::SIGINT } else { Signal::SIGTERM };
+        let signal = if round == 2 {
+            Signal::SIGINT
+        } else {
+            Signal::SIGTERM
+        };
         relay.signal(signal);
         assert_eq!(relay.wait_exit(SOON).code(), Some(0));
         let committed = kafka.committed("stop.hook");
         let attempts = receiver.attempts();
         let settled: i64 = committed.values().sum();
-        assert_eq!(settled, i64::try_from(receiver.accepted_count()).unwrap(), "everything delivered is committed");
+        assert_eq!(
+            settled,
+            i64::try_from(receiver.accepted_count()).unwrap(),
+            "everything delivered is committed"
+        );
         assert_eq!(attempts.len(), receiver.accepted_count());
     }
     let _relay = Relay::start(&config);
     receiver.wait_accepted(4000, SOON);
     wait_no_lag(kafka, "stop.hook", &["stop-in"]);
     let attempts = receiver.attempts();
-    Oracle::new(&produced).destination("hook", &attempts).judge().assert_exactly_once();
+    Oracle::new(&produced)
+        .destination("hook", &attempts)
+        .judge()
+        .assert_exactly_once();
 }
 
 #[test]
@@ -56,9 +67,16 @@ fn the_drain_is_bounded_and_a_second_signal_ends_at_once() {
     let mut relay = Relay::start(&config);
     receiver.wait_attempts(16, SOON);
     let begin = Instant::now();
-    assert_eq!(relay.stop(SOON).code(), Some(0), "nothing is lost: what was in flight comes back");
+    assert_eq!(
+        relay.stop(SOON).code(),
+        Some(0),
+        "nothing is lost: what was in flight comes back"
+    );
     let took = begin.elapsed();
-    assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(8), "{took:?}");
+    assert!(
+        took >= Duration::from_secs(2) && took < Duration::from_secs(8),
+        "{took:?}"
+    );
     assert_eq!(kafka.lag("bound.hook", "bound-in"), 100);
 
     let mut relay = Relay::start(&config.limits(r#"drain = "60s""#));

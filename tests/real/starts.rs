@@ -45,13 +45,18 @@ fn latest_counts_once_and_a_partition_added_while_away_is_read_from_its_beginnin
     assert_eq!(relay.stop(SOON).code(), Some(0));
     kafka.produce(&[record("latest-in", 0, "while away")]);
     kafka.add_partitions("latest-in", 2);
-    wait_until(SOON, "the partition is there", || kafka.partitions("latest-in") == 2);
+    wait_until(SOON, "the partition is there", || {
+        kafka.partitions("latest-in") == 2
+    });
     kafka.produce(&[record("latest-in", 1, "new partition, while away")]);
 
     let _relay = Relay::start(&config);
     receiver.wait_accepted(2, SOON);
     wait_no_lag(kafka, "latest.hook", &["latest-in"]);
-    assert_eq!(bodies(&receiver), ["new partition, while away", "while away"]);
+    assert_eq!(
+        bodies(&receiver),
+        ["new partition, while away", "while away"]
+    );
 }
 
 #[test]
@@ -66,7 +71,11 @@ fn a_start_position_is_committed_before_the_first_send_even_when_nothing_can_be_
     let mut relay = Relay::start(&config);
     receiver.wait_attempts(2, SOON);
     let committed = kafka.committed("first.hook");
-    assert_eq!(committed.values().copied().collect::<Vec<_>>(), [0, 0], "{committed:?}");
+    assert_eq!(
+        committed.values().copied().collect::<Vec<_>>(),
+        [0, 0],
+        "{committed:?}"
+    );
     relay.kill9();
 }
 
@@ -87,8 +96,15 @@ fn records_that_expired_unread_are_counted_and_said() {
     let mut relay = Relay::start(&config);
     receiver.wait_accepted(15, SOON);
     relay.wait_log("records expired before they were read", SOON);
-    let lost = [("destination", "hook"), ("topic", "expired-in"), ("cause", "retention")];
-    assert_eq!(relay.metrics().sum("postrider_records_lost_total", &lost), 5.0);
+    let lost = [
+        ("destination", "hook"),
+        ("topic", "expired-in"),
+        ("cause", "retention"),
+    ];
+    assert_eq!(
+        relay.metrics().sum("postrider_records_lost_total", &lost),
+        5.0
+    );
 }
 
 #[test]
@@ -98,13 +114,18 @@ fn transactions_and_aborted_records_leave_no_lag() {
     let kafka = Broker::shared();
     kafka.create_topic("tx-in", 1, &[]);
     let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", kafka.brokers()).set("transactional.id", "tx-in");
+    client
+        .set("bootstrap.servers", kafka.brokers())
+        .set("transactional.id", "tx-in");
     let producer: BaseProducer = client.create().unwrap();
     producer.init_transactions(SOON).unwrap();
     for abort in [false, true, false, true] {
         producer.begin_transaction().unwrap();
         for _ in 0..10 {
-            producer.send(BaseRecord::<(), str>::to("tx-in").payload("{}")).map_err(|(e, _)| e).unwrap();
+            producer
+                .send(BaseRecord::<(), str>::to("tx-in").payload("{}"))
+                .map_err(|(e, _)| e)
+                .unwrap();
         }
         producer.flush(SOON).unwrap();
         if abort {
