@@ -25,7 +25,10 @@ pub enum LogFormat {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { format: LogFormat::default(), level: Level::INFO }
+        Self {
+            format: LogFormat::default(),
+            level: Level::INFO,
+        }
     }
 }
 
@@ -55,9 +58,15 @@ pub fn start(options: LogOptions) {
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let started = if json {
-        builder.json().flatten_event(true).with_current_span(false).try_init()
+        builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .try_init()
     } else {
         let colour = terminal && std::env::var_os("NO_COLOR").is_none();
         builder.with_ansi(colour).with_target(false).try_init()

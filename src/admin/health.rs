@@ -32,7 +32,10 @@ impl Health {
     /// Nothing has answered yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { clock, state: Mutex::default() }
+        Self {
+            clock,
+            state: Mutex::default(),
+        }
     }
 
     /// Watches the loop of a destination's consumer.
@@ -54,7 +57,9 @@ impl Health {
     #[must_use]
     pub fn broker_answers(&self) -> bool {
         let now = self.clock.now().tick;
-        self.lock().broker_answered.is_some_and(|then| now.since(then) <= BROKER_SILENCE_MAX)
+        self.lock()
+            .broker_answered
+            .is_some_and(|then| now.since(then) <= BROKER_SILENCE_MAX)
     }
 
     /// What is wrong with the topics of our own; `None` when nothing is.
@@ -71,7 +76,12 @@ impl Health {
             now.since(beat) > LOOP_SILENCE_MAX
         };
         let state = self.lock();
-        state.loops.iter().filter(|(_, beat)| stuck(beat)).map(|(name, _)| name.clone()).collect()
+        state
+            .loops
+            .iter()
+            .filter(|(_, beat)| stuck(beat))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// Why the process is not ready; none: it is.

@@ -11,6 +11,8 @@ pub struct AdminOptions {
 
 impl Default for AdminOptions {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8474)) }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8474)),
+        }
     }
 }

@@ -47,8 +47,9 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send, AdminError> {
     let address = options.listen;
-    let listener =
-        TcpListener::bind(address).await.map_err(|source| AdminError::Bind { address, source })?;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| AdminError::Bind { address, source })?;
     let routes = Router::new()
         .route("/", get(index))
         .route("/metrics", get(render))
@@ -66,7 +67,11 @@ pub async fn serve(
 }
 
 async fn index() -> &'static str {
-    concat!("postrider ", env!("CARGO_PKG_VERSION"), "\n\n/metrics  /livez  /readyz\n")
+    concat!(
+        "postrider ",
+        env!("CARGO_PKG_VERSION"),
+        "\n\n/metrics  /livez  /readyz\n"
+    )
 }
 
 async fn render(State(shown): State<Shown>) -> Response {
@@ -81,7 +86,10 @@ async fn alive(State(shown): State<Shown>) -> Response {
     if stuck.is_empty() {
         return "alive\n".into_response();
     }
-    let text = format!("the consumers of these destinations are stuck: {}\n", stuck.join(", "));
+    let text = format!(
+        "the consumers of these destinations are stuck: {}\n",
+        stuck.join(", ")
+    );
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
@@ -90,5 +98,9 @@ async fn ready(State(shown): State<Shown>) -> Response {
     if reasons.is_empty() {
         return "ready\n".into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", reasons.join("; "))).into_response()
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("not ready: {}\n", reasons.join("; ")),
+    )
+        .into_response()
 }

@@ -17,7 +17,10 @@ pub(super) fn main(config: &Path, arguments: CheckArguments) -> u8 {
     match load(&path) {
         Ok(config) => {
             let (destinations, rules) = (config.destinations.len(), config.rules.len());
-            println!("{}: valid; destinations: {destinations}, rules: {rules}", path.display());
+            println!(
+                "{}: valid; destinations: {destinations}, rules: {rules}",
+                path.display()
+            );
             exit::OK
         }
         Err(code) => code,

@@ -26,10 +26,15 @@ const DEFAULT_CONFIG: &str = "/etc/postrider/postrider.toml";
 
 /// Carries notifications from Kafka topics to webhooks, and loses none of them silently.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100, after_help = "Examples:
+#[command(
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "Examples:
   postrider check postrider.toml       every problem of the file at once
   postrider -c postrider.toml run      run in the foreground; Ctrl-C drains and ends
-  postrider demo                       see it work, with nothing to install")]
+  postrider demo                       see it work, with nothing to install"
+)]
 struct Arguments {
     /// The configuration file.
     #[arg(short, long, value_name = "FILE", env = "POSTRIDER_CONFIG", default_value = DEFAULT_CONFIG, global = true)]
@@ -68,13 +73,30 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Reads and checks the file: the one way for `run` and `check`. What is wrong is printed; the answer is then the exit code.
+/// Reads and checks the file: the one way for `run` and `check`. What is wrong is printed, warnings too; the error is then the exit code.
 #[expect(clippy::print_stderr, reason = "this is what a person reads")]
 fn load(path: &Path) -> Result<Config, u8> {
-    Config::load(path).map_err(|problems: Problems| {
-        let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
-            && std::env::var_os("NO_COLOR").is_none();
-        eprintln!("{}", problems.render(colour));
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        eprintln!("error: cannot read {}: {error}", path.display());
+        eprintln!("  name the file with -c FILE or POSTRIDER_CONFIG; config.example.toml shows what stands in it");
         exit::CONFIG
-    })
+    })?;
+    let environment = |name: &str| std::env::var(name).ok();
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
+        && std::env::var_os("NO_COLOR").is_none();
+    let show = |problems: &Problems| {
+        if !problems.is_empty() {
+            eprintln!("{}", problems.render(colour));
+        }
+    };
+    match Config::parse(&text, path, &environment) {
+        Ok(config) => {
+            show(&config.warnings);
+            Ok(config)
+        }
+        Err(problems) => {
+            show(&problems);
+            Err(exit::CONFIG)
+        }
+    }
 }

@@ -33,7 +33,9 @@ pub(super) fn main(path: &Path, arguments: RunArguments) -> u8 {
     config.log.format = arguments.log_format.unwrap_or(config.log.format);
     config.log.level = arguments.log_level.unwrap_or(config.log.level);
     logging::start(config.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -97,7 +99,9 @@ async fn run(config: &Config) -> u8 {
 
 /// Feeds systemd's watchdog as long as every consumer's loop turns. The runtime is alive if this runs at all.
 async fn feed_watchdog(health: std::sync::Arc<crate::admin::Health>) {
-    let Some(interval) = systemd::watchdog_interval() else { return };
+    let Some(interval) = systemd::watchdog_interval() else {
+        return;
+    };
     let mut due = tokio::time::interval(interval);
     loop {
         due.tick().await;

@@ -64,7 +64,10 @@ pub fn producer_config(options: &KafkaOptions) -> ClientConfig {
         // What is too large is for the topic to say, not for the client.
         .set("message.max.bytes", "100000000")
         .set("message.timeout.ms", "30000");
-    set_defaults(&mut config, &[("linger.ms", "5"), ("compression.type", "lz4")]);
+    set_defaults(
+        &mut config,
+        &[("linger.ms", "5"), ("compression.type", "lz4")],
+    );
     config
 }
 

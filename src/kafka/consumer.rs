@@ -116,9 +116,13 @@ pub fn start_consumer(plan: ConsumerPlan, clock: Clock) -> Result<ConsumerHandle
     let context = Context::default();
     let mut client = plan.client.clone();
     client.set("group.id", &plan.group);
-    let consumer: BaseConsumer<Context> = client
-        .create_with_context(context)
-        .map_err(|source| StartError::Client { group: plan.group.clone(), source })?;
+    let consumer: BaseConsumer<Context> =
+        client
+            .create_with_context(context)
+            .map_err(|source| StartError::Client {
+                group: plan.group.clone(),
+                source,
+            })?;
     let (outbox, inbox) = mpsc::channel(64);
     let mailbox = Arc::new(Mailbox::default());
     let beat = Arc::new(AtomicU64::new(millis(clock.now().tick)));
@@ -143,7 +147,11 @@ pub fn start_consumer(plan: ConsumerPlan, clock: Clock) -> Result<ConsumerHandle
         .name(format!("c-{}", thread.plan.destination))
         .spawn(move || thread.run())
         .map_err(StartError::Thread)?;
-    Ok(ConsumerHandle { inbox, mailbox, beat })
+    Ok(ConsumerHandle {
+        inbox,
+        mailbox,
+        beat,
+    })
 }
 
 /// Why a consumer could not be started.
@@ -199,7 +207,11 @@ impl ConsumerThread {
             if self.outbox.is_closed() {
                 return self.close(Vec::new());
             }
-            self.serve_events(if self.assigned.is_empty() { NAP } else { Duration::ZERO });
+            self.serve_events(if self.assigned.is_empty() {
+                NAP
+            } else {
+                Duration::ZERO
+            });
             self.rejoin_when_due();
             self.read(orders.allowance);
         }
@@ -215,7 +227,11 @@ impl ConsumerThread {
     fn obey(&mut self, orders: &Orders) {
         for (epoch, pause) in &orders.paused {
             let list = self.list_of(std::slice::from_ref(epoch));
-            let done = if *pause { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+            let done = if *pause {
+                self.consumer.pause(&list)
+            } else {
+                self.consumer.resume(&list)
+            };
             if let Err(error) = done {
                 warn!(destination = %self.plan.destination, %error, pause, "pause or resume refused");
             }
@@ -227,7 +243,9 @@ impl ConsumerThread {
     fn commit(&mut self, positions: &[Position]) {
         let mut list = TopicPartitionList::new();
         for position in positions {
-            let Some((topic, partition)) = self.epochs.get(&position.epoch) else { continue };
+            let Some((topic, partition)) = self.epochs.get(&position.epoch) else {
+                continue;
+            };
             let offset = Offset::Offset(position.offset);
             if list.add_partition_offset(topic, *partition, offset).is_ok() {
                 self.outstanding.push(*position);
@@ -250,7 +268,9 @@ impl ConsumerThread {
                 drop(message);
                 self.pass_on(vec![fetched]);
             }
-            Some(Err(error)) => debug!(destination = %self.plan.destination, %error, "consumer error"),
+            Some(Err(error)) => {
+                debug!(destination = %self.plan.destination, %error, "consumer error")
+            }
             None => {}
         }
         while let Some(notice) = self.consumer.context().next_notice() {
@@ -281,7 +301,8 @@ impl ConsumerThread {
         let mut lost: BTreeMap<Arc<str>, u64> = BTreeMap::new();
         for ((topic, partition), resolved) in partitions.iter().zip(starts) {
             let offset = resolved.start.offset;
-            if let Err(error) = list.add_partition_offset(topic, *partition, Offset::Offset(offset)) {
+            if let Err(error) = list.add_partition_offset(topic, *partition, Offset::Offset(offset))
+            {
                 return self.leave_and_join_again(&error.to_string());
             }
             self.queue.take_over(&self.consumer, topic, *partition);
@@ -302,8 +323,15 @@ impl ConsumerThread {
             });
         }
         // The lane hears of the partitions before the first record of them can be read.
-        self.tell(FromConsumer::Assigned { cluster_id, partitions: assigned, lost });
-        let done = self.consumer.incremental_assign(&list).and_then(|()| self.consumer.resume(&list));
+        self.tell(FromConsumer::Assigned {
+            cluster_id,
+            partitions: assigned,
+            lost,
+        });
+        let done = self
+            .consumer
+            .incremental_assign(&list)
+            .and_then(|()| self.consumer.resume(&list));
         if let Err(error) = done {
             self.leave_and_join_again(&error.to_string());
         }
@@ -320,15 +348,21 @@ impl ConsumerThread {
     }
 
     fn rejoin_when_due(&mut self) {
-        if self.rejoin_at.is_some_and(|due| due <= self.clock.now().tick) {
+        if self
+            .rejoin_at
+            .is_some_and(|due| due <= self.clock.now().tick)
+        {
             self.rejoin_at = None;
             self.subscribe();
         }
     }
 
     fn revoke(&mut self, partitions: &[TopicPartition]) {
-        let epochs: Vec<Epoch> =
-            partitions.iter().filter_map(|tp| self.assigned.get(tp)).copied().collect();
+        let epochs: Vec<Epoch> = partitions
+            .iter()
+            .filter_map(|tp| self.assigned.get(tp))
+            .copied()
+            .collect();
         if self.consumer.assignment_lost() {
             warn!(destination = %self.plan.destination, partitions = epochs.len(), "partitions lost: another member may have them");
             self.forget(partitions);
@@ -338,7 +372,9 @@ impl ConsumerThread {
             self.beat(REVOKE_DRAIN + LAST_COMMIT);
             self.tell(FromConsumer::Revoking { epochs, deadline });
             // The lane answers at its deadline at the latest. Without an answer the lane is gone, and nothing of it may be committed.
-            let answer = self.mailbox.wait_for_revoked(REVOKE_DRAIN + Duration::from_secs(2));
+            let answer = self
+                .mailbox
+                .wait_for_revoked(REVOKE_DRAIN + Duration::from_secs(2));
             self.commit_and_wait(&answer.unwrap_or_default());
             self.forget(partitions);
         }
@@ -389,7 +425,9 @@ impl ConsumerThread {
             let asked = |position: &Position| {
                 position.offset == offset && self.epochs.get(&position.epoch) == Some(&tp)
             };
-            let Some(place) = self.outstanding.iter().position(asked) else { continue };
+            let Some(place) = self.outstanding.iter().position(asked) else {
+                continue;
+            };
             let position = self.outstanding.swap_remove(place);
             match error {
                 None => acknowledged.push(position),
@@ -416,7 +454,8 @@ impl ConsumerThread {
         }
         let fit = (bytes / self.largest).clamp(1, CHUNK).min(records);
         let mut chunk = std::mem::take(&mut self.chunk);
-        self.queue.read(NAP, usize::try_from(fit).unwrap_or(1), &mut chunk);
+        self.queue
+            .read(NAP, usize::try_from(fit).unwrap_or(1), &mut chunk);
         self.pass_on_all(&mut chunk);
         self.chunk = chunk;
     }
@@ -439,7 +478,10 @@ impl ConsumerThread {
                     let tp = (Arc::clone(&record.topic), record.partition);
                     // A partition that is not ours any more: its next owner reads the record.
                     let Some(epoch) = self.assigned.get(&tp).copied() else {
-                        self.tell(FromConsumer::Read { epoch: Epoch(u64::MAX), records: vec![record] });
+                        self.tell(FromConsumer::Read {
+                            epoch: Epoch(u64::MAX),
+                            records: vec![record],
+                        });
                         continue;
                     };
                     match &mut run {
@@ -450,7 +492,11 @@ impl ConsumerThread {
                         }
                     }
                 }
-                Fetched::EndOfPartition { topic, partition, offset } => {
+                Fetched::EndOfPartition {
+                    topic,
+                    partition,
+                    offset,
+                } => {
                     self.tell_read(run.take());
                     if let Some(epoch) = self.assigned.get(&(topic, partition)).copied() {
                         self.tell(FromConsumer::EndOfPartition { epoch, offset });
@@ -494,12 +540,16 @@ impl ConsumerThread {
 
     /// Says that the loop turns, and that it may now be silent for `pause`.
     fn beat(&self, pause: Duration) {
-        self.beat.store(millis(self.clock.now().tick + pause), Ordering::Relaxed);
+        self.beat
+            .store(millis(self.clock.now().tick + pause), Ordering::Relaxed);
     }
 
     fn list_of(&self, epochs: &[Epoch]) -> TopicPartitionList {
-        let held: Vec<TopicPartition> =
-            epochs.iter().filter_map(|epoch| self.epochs.get(epoch)).cloned().collect();
+        let held: Vec<TopicPartition> = epochs
+            .iter()
+            .filter_map(|epoch| self.epochs.get(epoch))
+            .cloned()
+            .collect();
         list(&held)
     }
 }

@@ -38,7 +38,9 @@ impl Context {
     /// The next commit result, past notices that must wait.
     pub(super) fn next_commit(&self) -> Option<Vec<CommitResult>> {
         let mut notices = self.lock();
-        let place = notices.iter().position(|notice| matches!(notice, Notice::Committed(_)))?;
+        let place = notices
+            .iter()
+            .position(|notice| matches!(notice, Notice::Committed(_)))?;
         match notices.remove(place) {
             Some(Notice::Committed(results)) => Some(results),
             Some(Notice::Assign(_) | Notice::Revoke(_)) | None => None,
@@ -103,7 +105,11 @@ impl ConsumerContext for Context {
         let list = names(partitions);
         let assign = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if !self.closing.load(Ordering::Relaxed) {
-            self.lock().push_back(if assign { Notice::Assign(list) } else { Notice::Revoke(list) });
+            self.lock().push_back(if assign {
+                Notice::Assign(list)
+            } else {
+                Notice::Revoke(list)
+            });
             return;
         }
         let answered = if assign {
@@ -120,7 +126,9 @@ impl ConsumerContext for Context {
         let whole = result.err().map(|error| error.to_string());
         let mut results = Vec::new();
         for element in offsets.elements() {
-            let Offset::Offset(offset) = element.offset() else { continue };
+            let Offset::Offset(offset) = element.offset() else {
+                continue;
+            };
             let own = element.error().err().map(|error| error.to_string());
             let tp = (Arc::from(element.topic()), element.partition());
             results.push((tp, offset, own.or_else(|| whole.clone())));
@@ -130,5 +138,8 @@ impl ConsumerContext for Context {
 }
 
 fn names(list: &TopicPartitionList) -> Vec<(Arc<str>, i32)> {
-    list.elements().iter().map(|e| (Arc::from(e.topic()), e.partition())).collect()
+    list.elements()
+        .iter()
+        .map(|e| (Arc::from(e.topic()), e.partition()))
+        .collect()
 }

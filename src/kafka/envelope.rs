@@ -17,7 +17,10 @@ pub fn dead_letter_headers(letter: &DeadLetter, destination_id: &str) -> OwnedHe
     for header in &letter.record.headers {
         let name = String::from_utf8_lossy(&header.name);
         if !name.starts_with("postrider-") {
-            headers = headers.insert(Header { key: &name, value: header.value.as_deref() });
+            headers = headers.insert(Header {
+                key: &name,
+                value: header.value.as_deref(),
+            });
         }
     }
     let record = &letter.record;
@@ -27,26 +30,47 @@ pub fn dead_letter_headers(letter: &DeadLetter, destination_id: &str) -> OwnedHe
         ("postrider-destination", Some(destination_id.to_owned())),
         ("postrider-rule", letter.rule.as_deref().map(str::to_owned)),
         ("postrider-reason", Some(letter.reason.name().to_owned())),
-        ("postrider-status", letter.status.map(|status| status.to_string())),
-        ("postrider-error", (!letter.error.is_empty()).then(|| letter.error.clone())),
+        (
+            "postrider-status",
+            letter.status.map(|status| status.to_string()),
+        ),
+        (
+            "postrider-error",
+            (!letter.error.is_empty()).then(|| letter.error.clone()),
+        ),
         ("postrider-attempts", Some(letter.attempts.to_string())),
-        ("postrider-first-attempt", letter.first_attempt.map(|time| time.0.to_string())),
-        ("postrider-last-attempt", letter.last_attempt.map(|time| time.0.to_string())),
+        (
+            "postrider-first-attempt",
+            letter.first_attempt.map(|time| time.0.to_string()),
+        ),
+        (
+            "postrider-last-attempt",
+            letter.last_attempt.map(|time| time.0.to_string()),
+        ),
         ("postrider-cluster", Some(letter.cluster_id.to_string())),
         ("postrider-topic", Some(record.topic.to_string())),
         ("postrider-partition", Some(record.partition.to_string())),
         ("postrider-offset", Some(record.offset.to_string())),
-        ("postrider-timestamp", record.timestamp.map(|time| time.0.to_string())),
+        (
+            "postrider-timestamp",
+            record.timestamp.map(|time| time.0.to_string()),
+        ),
         ("postrider-shed", shed_name(letter.shed).map(str::to_owned)),
     ];
     for (name, value) in text {
         if let Some(value) = value {
-            headers = headers.insert(Header { key: name, value: Some(&value) });
+            headers = headers.insert(Header {
+                key: name,
+                value: Some(&value),
+            });
         }
     }
     if letter.shed == Shed::Nothing && !letter.excerpt.is_empty() {
         let value = Some(letter.excerpt.as_ref());
-        headers = headers.insert(Header { key: "postrider-excerpt", value });
+        headers = headers.insert(Header {
+            key: "postrider-excerpt",
+            value,
+        });
     }
     headers
 }

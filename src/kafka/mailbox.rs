@@ -57,7 +57,9 @@ impl Mailbox {
 
     /// Asks for a commit; a newer position of a partition replaces an older one that is still in the box.
     pub fn commit(&self, positions: &[Position]) {
-        self.lock().commit.extend(positions.iter().map(|p| (p.epoch, p.offset)));
+        self.lock()
+            .commit
+            .extend(positions.iter().map(|p| (p.epoch, p.offset)));
     }
 
     /// Asks for a partition to be paused or resumed.
@@ -82,7 +84,10 @@ impl Mailbox {
         let commit = std::mem::take(&mut mail.commit);
         Orders {
             allowance: mail.allowance,
-            commit: commit.into_iter().map(|(epoch, offset)| Position { epoch, offset }).collect(),
+            commit: commit
+                .into_iter()
+                .map(|(epoch, offset)| Position { epoch, offset })
+                .collect(),
             paused: std::mem::take(&mut mail.paused),
             close: mail.close.take(),
         }
@@ -91,14 +96,18 @@ impl Mailbox {
     /// Waits until there is more to read than `allowance`, or an end, or the time is up.
     pub(super) fn wait_for_more(&self, allowance: Allowance, time: Duration) {
         let unchanged = |mail: &mut Mail| mail.allowance == allowance && mail.close.is_none();
-        let waited = self.arrived.wait_timeout_while(self.lock(), time, unchanged);
+        let waited = self
+            .arrived
+            .wait_timeout_while(self.lock(), time, unchanged);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Waits for the answer to a revocation; `None` when the time is up.
     pub(super) fn wait_for_revoked(&self, time: Duration) -> Option<Vec<Position>> {
         let unanswered = |mail: &mut Mail| mail.revoked.is_none();
-        let waited = self.arrived.wait_timeout_while(self.lock(), time, unanswered);
+        let waited = self
+            .arrived
+            .wait_timeout_while(self.lock(), time, unanswered);
         let (mut mail, _) = waited.unwrap_or_else(PoisonError::into_inner);
         mail.revoked.take()
     }

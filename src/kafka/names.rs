@@ -38,7 +38,11 @@ pub fn check_topic(name: &str) -> Result<(), NameError> {
     if name.len() > TOPIC_MAX {
         return Err(NameError::TooLong);
     }
-    if name == "." || name == ".." { Err(NameError::Dots) } else { Ok(()) }
+    if name == "." || name == ".." {
+        Err(NameError::Dots)
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -54,6 +58,9 @@ mod tests {
         assert_eq!(check_topic(".."), Err(NameError::Dots));
         assert_eq!(check_topic("a b"), Err(NameError::Character(' ')));
         assert_eq!(check_topic("größe"), Err(NameError::Character('ö')));
-        assert_eq!(check_topic(&"x".repeat(TOPIC_MAX + 1)), Err(NameError::TooLong));
+        assert_eq!(
+            check_topic(&"x".repeat(TOPIC_MAX + 1)),
+            Err(NameError::TooLong)
+        );
     }
 }

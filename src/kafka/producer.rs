@@ -46,7 +46,11 @@ impl Producer {
     /// When librdkafka refuses the settings.
     pub fn new(config: ClientConfig, prefix: &str) -> Result<Self, KafkaError> {
         let client = Mutex::new(config.create_with_context(ProducerContext)?);
-        Ok(Self { config, dead_letters: format!("{prefix}.dead-letters"), client })
+        Ok(Self {
+            config,
+            dead_letters: format!("{prefix}.dead-letters"),
+            client,
+        })
     }
 
     /// Writes a dead letter; `Ok` when every in-sync replica has it.
@@ -69,7 +73,11 @@ impl Producer {
         {
             record = record.payload(value);
         }
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let client = self
+            .client
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         match client.send(record, QUEUE_WAIT).await {
             Ok(_) => Ok(()),
             Err((error, _)) => Err(self.failed(&error)),

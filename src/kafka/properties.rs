@@ -107,7 +107,10 @@ const RESERVED: &[(&str, Reserved)] = &[
     ),
     (
         "transaction.timeout.ms",
-        Reserved { reason: "the producer runs without transactions", instead: "take it out" },
+        Reserved {
+            reason: "the producer runs without transactions",
+            instead: "take it out",
+        },
     ),
     (
         "message.max.bytes",
@@ -135,7 +138,10 @@ const ASSIGNMENT: Reserved = Reserved {
 /// Why `name` is not the file's to choose; `None` when it is.
 #[must_use]
 pub fn reserved(name: &str) -> Option<Reserved> {
-    RESERVED.iter().find(|(known, _)| *known == name).map(|(_, reserved)| *reserved)
+    RESERVED
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, reserved)| *reserved)
 }
 
 #[cfg(test)]

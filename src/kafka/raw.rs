@@ -4,7 +4,11 @@
 //! one. Records of all partitions come through the same queue as rebalances and commit results, so a full window would have to stop
 //! both or neither; here the partitions' queues are forwarded to a queue of their own. And records are taken from it in batches, which
 //! costs a quarter of taking them one by one.
-#![allow(unsafe_code, clippy::wildcard_enum_match_arm, reason = "librdkafka has two hundred errors")]
+#![allow(
+    unsafe_code,
+    clippy::wildcard_enum_match_arm,
+    reason = "librdkafka has two hundred errors"
+)]
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
@@ -25,7 +29,11 @@ use crate::record::{Header, Record};
 pub(super) enum Fetched {
     Record(Record),
     /// The partition was read to its end; `offset` is the one after the last there is.
-    EndOfPartition { topic: Arc<str>, partition: i32, offset: i64 },
+    EndOfPartition {
+        topic: Arc<str>,
+        partition: i32,
+        offset: i64,
+    },
     /// Something else, in librdkafka's words.
     Error(String),
 }
@@ -47,7 +55,11 @@ impl RecordQueue {
     pub(super) fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Self {
         // SAFETY: the client pointer is valid as long as the consumer lives; the queue is destroyed in `drop`.
         let queue = unsafe { native::rd_kafka_queue_new(consumer.client().native_ptr()) };
-        Self { queue, topics: TopicNames::default(), batch: Vec::new() }
+        Self {
+            queue,
+            topics: TopicNames::default(),
+            batch: Vec::new(),
+        }
     }
 
     /// Sends the records of a partition here instead of to the consumer's own queue. To be called before the partition is assigned.
@@ -57,11 +69,14 @@ impl RecordQueue {
         topic: &str,
         partition: i32,
     ) {
-        let Ok(topic) = CString::new(topic) else { return };
+        let Ok(topic) = CString::new(topic) else {
+            return;
+        };
         // SAFETY: both queues are valid here; librdkafka counts the references, so the partition's handle is given back at once.
         unsafe {
             let client = consumer.client().native_ptr();
-            let of_partition = native::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition);
+            let of_partition =
+                native::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition);
             if !of_partition.is_null() {
                 native::rd_kafka_queue_forward(of_partition, self.queue);
                 native::rd_kafka_queue_destroy(of_partition);
@@ -71,7 +86,9 @@ impl RecordQueue {
 
     /// Waits up to `wait` for something to arrive, then takes what is there, up to `max`.
     pub(super) fn read(&mut self, wait: Duration, max: usize, into: &mut Vec<Fetched>) {
-        let Some(further) = max.checked_sub(1) else { return };
+        let Some(further) = max.checked_sub(1) else {
+            return;
+        };
         let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the queue is valid until `drop`. A message belongs to us until it is destroyed, which happens exactly once, after
         // everything in it has been copied.
@@ -83,7 +100,12 @@ impl RecordQueue {
             into.push(self.topics.fetched(first));
             native::rd_kafka_message_destroy(first);
             self.batch.resize(further, ptr::null_mut());
-            let taken = native::rd_kafka_consume_batch_queue(self.queue, 0, self.batch.as_mut_ptr(), further);
+            let taken = native::rd_kafka_consume_batch_queue(
+                self.queue,
+                0,
+                self.batch.as_mut_ptr(),
+                further,
+            );
             for message in &self.batch[..usize::try_from(taken).unwrap_or(0)] {
                 into.push(self.topics.fetched(*message));
                 native::rd_kafka_message_destroy(*message);
@@ -114,7 +136,11 @@ struct TopicNames {
 
 impl TopicNames {
     fn shared(&mut self, name: &CStr) -> Arc<str> {
-        if let Some(known) = self.known.iter().find(|known| known.as_bytes() == name.to_bytes()) {
+        if let Some(known) = self
+            .known
+            .iter()
+            .find(|known| known.as_bytes() == name.to_bytes())
+        {
             return Arc::clone(known);
         }
         let name: Arc<str> = name.to_string_lossy().into();
@@ -144,9 +170,11 @@ impl TopicNames {
                     value: bytes(m.payload, m.len),
                     headers: headers(message),
                 }),
-                NativeError::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
-                    Fetched::EndOfPartition { topic, partition: m.partition, offset: m.offset }
-                }
+                NativeError::RD_KAFKA_RESP_ERR__PARTITION_EOF => Fetched::EndOfPartition {
+                    topic,
+                    partition: m.partition,
+                    offset: m.offset,
+                },
                 _ => {
                     let text = native::rd_kafka_message_errstr(message);
                     Fetched::Error(text_of(text).unwrap_or_else(|| "unknown error".to_owned()))
@@ -204,5 +232,9 @@ unsafe fn text_of(text: *const c_char) -> Option<String> {
     if text.is_null() {
         return None;
     }
-    Some(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+    Some(
+        unsafe { CStr::from_ptr(text) }
+            .to_string_lossy()
+            .into_owned(),
+    )
 }

@@ -38,7 +38,10 @@ pub(super) fn resolve<C: ConsumerContext>(
     question: &Question<'_>,
 ) -> Result<(Arc<str>, Vec<Resolved>), String> {
     let timeout = question.deadline / 4;
-    let cluster_id = consumer.client().fetch_cluster_id(timeout).ok_or("no cluster id")?;
+    let cluster_id = consumer
+        .client()
+        .fetch_cluster_id(timeout)
+        .ok_or("no cluster id")?;
     let committed = committed(consumer, partitions, timeout)?;
     let at_time = match question.start_at {
         StartAt::Time(time) => offsets_at(consumer, partitions, Offset::Offset(time.0), timeout)?,
@@ -53,9 +56,8 @@ pub(super) fn resolve<C: ConsumerContext>(
     }
     let mut starts = Vec::with_capacity(partitions.len());
     for tp in partitions {
-        let same_topic = |(other, offset): (&TopicPartition, &Option<i64>)| {
-            other.0 == tp.0 && offset.is_some()
-        };
+        let same_topic =
+            |(other, offset): (&TopicPartition, &Option<i64>)| other.0 == tp.0 && offset.is_some();
         let topic = TopicFacts {
             owned: tp.0.starts_with(question.owned_prefix),
             any_committed: committed.iter().any(same_topic),
@@ -67,7 +69,10 @@ pub(super) fn resolve<C: ConsumerContext>(
             at_time: at_time.get(tp).copied().flatten(),
         };
         let start = start_position(topic, facts, question.start_at, question.on_records_lost);
-        starts.push(Resolved { start, committed: facts.committed });
+        starts.push(Resolved {
+            start,
+            committed: facts.committed,
+        });
     }
     Ok((cluster_id.into(), starts))
 }
@@ -82,7 +87,9 @@ fn committed<C: ConsumerContext>(
     let topics: BTreeSet<&Arc<str>> = partitions.iter().map(|(topic, _)| topic).collect();
     let mut list = TopicPartitionList::new();
     for topic in topics {
-        let metadata = consumer.fetch_metadata(Some(topic), timeout).map_err(|e| e.to_string())?;
+        let metadata = consumer
+            .fetch_metadata(Some(topic), timeout)
+            .map_err(|e| e.to_string())?;
         let found = metadata.topics().iter().find(|t| t.name() == &**topic);
         let count = found.map_or(0, |topic| topic.partitions().len());
         if count == 0 {
@@ -97,7 +104,9 @@ fn committed<C: ConsumerContext>(
             list.add_partition(topic, *partition);
         }
     }
-    let answer = consumer.committed_offsets(list, timeout).map_err(|e| e.to_string())?;
+    let answer = consumer
+        .committed_offsets(list, timeout)
+        .map_err(|e| e.to_string())?;
     offsets(&answer)
 }
 
@@ -111,9 +120,12 @@ fn offsets_at<C: ConsumerContext>(
 ) -> Result<BTreeMap<TopicPartition, Option<i64>>, String> {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (topic, partition) in partitions {
-        list.add_partition_offset(topic, *partition, when).map_err(|e| e.to_string())?;
+        list.add_partition_offset(topic, *partition, when)
+            .map_err(|e| e.to_string())?;
     }
-    let answer = consumer.offsets_for_times(list, timeout).map_err(|e| e.to_string())?;
+    let answer = consumer
+        .offsets_for_times(list, timeout)
+        .map_err(|e| e.to_string())?;
     offsets(&answer)
 }
 
@@ -137,7 +149,11 @@ fn offsets(list: &TopicPartitionList) -> Result<BTreeMap<TopicPartition, Option<
     let mut offsets = BTreeMap::new();
     for element in list.elements() {
         if let Err(error) = element.error() {
-            return Err(format!("{} partition {}: {error}", element.topic(), element.partition()));
+            return Err(format!(
+                "{} partition {}: {error}",
+                element.topic(),
+                element.partition()
+            ));
         }
         let offset = match element.offset() {
             Offset::Offset(offset) => Some(offset),
@@ -154,7 +170,11 @@ fn offsets(list: &TopicPartitionList) -> Result<BTreeMap<TopicPartition, Option<
 
 /// Says where a partition begins; loudly where records are gone.
 pub(super) fn say(destination: &str, topic: &str, partition: i32, resolved: &Resolved) {
-    let Start { offset, reason, lost } = resolved.start;
+    let Start {
+        offset,
+        reason,
+        lost,
+    } = resolved.start;
     match reason {
         StartReason::Expired => warn!(
             destination,
@@ -168,8 +188,18 @@ pub(super) fn say(destination: &str, topic: &str, partition: i32, resolved: &Res
             committed = resolved.committed,
             "the committed offset is beyond the end of the partition: the topic was cut, or deleted and made again; reading from its beginning"
         ),
-        StartReason::Committed | StartReason::StartAt | StartReason::NewPartition | StartReason::Owned => {
-            info!(destination, topic, partition, offset, ?reason, "partition assigned");
+        StartReason::Committed
+        | StartReason::StartAt
+        | StartReason::NewPartition
+        | StartReason::Owned => {
+            info!(
+                destination,
+                topic,
+                partition,
+                offset,
+                ?reason,
+                "partition assigned"
+            );
         }
     }
 }

@@ -29,7 +29,9 @@ pub enum TopicError {
     #[error("Kafka does not answer")]
     Unreachable(#[source] KafkaError),
     /// It is missing, and the file forbids making it.
-    #[error("topic {name} is missing and kafka.owned_topics.create is false; make it with:\n  {command}")]
+    #[error(
+        "topic {name} is missing and kafka.owned_topics.create is false; make it with:\n  {command}"
+    )]
     Missing {
         /// The topic.
         name: String,
@@ -37,7 +39,9 @@ pub enum TopicError {
         command: String,
     },
     /// The broker will not make it.
-    #[error("topic {name} is missing and the broker will not make it ({reason}); grant Create on it, or make it with:\n  {command}")]
+    #[error(
+        "topic {name} is missing and the broker will not make it ({reason}); grant Create on it, or make it with:\n  {command}"
+    )]
     Refused {
         /// The topic.
         name: String,
@@ -60,8 +64,14 @@ impl Broker {
     /// # Errors
     /// When librdkafka refuses the settings.
     pub fn new(config: &ClientConfig) -> Result<Self, KafkaError> {
-        let brokers = config.get("bootstrap.servers").unwrap_or_default().to_owned();
-        Ok(Self { client: config.create()?, brokers })
+        let brokers = config
+            .get("bootstrap.servers")
+            .unwrap_or_default()
+            .to_owned();
+        Ok(Self {
+            client: config.create()?,
+            brokers,
+        })
     }
 
     /// Whether the cluster answers a metadata request within five seconds. Waits; not for a runtime's worker.
@@ -69,7 +79,10 @@ impl Broker {
     /// # Errors
     /// When it does not.
     pub fn ping(&self) -> Result<(), TopicError> {
-        let answer = self.client.inner().fetch_metadata(Some("__consumer_offsets"), TIMEOUT);
+        let answer = self
+            .client
+            .inner()
+            .fetch_metadata(Some("__consumer_offsets"), TIMEOUT);
         answer.map(|_| ()).map_err(TopicError::Unreachable)
     }
 
@@ -103,7 +116,10 @@ impl Broker {
             .inner()
             .fetch_metadata(Some(name), TIMEOUT)
             .map_err(TopicError::Unreachable)?;
-        Ok(metadata.topics().iter().any(|t| t.name() == name && !t.partitions().is_empty()))
+        Ok(metadata
+            .topics()
+            .iter()
+            .any(|t| t.name() == name && !t.partitions().is_empty()))
     }
 
     async fn create(
@@ -120,9 +136,14 @@ impl Broker {
         for (name, value) in &settings {
             new = new.set(name, value);
         }
-        let admin = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
-        let results =
-            self.client.create_topics(&[new], &admin).await.map_err(TopicError::Unreachable)?;
+        let admin = AdminOptions::new()
+            .operation_timeout(Some(TIMEOUT))
+            .request_timeout(Some(TIMEOUT));
+        let results = self
+            .client
+            .create_topics(&[new], &admin)
+            .await
+            .map_err(TopicError::Unreachable)?;
         match results.into_iter().next() {
             Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | None => Ok(()),
             Some(Err((name, code))) => Err(TopicError::Refused {
@@ -134,10 +155,14 @@ impl Broker {
     }
 
     fn command(&self, topic: &OwnedTopic, options: &OwnedTopicsOptions) -> String {
-        let configs: String =
-            settings(options).iter().map(|(name, value)| format!(" --config {name}={value}")).collect();
-        let replication =
-            options.replication.map(|n| format!(" --replication-factor {n}")).unwrap_or_default();
+        let configs: String = settings(options)
+            .iter()
+            .map(|(name, value)| format!(" --config {name}={value}"))
+            .collect();
+        let replication = options
+            .replication
+            .map(|n| format!(" --replication-factor {n}"))
+            .unwrap_or_default();
         format!(
             "kafka-topics.sh --bootstrap-server {} --create --topic {} --partitions {}{replication}{configs}",
             self.brokers, topic.name, options.partitions

@@ -24,7 +24,7 @@ const REPORTS: usize = 1024;
 
 /// Everything a lane is made of.
 pub(super) struct LaneParts {
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
     pub(super) id: Arc<str>,
     pub(super) lane: Lane,
     pub(super) window: WindowOptions,
@@ -69,7 +69,10 @@ enum Ending {
     /// Until the tick, what is in flight may end.
     Draining(Tick),
     /// The consumer is leaving its group, until the tick.
-    Closing { until: Tick, in_time: bool },
+    Closing {
+        until: Tick,
+        in_time: bool,
+    },
 }
 
 impl LaneTask {
@@ -117,7 +120,10 @@ impl LaneTask {
             if let Ending::Closing { until, .. } = self.end
                 && self.parts.clock.now().tick >= until
             {
-                warn!(destination = self.parts.name, "the consumer did not leave its group in time");
+                warn!(
+                    destination = &*self.parts.name,
+                    "the consumer did not leave its group in time"
+                );
                 return self.closed();
             }
         }
@@ -165,7 +171,11 @@ impl LaneTask {
 
     fn consumed(&mut self, event: FromConsumer) {
         match event {
-            FromConsumer::Assigned { cluster_id, partitions, lost } => {
+            FromConsumer::Assigned {
+                cluster_id,
+                partitions,
+                lost,
+            } => {
                 self.parts.metrics.rebalanced("assigned");
                 self.partitions += partitions.len();
                 for (topic, records) in lost {
@@ -174,7 +184,10 @@ impl LaneTask {
                 if self.end == Ending::NotYet {
                     self.parts.metrics.set_state("running");
                 }
-                self.tell(Event::Assigned { cluster_id, partitions });
+                self.tell(Event::Assigned {
+                    cluster_id,
+                    partitions,
+                });
             }
             FromConsumer::Committed(positions) => {
                 self.parts.metrics.committed(Clock::wall());
@@ -219,7 +232,10 @@ impl LaneTask {
                     }
                 }
             }
-            incoming.push(Incoming { record: Arc::new(record), verdict });
+            incoming.push(Incoming {
+                record: Arc::new(record),
+                verdict,
+            });
         }
         if let Some((rule, count)) = taken {
             self.parts.metrics.matched(&rule, count);
@@ -237,16 +253,27 @@ impl LaneTask {
             }
             Report::Write(letter, result) => {
                 self.say_written(&letter, &result);
-                self.tell(Event::WriteEnded { key: letter.key, result });
+                self.tell(Event::WriteEnded {
+                    key: letter.key,
+                    result,
+                });
             }
         }
     }
 
     /// One line for each record that ends as a dead letter, and one for each that cannot even become one.
     fn say_written(&self, letter: &DeadLetter, result: &Result<(), WriteError>) {
-        let DeadLetter { record, id, reason, status, attempts, error, .. } = letter;
+        let DeadLetter {
+            record,
+            id,
+            reason,
+            status,
+            attempts,
+            error,
+            ..
+        } = letter;
         let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
-        let destination = self.parts.name.as_str();
+        let destination = &*self.parts.name;
         match result {
             Ok(()) => warn!(
                 destination, topic, partition, offset, %id, rule = letter.rule.as_deref(), reason = reason.name(),
@@ -275,23 +302,39 @@ impl LaneTask {
             Action::Commit { positions } => mailbox.commit(&positions),
             Action::Revoked { positions, .. } => mailbox.revoked(positions),
             Action::Pause(epoch) => {
-                debug!(destination = self.parts.name, ?epoch, "partition paused: read too far ahead");
+                debug!(
+                    destination = &*self.parts.name,
+                    ?epoch,
+                    "partition paused: read too far ahead"
+                );
                 mailbox.pause(epoch, true);
             }
             Action::Resume(epoch) => mailbox.pause(epoch, false),
             Action::Drained { positions } => {
                 let now = self.parts.clock.now().tick;
                 let in_time = matches!(self.end, Ending::Draining(deadline) if now < deadline);
-                self.end = Ending::Closing { until: now + CLOSE_DEADLINE, in_time };
+                self.end = Ending::Closing {
+                    until: now + CLOSE_DEADLINE,
+                    in_time,
+                };
                 let released = self.parts.lane.counts().released;
-                info!(destination = self.parts.name, released, "drained; what was not settled is read again after the next start");
+                info!(
+                    destination = &*self.parts.name,
+                    released, "drained; what was not settled is read again after the next start"
+                );
                 mailbox.close(positions);
             }
         }
     }
 
     fn send(&self, send: Send) {
-        let Send { key, id, record, attempt: number, .. } = send;
+        let Send {
+            key,
+            id,
+            record,
+            attempt: number,
+            ..
+        } = send;
         let webhook = Arc::clone(&self.parts.webhook);
         let duration = self.parts.metrics.attempt_duration.clone();
         let age = self.parts.metrics.delivery_age.clone();
@@ -322,15 +365,27 @@ impl LaneTask {
     }
 
     fn publish(&mut self) {
-        let LaneParts { lane, window, metrics, consumer, clock, .. } = &mut self.parts;
+        let LaneParts {
+            lane,
+            window,
+            metrics,
+            consumer,
+            clock,
+            ..
+        } = &mut self.parts;
         let room = lane.room();
         let usage = |room: usize, all: usize| 1.0 - room.min(all) as f64 / all as f64;
-        let silence = clock.now().tick.since(Tick(Duration::from_millis(consumer.beat.load(Ordering::Relaxed))));
+        let silence = clock.now().tick.since(Tick(Duration::from_millis(
+            consumer.beat.load(Ordering::Relaxed),
+        )));
         let loop_turned = Clock::wall().0 - i64::try_from(silence.as_millis()).unwrap_or(i64::MAX);
         let levels = LaneLevels {
             waiting: lane.waiting(),
             oldest_waiting: lane.oldest_waiting(),
-            window_usage: [usage(room.records, window.records), usage(room.bytes, window.bytes)],
+            window_usage: [
+                usage(room.records, window.records),
+                usage(room.bytes, window.bytes),
+            ],
             partitions: self.partitions,
             consumer_loop: Timestamp(loop_turned),
         };
@@ -357,12 +412,20 @@ impl OneReport {
             outcome: Outcome::Panicked,
             ..Attempt::failed_before_sending("the code that sends this record panicked".to_owned())
         };
-        Self { reporter, if_it_panics: Some(Report::Attempt(key, attempt)) }
+        Self {
+            reporter,
+            if_it_panics: Some(Report::Attempt(key, attempt)),
+        }
     }
 
     fn write(reporter: mpsc::Sender<Report>, letter: &DeadLetter) -> Self {
-        let failed = Err(WriteError::Failed("the code that writes this dead letter panicked".to_owned()));
-        Self { reporter, if_it_panics: Some(Report::Write(Box::new(letter.clone()), failed)) }
+        let failed = Err(WriteError::Failed(
+            "the code that writes this dead letter panicked".to_owned(),
+        ));
+        Self {
+            reporter,
+            if_it_panics: Some(Report::Write(Box::new(letter.clone()), failed)),
+        }
     }
 
     async fn send(mut self, report: Report) {

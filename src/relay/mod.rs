@@ -93,16 +93,27 @@ impl Relay {
         )
         .await?;
         tokio::spawn(server);
-        let producer = Arc::new(Producer::new(producer_config(&config.kafka), &config.kafka.prefix)?);
+        let producer = Arc::new(Producer::new(
+            producer_config(&config.kafka),
+            &config.kafka.prefix,
+        )?);
         let upkeep = Upkeep {
             broker: Arc::new(Broker::new(&kafka::client_config(&config.kafka))?),
-            topics: vec![OwnedTopic { name: format!("{}.dead-letters", config.kafka.prefix) }],
+            topics: vec![OwnedTopic {
+                name: format!("{}.dead-letters", config.kafka.prefix),
+            }],
             options: config.kafka.owned_topics.clone(),
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
         };
         tokio::spawn(upkeep.run(stop_serving.clone()));
-        let mut relay = Self { lanes: JoinSet::new(), health, metrics, stop, stop_serving };
+        let mut relay = Self {
+            lanes: JoinSet::new(),
+            health,
+            metrics,
+            stop,
+            stop_serving,
+        };
         for destination in &config.destinations {
             relay.start_lane(config, destination, &producer, clock)?;
         }
@@ -121,15 +132,18 @@ impl Relay {
             ReadFormat::Json => "application/json",
             ReadFormat::Bytes => "application/octet-stream",
         };
-        let webhook =
-            Webhook::new(destination.webhook.clone(), content_type, destination.excerpt_bytes)
-                .map_err(|source| RelayError::Webhook {
-                    destination: destination.name.clone(),
-                    source,
-                })?;
+        let webhook = Webhook::new(
+            destination.webhook.clone(),
+            content_type,
+            destination.excerpt_bytes,
+        )
+        .map_err(|source| RelayError::Webhook {
+            destination: destination.name.to_string(),
+            source,
+        })?;
         let plan = ConsumerPlan {
             client: consumer_config(&config.kafka),
-            destination: destination.name.as_str().into(),
+            destination: Arc::clone(&destination.name),
             group: format!("{}.{}", config.kafka.prefix, destination.id),
             topics: matcher.topics().into_iter().collect(),
             owned_prefix: format!("{}.", config.kafka.prefix),
@@ -137,11 +151,12 @@ impl Relay {
             on_records_lost: config.kafka.on_records_lost,
         };
         let consumer = start_consumer(plan, clock)?;
-        self.health.watch(&destination.name, Arc::clone(&consumer.beat));
+        self.health
+            .watch(&destination.name, Arc::clone(&consumer.beat));
         let parts = LaneParts {
-            name: destination.name.clone(),
-            id: destination.id.as_str().into(),
-            lane: Lane::new(destination.lane.clone(), destination.id.as_str().into()),
+            name: Arc::clone(&destination.name),
+            id: Arc::clone(&destination.id),
+            lane: Lane::new(destination.lane.clone(), Arc::clone(&destination.id)),
             window: destination.lane.window,
             metrics: self.metrics.lane(&destination.name, &matcher.rule_names()),
             matcher,
@@ -152,8 +167,9 @@ impl Relay {
             drain: config.limits.drain,
             stop: self.stop.clone(),
         };
-        let name = destination.name.clone();
-        self.lanes.spawn(async move { (name, LaneTask::new(parts).run().await) });
+        let name = destination.name.to_string();
+        self.lanes
+            .spawn(async move { (name, LaneTask::new(parts).run().await) });
         Ok(())
     }
 
@@ -174,7 +190,10 @@ impl Relay {
     /// # Errors
     /// When a lane ends that nobody asked to end: the others are left as they are, for the process must end too.
     pub async fn wait(mut self) -> Result<Drained, RelayError> {
-        let mut drained = Drained { released: 0, in_time: true };
+        let mut drained = Drained {
+            released: 0,
+            in_time: true,
+        };
         while let Some(ended) = self.lanes.join_next().await {
             let (name, end) = match ended {
                 Ok(ended) => ended,
@@ -192,7 +211,11 @@ impl Relay {
                 LaneEnd::ConsumerGone => return Err(RelayError::Unasked(name)),
             }
         }
-        info!(released = drained.released, in_time = drained.in_time, "drained");
+        info!(
+            released = drained.released,
+            in_time = drained.in_time,
+            "drained"
+        );
         self.stop_serving.cancel();
         Ok(drained)
     }

@@ -35,8 +35,13 @@ impl Upkeep {
                     None => info!("Kafka answers and the topics of our own are there"),
                 }
             }
-            self.metrics.set_kafka_connected(self.health.broker_answers());
-            let wait = if problem.is_some() { INTERVAL_AFTER_FAILURE } else { INTERVAL };
+            self.metrics
+                .set_kafka_connected(self.health.broker_answers());
+            let wait = if problem.is_some() {
+                INTERVAL_AFTER_FAILURE
+            } else {
+                INTERVAL
+            };
             last_problem = problem;
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -63,5 +68,7 @@ impl Upkeep {
 
 fn text(error: &TopicError) -> String {
     use std::error::Error as _;
-    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+    error
+        .source()
+        .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

@@ -34,19 +34,28 @@ impl Matcher {
             topics: rule.topics.clone(),
             types: rule.types.iter().map(|text| Pattern::new(text)).collect(),
         });
-        Self { rules: rules.collect(), read }
+        Self {
+            rules: rules.collect(),
+            read,
+        }
     }
 
     /// The topics that any of the rules names.
     #[must_use]
     pub fn topics(&self) -> BTreeSet<String> {
-        self.rules.iter().flat_map(|rule| rule.topics.iter().cloned()).collect()
+        self.rules
+            .iter()
+            .flat_map(|rule| rule.topics.iter().cloned())
+            .collect()
     }
 
     /// The names of the rules.
     #[must_use]
     pub fn rule_names(&self) -> Vec<Arc<str>> {
-        self.rules.iter().map(|rule| Arc::clone(&rule.name)).collect()
+        self.rules
+            .iter()
+            .map(|rule| Arc::clone(&rule.name))
+            .collect()
     }
 
     /// What becomes of a record: the first rule that takes it decides.
@@ -64,16 +73,23 @@ impl Matcher {
                 return verdict;
             }
             if rule.types.is_empty() {
-                return Verdict::Deliver { rule: Arc::clone(&rule.name) };
+                return Verdict::Deliver {
+                    rule: Arc::clone(&rule.name),
+                };
             }
             match kind.read(&self.read, record) {
                 Ok(kind) if rule.types.iter().any(|pattern| pattern.matches(kind)) => {
-                    return Verdict::Deliver { rule: Arc::clone(&rule.name) };
+                    return Verdict::Deliver {
+                        rule: Arc::clone(&rule.name),
+                    };
                 }
                 Ok(_) => {}
                 Err(error) => {
                     let reason = DeadLetterReason::Undecodable;
-                    return Verdict::DeadLetter { reason, error: error.to_owned() };
+                    return Verdict::DeadLetter {
+                        reason,
+                        error: error.to_owned(),
+                    };
                 }
             }
         }
@@ -118,7 +134,10 @@ impl Kind {
     }
 
     fn of(options: &ReadOptions, record: &Record) -> Self {
-        let in_value = options.type_parts.iter().any(|part| matches!(part, TypePart::Field(_)));
+        let in_value = options
+            .type_parts
+            .iter()
+            .any(|part| matches!(part, TypePart::Field(_)));
         let bytes = record.value.as_deref().unwrap_or_default();
         // What has nothing in it was let through by the file; its fields are missing.
         if !in_value || bytes.is_empty() || options.format == ReadFormat::Bytes {
@@ -166,7 +185,12 @@ mod tests {
         };
         let rules = [
             rule("uploads", &["owner"], &["owner.upload.*"], &["a"]),
-            rule("shares", &["group", "owner"], &["group.share.*", "*.7.-"], &["a", "b"]),
+            rule(
+                "shares",
+                &["group", "owner"],
+                &["group.share.*", "*.7.-"],
+                &["a", "b"],
+            ),
             rule("rest", &["watching"], &[], &["a"]),
             rule("other", &["billing"], &[], &["b"]),
         ];
@@ -188,18 +212,28 @@ mod tests {
         let judge = |topic, value: &'static str| {
             taken_by(matcher.judge(&record(topic, Some(value.as_bytes()))))
         };
-        assert_eq!(judge("owner", r#"{"type": "upload", "resource": "graph"}"#), "uploads");
-        assert_eq!(judge("group", r#"{"type": "share", "resource": "layout"}"#), "shares");
+        assert_eq!(
+            judge("owner", r#"{"type": "upload", "resource": "graph"}"#),
+            "uploads"
+        );
+        assert_eq!(
+            judge("group", r#"{"type": "share", "resource": "layout"}"#),
+            "shares"
+        );
         assert_eq!(judge("owner", r#"{"type": 7, "resource": null}"#), "shares");
         assert_eq!(judge("owner", r#"{"type": "delete"}"#), "nobody");
         assert_eq!(judge("billing", "{}"), "nobody");
-        assert_eq!(matcher.topics().into_iter().collect::<Vec<_>>(), ["group", "owner", "watching"]);
+        assert_eq!(
+            matcher.topics().into_iter().collect::<Vec<_>>(),
+            ["group", "owner", "watching"]
+        );
     }
 
     #[test]
     fn a_value_is_looked_into_only_when_a_rule_asks() {
         let matcher = graphspace();
-        let judge = |topic, value: &'static [u8]| taken_by(matcher.judge(&record(topic, Some(value))));
+        let judge =
+            |topic, value: &'static [u8]| taken_by(matcher.judge(&record(topic, Some(value))));
         assert_eq!(judge("watching", b"\xff\xfe"), "rest");
         assert!(judge("owner", b"\xff\xfe").starts_with("undecodable: the value is not JSON"));
         assert!(judge("owner", b"not json").starts_with("undecodable"));
@@ -208,8 +242,14 @@ mod tests {
     #[test]
     fn null_and_empty_values_go_where_the_file_says() {
         let mut matcher = graphspace();
-        assert_eq!(taken_by(matcher.judge(&record("watching", None))), "dropped");
-        assert_eq!(taken_by(matcher.judge(&record("watching", Some(b"")))), "rest");
+        assert_eq!(
+            taken_by(matcher.judge(&record("watching", None))),
+            "dropped"
+        );
+        assert_eq!(
+            taken_by(matcher.judge(&record("watching", Some(b"")))),
+            "rest"
+        );
         matcher.read.null = ValuePolicy::Send;
         matcher.read.empty = ValuePolicy::DeadLetter;
         assert_eq!(taken_by(matcher.judge(&record("watching", None))), "rest");

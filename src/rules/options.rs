@@ -50,7 +50,7 @@ pub enum TypePart {
 /// What becomes of a value that has nothing in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValuePolicy {
-    /// Settled as not matched.
+    /// Settled as dropped.
     Skip,
     /// Sent with an empty body.
     Send,

@@ -8,16 +8,26 @@ pub(super) struct Pattern {
 
 impl Pattern {
     pub(super) fn new(text: &str) -> Self {
-        Self { pieces: text.split('*').map(str::to_owned).collect() }
+        Self {
+            pieces: text.split('*').map(str::to_owned).collect(),
+        }
     }
 
     /// Whether the whole of `text` fits. Linear in the text for each star: every piece is taken where it comes first.
     pub(super) fn matches(&self, text: &str) -> bool {
-        let Some((first, rest)) = self.pieces.split_first() else { return text.is_empty() };
-        let Some((last, middle)) = rest.split_last() else { return text == first };
-        let Some(mut left) = text.strip_prefix(first.as_str()) else { return false };
+        let Some((first, rest)) = self.pieces.split_first() else {
+            return text.is_empty();
+        };
+        let Some((last, middle)) = rest.split_last() else {
+            return text == first;
+        };
+        let Some(mut left) = text.strip_prefix(first.as_str()) else {
+            return false;
+        };
         for piece in middle {
-            let Some(found) = left.find(piece.as_str()) else { return false };
+            let Some(found) = left.find(piece.as_str()) else {
+                return false;
+            };
             left = &left[found + piece.len()..];
         }
         left.ends_with(last.as_str())
@@ -48,7 +58,11 @@ mod tests {
             ("", "x", false),
         ];
         for (pattern, text, fits) in cases {
-            assert_eq!(Pattern::new(pattern).matches(text), fits, "{pattern} on {text}");
+            assert_eq!(
+                Pattern::new(pattern).matches(text),
+                fits,
+                "{pattern} on {text}"
+            );
         }
     }
 }

@@ -54,7 +54,9 @@ impl HeaderError {
 /// When one of the two cannot be sent, or the header is not the file's to set.
 pub fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HeaderError> {
     let name = HeaderName::try_from(name).map_err(|_| HeaderError::Name)?;
-    let prefixed = RESERVED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
+    let prefixed = RESERVED_PREFIXES
+        .iter()
+        .any(|prefix| name.as_str().starts_with(prefix));
     if prefixed || RESERVED.contains(&name.as_str()) {
         return Err(HeaderError::Reserved);
     }
@@ -74,7 +76,10 @@ mod tests {
     fn names_and_values_are_checked() {
         assert_eq!(header("a b", "x").unwrap_err(), HeaderError::Name);
         assert_eq!(header("Host", "x").unwrap_err(), HeaderError::Reserved);
-        assert_eq!(header("webhook-id", "x").unwrap_err(), HeaderError::Reserved);
+        assert_eq!(
+            header("webhook-id", "x").unwrap_err(),
+            HeaderError::Reserved
+        );
         assert_eq!(header("x", "a\r\nb: c").unwrap_err(), HeaderError::Value);
         let (name, value) = header("Authorization", "Bearer secret").unwrap();
         assert_eq!(name, "authorization");

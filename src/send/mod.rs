@@ -12,5 +12,6 @@ mod webhook;
 pub use headers::{HeaderError, header};
 pub use options::WebhookOptions;
 pub use outcomes::{Failure, OutcomeTable, Overlap, Selector, SelectorError};
+pub use reqwest::Method;
 pub use url::{EndpointUrl, UrlError};
 pub use webhook::{Webhook, WebhookError};

@@ -75,20 +75,31 @@ impl FromStr for Selector {
         }
         if let Some(class) = text.strip_suffix("xx") {
             let digit = class.parse().ok().filter(|digit| (2..=5).contains(digit));
-            return digit.filter(|_| class.len() == 1).map(Self::Class).ok_or(SelectorError);
+            return digit
+                .filter(|_| class.len() == 1)
+                .map(Self::Class)
+                .ok_or(SelectorError);
         }
         let Some((first, last)) = text.split_once('-') else {
             return status(text).map(Self::Status);
         };
         let (first, last) = (status(first)?, status(last)?);
-        if first < last { Ok(Self::Range(first, last)) } else { Err(SelectorError) }
+        if first < last {
+            Ok(Self::Range(first, last))
+        } else {
+            Err(SelectorError)
+        }
     }
 }
 
 fn status(text: &str) -> Result<u16, SelectorError> {
     let digits = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
     let status = text.parse().map_err(|_| SelectorError)?;
-    if digits && (200..=599).contains(&status) { Ok(status) } else { Err(SelectorError) }
+    if digits && (200..=599).contains(&status) {
+        Ok(status)
+    } else {
+        Err(SelectorError)
+    }
 }
 
 /// Two ranges hold the same status, so neither could win.
@@ -117,7 +128,10 @@ impl OutcomeTable {
                 self.statuses.insert(status, outcome);
             }
             Selector::Range(first, last) => {
-                let other = self.ranges.iter().find(|(from, to, _)| first <= *to && *from <= last);
+                let other = self
+                    .ranges
+                    .iter()
+                    .find(|(from, to, _)| first <= *to && *from <= last);
                 if let Some((from, to, _)) = other {
                     return Err(Overlap(*from, *to));
                 }
@@ -140,16 +154,26 @@ impl OutcomeTable {
     #[must_use]
     pub fn outcome(&self, status: u16, retry_after: bool) -> Outcome {
         let in_range = |(first, last, _): &&(u16, u16, Outcome)| (*first..=*last).contains(&status);
-        let range = || self.ranges.iter().find(in_range).map(|(_, _, outcome)| outcome);
+        let range = || {
+            self.ranges
+                .iter()
+                .find(in_range)
+                .map(|(_, _, outcome)| outcome)
+        };
         let class = || self.classes.get(&(status / 100));
         let moved = self.statuses.get(&status).or_else(range).or_else(class);
-        moved.copied().unwrap_or_else(|| default_outcome(status, retry_after))
+        moved
+            .copied()
+            .unwrap_or_else(|| default_outcome(status, retry_after))
     }
 
     /// What an attempt without an answer means.
     #[must_use]
     pub fn failure(&self, failure: Failure) -> Outcome {
-        self.failures.get(&failure).copied().unwrap_or_else(|| failure.default_outcome())
+        self.failures
+            .get(&failure)
+            .copied()
+            .unwrap_or_else(|| failure.default_outcome())
     }
 }
 
@@ -189,7 +213,10 @@ mod tests {
             (&[408, 425, 500, 502, 503, 599, 999], Outcome::Retry),
             (&[429], Outcome::PushBack),
             (&[400, 402, 409, 413, 415, 422, 451, 499], Outcome::Reject),
-            (&[101, 301, 304, 401, 403, 404, 405, 407], Outcome::EndpointFault),
+            (
+                &[101, 301, 304, 401, 403, 404, 405, 407],
+                Outcome::EndpointFault,
+            ),
             (&[410], Outcome::Gone),
         ];
         for (statuses, outcome) in rows {
@@ -221,10 +248,16 @@ mod tests {
 
     #[test]
     fn what_selects_nothing_is_refused() {
-        for text in ["", "4", "40", "4000", "199", "600", "+04", "1xx", "44xx", "xx", "429-420", "4xx-5xx", "TLS"] {
+        for text in [
+            "", "4", "40", "4000", "199", "600", "+04", "1xx", "44xx", "xx", "429-420", "4xx-5xx",
+            "TLS",
+        ] {
             assert_eq!(text.parse::<Selector>(), Err(SelectorError), "{text}");
         }
         let mut table = table(&[("420-429", Outcome::Retry)]);
-        assert_eq!(table.set(Selector::Range(429, 440), Outcome::Retry), Err(Overlap(420, 429)));
+        assert_eq!(
+            table.set(Selector::Range(429, 440), Outcome::Retry),
+            Err(Overlap(420, 429))
+        );
     }
 }

@@ -17,14 +17,18 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let until = date_ms(text)?;
-    let receiver = headers.get(DATE).and_then(|date| date_ms(date.to_str().ok()?));
+    let receiver = headers
+        .get(DATE)
+        .and_then(|date| date_ms(date.to_str().ok()?));
     let wait_ms = until - receiver.unwrap_or(now.0);
     Some(Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)))
 }
 
 /// An HTTP date in milliseconds since the epoch. Of the three forms that RFC 9110 knows, the two obsolete ones are not read.
 fn date_ms(text: &str) -> Option<i64> {
-    let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    let time = jiff::fmt::rfc2822::DateTimeParser::new()
+        .parse_timestamp(text)
+        .ok()?;
     Some(time.as_millisecond())
 }
 
@@ -49,17 +53,27 @@ mod tests {
         let date = "Sun, 06 Nov 1994 08:50:37 GMT";
         assert_eq!(asked(date, None), Some(Duration::from_secs(60)));
         let receiver = Some("Sun, 06 Nov 1994 08:50:27 GMT");
-        assert_eq!(asked(date, receiver), Some(Duration::from_secs(10)), "by its own clock");
+        assert_eq!(
+            asked(date, receiver),
+            Some(Duration::from_secs(10)),
+            "by its own clock"
+        );
     }
 
     #[test]
     fn a_date_that_has_passed_means_now() {
-        assert_eq!(asked("Sun, 06 Nov 1994 08:00:00 GMT", None), Some(Duration::ZERO));
+        assert_eq!(
+            asked("Sun, 06 Nov 1994 08:00:00 GMT", None),
+            Some(Duration::ZERO)
+        );
     }
 
     #[test]
     fn more_than_fits_is_for_ever_and_garbage_is_nothing() {
-        assert_eq!(asked("99999999999999999999999", None), Some(Duration::from_secs(u64::MAX)));
+        assert_eq!(
+            asked("99999999999999999999999", None),
+            Some(Duration::from_secs(u64::MAX))
+        );
         for garbage in ["", "soon", "-5", "1.5", "12 monkeys"] {
             assert_eq!(asked(garbage, None), None, "{garbage}");
         }

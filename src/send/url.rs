@@ -42,7 +42,9 @@ impl UrlError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Scheme => "write the whole address, like \"https://example.com/hooks\"",
-            Self::Host => "write the host after the two slashes, like \"https://example.com/hooks\"",
+            Self::Host => {
+                "write the host after the two slashes, like \"https://example.com/hooks\""
+            }
             Self::Space => "take it out, or write a space as %20",
             Self::Template => "write the address out; one destination has one fixed address",
             Self::UserInfo => {
@@ -68,7 +70,9 @@ impl FromStr for EndpointUrl {
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
         let lower = text.to_ascii_lowercase();
-        let Some(rest) = lower.strip_prefix("http://").or_else(|| lower.strip_prefix("https://"))
+        let Some(rest) = lower
+            .strip_prefix("http://")
+            .or_else(|| lower.strip_prefix("https://"))
         else {
             return Err(UrlError::Scheme);
         };
@@ -95,7 +99,12 @@ impl FromStr for EndpointUrl {
 
 impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.0.scheme(), self.0.host_str().unwrap_or_default())?;
+        write!(
+            f,
+            "{}://{}",
+            self.0.scheme(),
+            self.0.host_str().unwrap_or_default()
+        )?;
         self.0.port().map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
@@ -112,8 +121,13 @@ mod tests {
 
     #[test]
     fn the_path_is_never_shown() {
-        let url: EndpointUrl = "https://Hooks.example:8443/T0/secret?q=secret".parse().unwrap();
-        assert_eq!(format!("{url} {url:?}"), "https://hooks.example:8443 https://hooks.example:8443");
+        let url: EndpointUrl = "https://Hooks.example:8443/T0/secret?q=secret"
+            .parse()
+            .unwrap();
+        assert_eq!(
+            format!("{url} {url:?}"),
+            "https://hooks.example:8443 https://hooks.example:8443"
+        );
         assert_eq!(url.as_url().path(), "/T0/secret");
     }
 

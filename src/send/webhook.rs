@@ -38,7 +38,9 @@ pub struct Webhook {
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
     /// TLS cannot check anybody.
-    #[error("the HTTP client for {url} cannot be made: no CA certificates are installed, and https needs them (on Debian: apt-get install ca-certificates)")]
+    #[error(
+        "the HTTP client for {url} cannot be made: no CA certificates are installed, and https needs them (on Debian: apt-get install ca-certificates)"
+    )]
     NoCertificates {
         /// Scheme and host.
         url: String,
@@ -90,7 +92,12 @@ impl Webhook {
             .get(CONTENT_TYPE)
             .cloned()
             .unwrap_or_else(|| HeaderValue::from_static(content_type));
-        Ok(Self { client, options, content_type, excerpt_bytes })
+        Ok(Self {
+            client,
+            options,
+            content_type,
+            excerpt_bytes,
+        })
     }
 
     /// Makes one request for `record` and says how it ended. Never fails: what goes wrong is the outcome.
@@ -103,7 +110,10 @@ impl Webhook {
     ) -> Attempt {
         let request = self
             .client
-            .request(self.options.method.clone(), self.options.url.as_url().clone())
+            .request(
+                self.options.method.clone(),
+                self.options.url.as_url().clone(),
+            )
             .headers(self.headers(record, id, attempt, now))
             .body(record.value.clone().unwrap_or_default());
         match request.send().await {
@@ -139,7 +149,9 @@ impl Webhook {
             return Attempt::delivered(status);
         }
         let (body, broken) = self.body(response).await;
-        let broken = broken.map(|why| format!("; its body {why}")).unwrap_or_default();
+        let broken = broken
+            .map(|why| format!("; its body {why}"))
+            .unwrap_or_default();
         Attempt {
             outcome,
             reason: reason(status),
@@ -202,9 +214,17 @@ fn reason(status: u16) -> Option<FailureReason> {
 fn failure(error: &reqwest::Error, tls: bool) -> Failure {
     let chain = causes(error);
     if chain.contains("dns error") {
-        let unknown = ["Name or service not known", "No address associated", "nodename nor servname"];
+        let unknown = [
+            "Name or service not known",
+            "No address associated",
+            "nodename nor servname",
+        ];
         let unknown = unknown.iter().any(|text| chain.contains(text));
-        return if unknown { Failure::UnknownHost } else { Failure::Dns };
+        return if unknown {
+            Failure::UnknownHost
+        } else {
+            Failure::Dns
+        };
     }
     if error.is_timeout() {
         return Failure::Timeout;
@@ -217,8 +237,13 @@ fn failure(error: &reqwest::Error, tls: bool) -> Failure {
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            let handshake = tls && io.raw_os_error().is_none() && io.kind() != std::io::ErrorKind::TimedOut;
-            return if handshake { Failure::Tls } else { Failure::Connect };
+            let handshake =
+                tls && io.raw_os_error().is_none() && io.kind() != std::io::ErrorKind::TimedOut;
+            return if handshake {
+                Failure::Tls
+            } else {
+                Failure::Connect
+            };
         }
         source = cause.source();
     }
