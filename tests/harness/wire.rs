@@ -12,7 +12,7 @@ use super::place::{Header, New, Place, Stored};
 const PRODUCE: (i16, i16) = (0, 3);
 const FETCH: (i16, i16) = (1, 4);
 
-/// Produces one record to the partition it names and says where it is.
+/// Produces one record to the partition it names, or to the first, and says where it is.
 pub fn produce(broker: &str, record: &New) -> Stored {
     let partition = record
         .partition
