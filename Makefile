@@ -14,6 +14,10 @@ KAFKA_STAMPS := $(KAFKA_VERSIONS:%=$(KAFKA_DIR)/%/fetched)
 SIM_SEEDS_TEST := 5000
 SIM_SEEDS_QUICK := 300
 
+# Every test target but the one that needs a broker.
+TEST_TARGETS := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))
+QUICK := --lib --bins $(patsubst %,--test %,$(filter-out real,$(sort $(TEST_TARGETS))))
+
 # $(call stage,NAME,COMMAND): runs one stage under a title, then says how long it took.
 TIMES := target/stages.txt
 define stage
@@ -52,8 +56,8 @@ test: kafka ## everything: format, clippy, all tests, a real Apache Kafka, 5,000
 .PHONY: test-quick
 test-quick: tools ## what can be tried in a minute: no real broker, few simulated seeds
 	$(call begin_stages)
-	$(call stage,build,$(CARGO) test --quiet --locked --no-run --lib --bins --test it --test simulation)
-	$(call stage,tests,POSTRIDER_SIM_SEEDS=$(SIM_SEEDS_QUICK) $(CARGO) test --quiet --locked --no-fail-fast --lib --bins --test it --test simulation)
+	$(call stage,build,$(CARGO) test --quiet --locked --no-run $(QUICK))
+	$(call stage,tests,POSTRIDER_SIM_SEEDS=$(SIM_SEEDS_QUICK) $(CARGO) test --quiet --locked --no-fail-fast $(QUICK))
 	$(call end_stages,make test-quick)
 	@printf '%s\n' \
 	  'left out (make test has it all):' \
