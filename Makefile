@@ -14,6 +14,10 @@ KAFKA_STAMPS := $(KAFKA_VERSIONS:%=$(KAFKA_DIR)/%/fetched)
 SIM_SEEDS_TEST := 5000
 SIM_SEEDS_QUICK := 300
 
+# Every test target but the one that needs a broker.
+TEST_TARGETS := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))
+QUICK := --lib --bins $(patsubst %,--test %,$(filter-out real,$(sort $(TEST_TARGETS))))
+
 # $(call stage,NAME,COMMAND): runs one stage under a title, then says how long it took.
 TIMES := target/stages.txt
 define stage
@@ -36,12 +40,12 @@ help: ## this list
 	@printf '\nThe first build compiles librdkafka and OpenSSL: some minutes, once.\n'
 
 .PHONY: demo
-demo: tools ## see it work: notifications go to two webhooks, one of them in trouble
+demo: tools ## see it work: two webhooks, one of them in trouble
 	@[ -d target/debug/deps ] || echo 'The first build takes some minutes; from then on it is seconds.'
 	@$(CARGO) run --quiet --locked -- demo
 
 .PHONY: test
-test: kafka ## everything: format, clippy, all tests, a real Apache Kafka, 5,000 simulated seeds
+test: kafka ## format, clippy and all tests, on a real Apache Kafka
 	$(call begin_stages)
 	$(call stage,format,$(CARGO) fmt --check)
 	$(call stage,clippy,$(CARGO) clippy --quiet --locked --all-targets -- -D warnings)
@@ -50,10 +54,10 @@ test: kafka ## everything: format, clippy, all tests, a real Apache Kafka, 5,000
 	$(call end_stages,make test)
 
 .PHONY: test-quick
-test-quick: tools ## what can be tried in a minute: no real broker, few simulated seeds
+test-quick: tools ## under a minute: no real broker, few simulated seeds
 	$(call begin_stages)
-	$(call stage,build,$(CARGO) test --quiet --locked --no-run --lib --bins --test it --test simulation)
-	$(call stage,tests,POSTRIDER_SIM_SEEDS=$(SIM_SEEDS_QUICK) $(CARGO) test --quiet --locked --no-fail-fast --lib --bins --test it --test simulation)
+	$(call stage,build,$(CARGO) test --quiet --locked --no-run $(QUICK))
+	$(call stage,tests,POSTRIDER_SIM_SEEDS=$(SIM_SEEDS_QUICK) $(CARGO) test --quiet --locked --no-fail-fast $(QUICK))
 	$(call end_stages,make test-quick)
 	@printf '%s\n' \
 	  'left out (make test has it all):' \
@@ -62,12 +66,12 @@ test-quick: tools ## what can be tried in a minute: no real broker, few simulate
 	  '  the simulation beyond $(SIM_SEEDS_QUICK) seeds (make test: $(SIM_SEEDS_TEST); make simulate SEEDS=N)'
 
 .PHONY: simulate
-simulate: tools ## the simulation alone: SEEDS=20000 for many runs, SEED=17 for one again
+simulate: tools ## only the simulation: SEEDS=20000, or SEED=17 again
 	@POSTRIDER_SIM_SEEDS=$(or $(SEEDS),$(SIM_SEEDS_TEST)) $(if $(SEED),POSTRIDER_SIM_SEED=$(SEED)) \
 	  $(CARGO) test --quiet --locked --test simulation -- --nocapture
 
 .PHONY: kafka
-kafka: tools-test $(KAFKA_STAMPS) ## fetch the jars of Apache Kafka that the tests start (once)
+kafka: tools-test $(KAFKA_STAMPS) ## fetch the Apache Kafka that the tests start (once)
 
 $(KAFKA_STAMPS): $(KAFKA_DIR)/%/fetched: tests/kafka/pom.xml
 	@tests/kafka/fetch.sh $* $(@D)

@@ -8,8 +8,6 @@ set -eu
 have() { command -v "$1" >/dev/null 2>&1; }
 die() { printf 'postrider: %s\n' "$1" >&2; exit 1; }
 
-missing=""
-packages=""
 # need COMMAND PACKAGE: notes the command and what brings it when it is not there.
 need() {
     have "$1" && return
@@ -17,13 +15,19 @@ need() {
     case " $packages " in *" $2 "*) ;; *) packages="$packages $2" ;; esac
 }
 
-# perl is OpenSSL's configure, g++ librdkafka's; both come with Debian's build-essential.
-for tool in cc g++ make perl; do need "$tool" build-essential; done
-if [ "${1:-build}" = test ]; then
-    need java openjdk-17-jre-headless
-    need mvn maven
-fi
+# look build | test: finds out what is missing.
+look() {
+    missing=""
+    packages=""
+    # perl is OpenSSL's configure, g++ librdkafka's; both come with Debian's build-essential.
+    for tool in cc g++ make perl; do need "$tool" build-essential; done
+    if [ "$1" = test ]; then
+        need java openjdk-17-jre-headless
+        need mvn maven
+    fi
+}
 
+look "${1:-build}"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && [ -f /etc/debian_version ] && have apt-get; then
         printf 'postrider: installing%s (missing:%s)\n' "$packages" "$missing"
@@ -35,6 +39,8 @@ if [ -n "$missing" ]; then
             die "apt-get could not install$packages; the whole log is in $log"
         fi
         rm -f "$log"
+        look "${1:-build}"
+        [ -z "$missing" ] || die "still missing after apt-get installed its packages:$missing"
     else
         die "missing$missing; on Debian: apt-get install$packages"
     fi

@@ -25,3 +25,6 @@ pub use options::{KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption};
 pub use producer::Producer;
 pub use properties::{Reserved, reserved};
 pub use topics::{Broker, OwnedTopic, TopicError};
+
+/// librdkafka's own word for what went wrong, for those who pass it on.
+pub use rdkafka::error::KafkaError;

@@ -6,7 +6,6 @@ mod upkeep;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::error::KafkaError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -15,8 +14,8 @@ use crate::admin::{self, AdminError, Health};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
-    self, Broker, ConsumerPlan, OwnedTopic, Producer, StartAtOption, StartError, consumer_config,
-    producer_config, start_consumer,
+    self, Broker, ConsumerPlan, KafkaError, OwnedTopic, Producer, StartAtOption, StartError,
+    consumer_config, producer_config, start_consumer,
 };
 use crate::lane::{Lane, StartAt};
 use crate::metrics::Metrics;

@@ -12,6 +12,7 @@ pub mod http;
 pub mod kafka;
 pub mod leash;
 pub mod ledger;
+pub mod lz4;
 pub mod metrics;
 pub mod oracle;
 pub mod place;

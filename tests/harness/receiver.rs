@@ -18,7 +18,7 @@ pub use super::ledger::{Attempt, Request};
 use super::http::{Raw, read_request};
 use super::place::Place;
 use super::port::free_port;
-use super::wait::{wait_for, wait_until};
+use super::wait::{wait_count, wait_for};
 
 /// What a receiver does with one request.
 #[derive(Debug, Clone)]
@@ -262,15 +262,15 @@ impl Receiver {
     /// Waits until there were `count` attempts or more.
     #[track_caller]
     pub fn wait_attempts(&self, count: usize, timeout: Duration) {
-        let what = format!("{count} attempts at {}", self.url());
-        wait_until(timeout, &what, || self.attempt_count() >= count);
+        let what = format!("attempts at {}", self.url());
+        wait_count(timeout, &what, count, || self.attempt_count());
     }
 
     /// Waits until `count` different records or more were accepted.
     #[track_caller]
     pub fn wait_accepted(&self, count: usize, timeout: Duration) {
-        let what = format!("{count} records accepted at {}", self.url());
-        wait_until(timeout, &what, || self.accepted_count() >= count);
+        let what = format!("records accepted at {}", self.url());
+        wait_count(timeout, &what, count, || self.accepted_count());
     }
 }
 

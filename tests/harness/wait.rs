@@ -8,6 +8,23 @@ pub fn wait_until(timeout: Duration, what: &str, mut condition: impl FnMut() -> 
     wait_for(timeout, what, || condition().then_some(()));
 }
 
+/// Counts until there are `wanted`; panics in the caller's name, and says how far it came, when `timeout` is over.
+#[track_caller]
+pub fn wait_count(timeout: Duration, what: &str, wanted: usize, mut count: impl FnMut() -> usize) {
+    let begin = Instant::now();
+    loop {
+        let counted = count();
+        if counted >= wanted {
+            return;
+        }
+        assert!(
+            begin.elapsed() < timeout,
+            "waited {timeout:?} in vain: {what}: {counted} of {wanted}"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Looks until `look` finds something and returns it; panics in the caller's name when `timeout` is over.
 #[track_caller]
 pub fn wait_for<T>(timeout: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {

@@ -1,22 +1,21 @@
 //! The little of Kafka's own protocol that the client library cannot say: header names that are not UTF-8.
 //!
 //! One record out (Produce v3), one record in (Fetch v4), to the broker that is asked and no other: enough for tests, which run one
-//! broker. Compressed batches are not understood.
+//! broker. Of compressed batches it reads those in LZ4, which is what the daemon writes.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::lz4;
 use super::place::{Header, New, Place, Stored};
 
 const PRODUCE: (i16, i16) = (0, 3);
 const FETCH: (i16, i16) = (1, 4);
 
-/// Produces one record to the partition it names and says where it is.
+/// Produces one record to the partition it names, or to the first, and says where it is.
 pub fn produce(broker: &str, record: &New) -> Stored {
-    let partition = record
-        .partition
-        .expect("a record that goes by wire names its partition");
+    let partition = record.partition.unwrap_or(0);
     let timestamp = record.timestamp.unwrap_or_else(now_ms);
     let mut body = Out::default();
     body.i16(-1); // no transactional id
@@ -143,11 +142,18 @@ fn find(batches: &[u8], place: &Place) -> Option<Stored> {
         let size = usize::try_from(batches.i32()).expect("a length");
         let mut batch = In(batches.take(size.min(batches.0.len())));
         batch.take(9); // leader epoch, magic, checksum
-        assert_eq!(batch.i16() & 7, 0, "the batch of {place} is compressed");
+        let compression = batch.i16() & 7;
         batch.take(4);
         let first_timestamp = batch.i64();
         batch.take(22);
-        for _ in 0..batch.i32() {
+        let count = batch.i32();
+        let unpacked = match compression {
+            0 => batch.0.to_vec(),
+            3 => lz4::unpack(batch.0),
+            other => panic!("the batch of {place} is compressed, and not with LZ4: {other}"),
+        };
+        let mut batch = In(&unpacked);
+        for _ in 0..count {
             batch.varint(); // length
             batch.take(1);
             let timestamp = first_timestamp + batch.varint();

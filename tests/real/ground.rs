@@ -9,6 +9,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::harness::broker::Broker;
 use crate::harness::kafka::Kafka;
 use crate::harness::place::{New, Stored};
+use crate::harness::wire;
 
 /// Commits offsets for a group that has no members.
 fn commit(kafka: &Kafka, group: &str, topic: &str, partition: i32, offset: i64) {
@@ -79,6 +80,25 @@ fn records_come_back_as_they_were_produced() {
     let ends: Vec<i64> = kafka.end_offsets("ground-bytes").into_values().collect();
     assert_eq!(ends, [3, 3]);
     assert_eq!(kafka.cluster_id().len(), 22);
+}
+
+#[test]
+fn compressed_batches_are_read_by_wire() {
+    let kafka = Broker::shared();
+    // The broker compresses what it is given. A header name that is not UTF-8 would not survive that, so there is none here.
+    kafka.create_topic("ground-lz4", 1, &[("compression.type", "lz4")]);
+    let record = |n: usize| {
+        let value = format!("{n} graph ").repeat(1 + n * 1000);
+        New::to("ground-lz4")
+            .partition(0)
+            .key([0xff])
+            .header("n", n.to_string())
+            .value(value)
+    };
+    for produced in kafka.produce(&(0..20).map(record).collect::<Vec<_>>()) {
+        let fetched = wire::fetch(kafka.brokers(), &produced.place);
+        assert!(fetched == produced, "{} differs", produced.place);
+    }
 }
 
 #[test]
