@@ -46,7 +46,7 @@ fn chosen_mutant() -> Option<Mutant> {
 
 #[test]
 fn seeds() {
-    let watching = Watching { mutant: chosen_mutant(), steps: true, trace: false };
+    let watching = Watching { mutant: chosen_mutant(), steps: true, panics: true, trace: false };
     if let Some(seed) = number_in("POSTRIDER_SIM_SEED") {
         let (result, _) = run::one(seed, Watching { trace: true, ..watching });
         return result.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
@@ -67,14 +67,14 @@ fn seeds() {
 
 /// Plants one bug. It must be found by looking from outside alone, and the lane without it must be clean on the same seeds.
 fn plant(mutant: Mutant) {
-    let steps = run::many(SEEDS_FOR_A_BUG, Watching { mutant: Some(mutant), steps: true, trace: false });
-    let outside = run::many(SEEDS_FOR_A_BUG, Watching { mutant: Some(mutant), steps: false, trace: false });
+    let steps = run::many(SEEDS_FOR_A_BUG, Watching { mutant: Some(mutant), steps: true, panics: true, trace: false });
+    let outside = run::many(SEEDS_FOR_A_BUG, Watching { mutant: Some(mutant), steps: false, panics: false, trace: false });
     let (seed, violation) = steps.found.unwrap_or_else(|| panic!("{mutant:?} was not found in {SEEDS_FOR_A_BUG} runs"));
     println!("{mutant:?}: found step by step by seed {seed}: {violation}");
     let (seed_outside, violation) =
         outside.found.unwrap_or_else(|| panic!("{mutant:?} was not found from outside in {SEEDS_FOR_A_BUG} runs"));
     println!("{mutant:?}: found from outside by seed {seed_outside}: {violation}");
-    let clean = run::many(seed.max(seed_outside) + 1, Watching { mutant: None, steps: true, trace: false });
+    let clean = run::many(seed.max(seed_outside) + 1, Watching { mutant: None, steps: true, panics: true, trace: false });
     assert!(clean.found.is_none(), "the lane without {mutant:?} fails as well: {:?}", clean.found);
 }
 

@@ -101,6 +101,10 @@ impl Oracle {
         }
     }
 
+    pub(crate) fn is_calm(&self) -> bool {
+        self.calm
+    }
+
     /// A record is written; its number is the answer.
     pub(crate) fn produce(
         &mut self,
@@ -304,8 +308,8 @@ fn special(rng: &mut Rng, mix: Mix) -> Behaviour {
         ]);
     }
     let times = rng.between(1, 3) as u32;
-    match rng.below(14) {
-        0 => Behaviour::TakesSlowly,
+    match rng.below(16) {
+        0 | 14 | 15 => Behaviour::TakesSlowly,
         1 | 2 => Behaviour::FailsFirst(times),
         3 | 4 => Behaviour::PushesBackFirst(times),
         5 => Behaviour::FaultFirst(times),

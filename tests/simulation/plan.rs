@@ -190,13 +190,33 @@ impl Plan {
                     self.comings_and_goings(rng, &mut script);
                 }
                 self.faults(rng, &mut script);
+                if rng.chance(15) {
+                    self.churn(rng, &mut script);
+                }
             }
         }
         self.script = script;
     }
 
+    /// A topic that somebody's tests delete and make again and again: its first offsets repeat while answers to the old ones come in.
+    fn churn(&mut self, rng: &mut Rng, script: &mut Vec<(Time, Step)>) {
+        let topic = rng.index(self.topics.len());
+        let mut at = rng.below(SECOND);
+        while at < self.faults_end * 4 / 5 {
+            script.push((at, Step::Delete { topic, back_after: rng.between(1, 20) * MILLISECOND }));
+            at += rng.between(200, 1500) * MILLISECOND;
+        }
+        for destination in self.destinations.iter_mut().filter(|destination| !destination.healthy) {
+            destination.mix.special = 70;
+            destination.latency.1 = 250 * MILLISECOND;
+            destination.options.concurrency = 16;
+            destination.options.window.records = 300;
+            destination.options.window.bytes = 1 << 20;
+        }
+    }
+
     fn produce(&self, rng: &mut Rng, script: &mut Vec<(Time, Step)>) {
-        let mut left = rng.between(30, 220);
+        let mut left = rng.between(50, 300);
         // An isolated destination is timed from the last record on.
         let last = if self.class == Class::Isolation { self.faults_end / 3 } else { self.faults_end * 4 / 5 };
         let backlog = rng.pick(&[0, 30, 70]);
@@ -248,9 +268,9 @@ impl Plan {
             script.push((at, Step::AddPartition { topic }));
             script.push((at, Step::Produce { topic, burst: rng.between(1, 20) }));
         }
-        for _ in 0..several(rng, 25, 2) {
+        for _ in 0..several(rng, 25, 4) {
             let topic = rng.index(self.topics.len());
-            let back_after = rng.pick(&[20, 100, 300, 2000]) * MILLISECOND;
+            let back_after = rng.pick(&[1, 20, 100, 2000]) * MILLISECOND;
             script.push((rng.below(end * 4 / 5), Step::Delete { topic, back_after }));
         }
         for _ in 0..several(rng, 15, 2) {

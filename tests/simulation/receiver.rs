@@ -12,7 +12,7 @@ use crate::coverage::Seen;
 use crate::instance::{Note, Shell};
 use crate::oracle::Behaviour;
 use crate::plan::OutageKind;
-use crate::world::{Time, What, World, trace};
+use crate::world::{MILLISECOND, Time, What, World, trace};
 
 /// A request on its way. It goes on when its sender does not.
 #[derive(Debug)]
@@ -81,7 +81,8 @@ impl World {
         }
         request.late = self.rng.chance(self.plan.destinations[destination].mix.late);
         self.requests.push(request);
-        let mut wait = self.wait(1, 20);
+        let slowest = self.plan.destinations[destination].latency.1;
+        let mut wait = self.rng.between(MILLISECOND / 10, slowest);
         if self.requests[index].late {
             self.give_up(index);
             wait += self.plan.request_timeout;
@@ -210,7 +211,8 @@ impl World {
         let (low, high) = self.plan.destinations[destination].latency;
         let mut wait = self.rng.between(low, high.max(low));
         if slowly {
-            wait += self.plan.request_timeout / 2;
+            let patience = self.plan.request_timeout;
+            wait += if self.oracle.is_calm() { patience / 2 } else { self.rng.between(patience / 4, patience) };
         }
         if self.now + wait >= sent + self.plan.request_timeout {
             return self.give_up(index);

@@ -74,7 +74,9 @@ pub(crate) fn many(seeds: u64, watching: Watching) -> Outcome {
             let (result, seen) = one(seed, watching);
             runs += 1;
             coverage.merge(&seen);
-            if let Err(violation) = result {
+            if let Err(violation) = result
+                && (watching.panics || violation.check != Check::Panic)
+            {
                 end.fetch_min(seed, Ordering::Relaxed);
                 let mut found = found.lock().unwrap();
                 if found.as_ref().is_none_or(|(lowest, _)| seed < *lowest) {

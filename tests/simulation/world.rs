@@ -85,6 +85,8 @@ pub(crate) struct Watching {
     pub(crate) mutant: Option<Mutant>,
     /// Whether every step of the lanes is checked as well, or only what can be seen from outside.
     pub(crate) steps: bool,
+    /// Whether a panic of the lane counts: a bug that makes it stumble at once has not been seen to lose anything.
+    pub(crate) panics: bool,
     pub(crate) trace: bool,
 }
 
@@ -391,7 +393,8 @@ impl World {
     /// The groups hear of a change when their members look at the metadata again.
     fn topics_changed(&mut self) {
         for group in 0..self.broker.groups.len() {
-            let wait = self.wait(10, 5000);
+            let slowest = self.rng.pick(&[50, 5000]);
+            let wait = self.wait(10, slowest);
             self.want_rebalance(group, wait);
         }
     }
