@@ -52,24 +52,34 @@ pub struct Clock {
     start: Instant,
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clocks")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the clocks"
+)]
 impl Clock {
     /// A clock whose ticks count from here.
     #[must_use]
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 
     /// Both clocks, read one after the other.
     #[must_use]
     pub fn now(&self) -> Now {
-        Now { tick: Tick(self.start.elapsed()), wall: Self::wall() }
+        Now {
+            tick: Tick(self.start.elapsed()),
+            wall: Self::wall(),
+        }
     }
 
     /// The wall clock alone. A clock set before 1970 reads as 1970.
     #[must_use]
     pub fn wall() -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 

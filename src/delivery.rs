@@ -1,6 +1,7 @@
 //! The nouns of a delivery: its key inside a lane, its id for the receiver, how an attempt and how the delivery ended.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -176,6 +177,27 @@ names! {
         /// The code panicked on it.
         Panic = "panic",
     }
+}
+
+/// What the rules say of a record, for one destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is to be delivered.
+    Deliver {
+        /// The rule that says so.
+        rule: Arc<str>,
+    },
+    /// No rule of this destination wants it.
+    NotMatched,
+    /// The file says that such records end here.
+    Dropped,
+    /// It cannot be what a rule of this destination wants to look at.
+    DeadLetter {
+        /// Why.
+        reason: DeadLetterReason,
+        /// In words.
+        error: String,
+    },
 }
 
 /// One ended attempt, as the sender judged it.

@@ -2,7 +2,18 @@
 //!
 //! `docs/ARCHITECTURE.md` draws the path of a record through these modules.
 
+pub mod admin;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod delivery;
+pub mod kafka;
 pub mod lane;
+pub mod logging;
+pub mod metrics;
 pub mod record;
+pub mod relay;
+pub mod rules;
+pub mod send;
+pub mod signal;
+pub mod systemd;

@@ -1,2 +1,5 @@
-//! Postrider.
-fn main() {}
+//! The binary. Everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    postrider::cli::main()
+}

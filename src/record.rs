@@ -41,7 +41,11 @@ impl Record {
         /// The struct itself, its list entries and its share of the window's bookkeeping.
         const ALLOWANCE_BYTES: usize = 256;
         let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers: usize = self.headers.iter().map(|h| h.name.len() + length(&h.value)).sum();
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|h| h.name.len() + length(&h.value))
+            .sum();
         length(&self.key) + length(&self.value) + headers + ALLOWANCE_BYTES
     }
 }

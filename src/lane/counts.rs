@@ -19,7 +19,12 @@ pub enum Settlement {
 
 impl Settlement {
     /// Every value.
-    pub const ALL: [Self; 4] = [Self::Delivered, Self::DeadLettered, Self::Dropped, Self::NotMatched];
+    pub const ALL: [Self; 4] = [
+        Self::Delivered,
+        Self::DeadLettered,
+        Self::Dropped,
+        Self::NotMatched,
+    ];
 
     /// The name in metrics and logs.
     #[must_use]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::clock::{Tick, Timestamp};
-use crate::delivery::{Attempt, DeadLetterReason, DeliveryId, DeliveryKey, Epoch};
+use crate::delivery::{Attempt, DeadLetterReason, DeliveryId, DeliveryKey, Epoch, Verdict};
 use crate::record::Record;
 
 /// Something that happened outside the lane.
@@ -94,27 +94,6 @@ pub struct Incoming {
     pub record: Arc<Record>,
     /// What becomes of it.
     pub verdict: Verdict,
-}
-
-/// What the rules say of a record, for one destination.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is to be delivered.
-    Deliver {
-        /// The rule that says so.
-        rule: Arc<str>,
-    },
-    /// No rule of this destination wants it.
-    NotMatched,
-    /// The file says that such records end here.
-    Dropped,
-    /// It cannot be what a rule of this destination wants to look at.
-    DeadLetter {
-        /// Why.
-        reason: DeadLetterReason,
-        /// In words.
-        error: String,
-    },
 }
 
 /// A position in a partition: every record below it is settled.

@@ -35,7 +35,11 @@ impl Handover {
             Drain::Until(deadline) => Some(deadline),
             Drain::No | Drain::Done => None,
         };
-        self.revocations.iter().map(|r| r.deadline).chain(drain).min()
+        self.revocations
+            .iter()
+            .map(|r| r.deadline)
+            .chain(drain)
+            .min()
     }
 
     /// Whether the lane is on its way to its end, or there.
@@ -56,7 +60,9 @@ impl Lane {
                 partition.phase = Phase::Revoking;
             }
         }
-        self.handover.revocations.push(Revocation { epochs, deadline });
+        self.handover
+            .revocations
+            .push(Revocation { epochs, deadline });
     }
 
     pub(super) fn lost(&mut self, epochs: &[Epoch]) {
@@ -71,16 +77,24 @@ impl Lane {
 
     /// Answers the partings whose requests and writes have ended, or whose time is up.
     pub(super) fn end_handovers(&mut self, now: Now) {
-        let busy = |lane: &Self, epoch: &Epoch| lane.partitions.get(epoch).is_some_and(|p| p.busy > 0);
+        let busy =
+            |lane: &Self, epoch: &Epoch| lane.partitions.get(epoch).is_some_and(|p| p.busy > 0);
+        // What is taken away while the lane drains is answered when the drain ends, at the latest.
+        let drain_ends = matches!(self.handover.drain, Drain::Done)
+            || matches!(self.handover.drain, Drain::Until(deadline) if deadline <= now.tick);
         for revocation in std::mem::take(&mut self.handover.revocations) {
             let Revocation { epochs, deadline } = &revocation;
-            if *deadline > now.tick && epochs.iter().any(|epoch| busy(self, epoch)) {
+            let over = drain_ends || *deadline <= now.tick;
+            if !over && epochs.iter().any(|epoch| busy(self, epoch)) {
                 self.handover.revocations.push(revocation);
                 continue;
             }
             let positions = self.positions(|epoch| epochs.contains(&epoch));
             self.fence(epochs);
-            self.actions.push_back(Action::Revoked { epochs: revocation.epochs, positions });
+            self.actions.push_back(Action::Revoked {
+                epochs: revocation.epochs,
+                positions,
+            });
         }
         if let Drain::Until(deadline) = self.handover.drain {
             let epochs: Vec<Epoch> = self.partitions.keys().copied().collect();
@@ -96,7 +110,9 @@ impl Lane {
     /// Forgets these assignments. What still arrives for them changes nothing; what was not settled is read again by whoever comes next.
     fn fence(&mut self, epochs: &[Epoch]) {
         for epoch in epochs {
-            let Some(partition) = self.partitions.remove(epoch) else { continue };
+            let Some(partition) = self.partitions.remove(epoch) else {
+                continue;
+            };
             for (_, delivery) in partition.unsettled() {
                 *self.tally.of(delivery.state) -= 1;
                 self.unsettled -= 1;

@@ -4,16 +4,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::{Now, Tick};
-use crate::delivery::{DeadLetterReason, DeliveryId, DeliveryKey, Epoch};
+use crate::delivery::{Attempt, DeliveryId, DeliveryKey, Epoch, Verdict};
 
 use super::counts::{Counts, Settlement, Waiting};
-use super::event::{Action, AssignedPartition, Event, Incoming, Position, Send, Shed, Verdict};
+use super::event::{Action, AssignedPartition, Event, Incoming, Position, Send, Shed};
 use super::handover::Handover;
 use super::options::LaneOptions;
 use super::retry::Hold;
-use super::window::{DeadLetterWrite, Delivery, FirstAttempt, Partition, Phase, State};
+use super::window::{DeadLetterWrite, Delivery, Destiny, FirstAttempt, Partition, Phase, State};
+
+/// How long the broker may take for the acknowledgement of a commit before it is asked again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How much more a lane may read at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +106,10 @@ impl Lane {
     pub fn handle(&mut self, now: Now, event: Event) {
         self.now = now;
         match event {
-            Event::Assigned { cluster_id, partitions } => self.assigned(&cluster_id, partitions),
+            Event::Assigned {
+                cluster_id,
+                partitions,
+            } => self.assigned(&cluster_id, partitions),
             Event::Committed { positions } => self.committed(&positions),
             Event::Revoking { epochs, deadline } => self.revoking(epochs, deadline),
             Event::Lost { epochs } => self.lost(&epochs),
@@ -133,9 +140,12 @@ impl Lane {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Tick> {
         let timer = self.timers.first().map(|(due, _)| *due);
-        let held = (self.hold.is_held(self.now.tick) && !self.ready.is_empty())
-            .then(|| self.hold.until());
-        [timer, held, self.commit_due, self.handover.deadline()].into_iter().flatten().min()
+        let held =
+            (self.hold.is_held(self.now.tick) && !self.ready.is_empty()).then(|| self.hold.until());
+        [timer, held, self.commit_due, self.handover.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// How much more may be read now.
@@ -143,7 +153,10 @@ impl Lane {
     pub fn room(&self) -> Room {
         let WindowRoom { records, bytes } = self.window_room();
         if self.handover.is_draining() || records == 0 || bytes == 0 {
-            return Room { records: 0, bytes: 0 };
+            return Room {
+                records: 0,
+                bytes: 0,
+            };
         }
         Room { records, bytes }
     }
@@ -157,23 +170,43 @@ impl Lane {
     /// What waits, by what it waits for.
     #[must_use]
     pub fn waiting(&self) -> Waiting {
-        let Tally { ready, in_flight, retry, write } = self.tally;
+        let Tally {
+            ready,
+            in_flight,
+            retry,
+            write,
+        } = self.tally;
         let held = self.hold.is_held(self.now.tick);
         let (breaker, rate) = if held { (ready, 0) } else { (0, ready) };
-        Waiting { in_flight, retry, rate, breaker, write }
+        Waiting {
+            in_flight,
+            retry,
+            rate,
+            breaker,
+            write,
+        }
     }
 
     /// The timestamp of the oldest record that waits, if any record that waits has one.
     #[must_use]
     pub fn oldest_waiting(&self) -> Option<crate::clock::Timestamp> {
-        let oldest = |partition: &Partition| partition.unsettled().next().map(|(_, d)| d.record.timestamp);
+        let oldest = |partition: &Partition| {
+            partition
+                .unsettled()
+                .next()
+                .map(|(_, d)| d.record.timestamp)
+        };
         self.partitions.values().filter_map(oldest).flatten().min()
     }
 
     fn window_room(&self) -> WindowRoom {
         WindowRoom {
             records: self.options.window.records.saturating_sub(self.unsettled),
-            bytes: self.options.window.bytes.saturating_sub(self.unsettled_bytes),
+            bytes: self
+                .options
+                .window
+                .bytes
+                .saturating_sub(self.unsettled_bytes),
         }
     }
 
@@ -182,8 +215,15 @@ impl Lane {
         if self.handover.is_drained() {
             return;
         }
-        for AssignedPartition { epoch, base, committed, .. } in assigned {
-            self.partitions.insert(epoch, Partition::new(base, committed));
+        for AssignedPartition {
+            epoch,
+            base,
+            committed,
+            ..
+        } in assigned
+        {
+            self.partitions
+                .insert(epoch, Partition::new(base, committed));
             if !committed {
                 self.commit_due = Some(self.now.tick);
             }
@@ -192,12 +232,19 @@ impl Lane {
 
     fn committed(&mut self, positions: &[Position]) {
         for Position { epoch, offset } in positions {
-            let Some(partition) = self.partitions.get_mut(epoch) else { continue };
+            let Some(partition) = self.partitions.get_mut(epoch) else {
+                continue;
+            };
             partition.committed = Some(*offset);
             if partition.phase == Phase::Starting {
                 partition.phase = Phase::Consuming;
-                let waiting = partition.unsettled().filter(|(_, d)| d.state == State::Ready);
-                self.ready.extend(waiting.map(|(offset, _)| DeliveryKey { epoch: *epoch, offset }));
+                let waiting = partition
+                    .unsettled()
+                    .filter(|(_, d)| d.state == State::Ready);
+                self.ready.extend(waiting.map(|(offset, _)| DeliveryKey {
+                    epoch: *epoch,
+                    offset,
+                }));
             }
         }
     }
@@ -215,18 +262,21 @@ impl Lane {
     }
 
     fn read_one(&mut self, epoch: Epoch, Incoming { record, verdict }: Incoming) {
-        let key = DeliveryKey { epoch, offset: record.offset };
-        let (rule, undeliverable) = match verdict {
+        let key = DeliveryKey {
+            epoch,
+            offset: record.offset,
+        };
+        let destiny = match verdict {
             Verdict::NotMatched => return self.step_over(key, Settlement::NotMatched),
             Verdict::Dropped => return self.step_over(key, Settlement::Dropped),
-            Verdict::Deliver { rule } => (Some(rule), None),
-            Verdict::DeadLetter { reason, error } => (None, Some((reason, error))),
+            Verdict::Deliver { rule } => Destiny::Deliver { rule },
+            Verdict::DeadLetter { reason, error } => Destiny::DeadLetter { reason, error },
         };
         let delivery = Delivery {
             weight: record.weight(),
             id: DeliveryId::new(&self.cluster_id, &record, &self.destination_id),
             record,
-            rule,
+            destiny,
             state: State::Ready,
             attempts: 0,
             first_attempt: None,
@@ -234,7 +284,9 @@ impl Lane {
             last_failure: None,
         };
         let weight = delivery.weight;
-        let Some(partition) = self.partitions.get_mut(&epoch) else { return };
+        let Some(partition) = self.partitions.get_mut(&epoch) else {
+            return;
+        };
         if !partition.receive(key.offset, Some(Box::new(delivery))) {
             return;
         }
@@ -243,18 +295,16 @@ impl Lane {
         self.unsettled += 1;
         self.unsettled_bytes += weight;
         *self.tally.of(State::Ready) += 1;
-        if let Some((reason, error)) = undeliverable {
-            if self.may_begin(epoch) {
-                self.dead_letter_unsent(key, reason, error);
-            }
-        } else if may_send {
+        if may_send {
             self.ready.push_back(key);
         }
     }
 
     /// A record that ends as soon as it is read.
     fn step_over(&mut self, key: DeliveryKey, settlement: Settlement) {
-        let Some(partition) = self.partitions.get_mut(&key.epoch) else { return };
+        let Some(partition) = self.partitions.get_mut(&key.epoch) else {
+            return;
+        };
         if partition.receive(key.offset, None) {
             self.counts.read += 1;
             self.count_settled(settlement);
@@ -270,7 +320,9 @@ impl Lane {
 
     /// Stops reading a partition that has run too far ahead of its oldest record, and goes on when half of that is made up for.
     pub(super) fn check_distance(&mut self, epoch: Epoch) {
-        let Some(partition) = self.partitions.get_mut(&epoch) else { return };
+        let Some(partition) = self.partitions.get_mut(&epoch) else {
+            return;
+        };
         let limit = self.options.window.distance;
         let distance = partition.distance();
         if !partition.paused && distance > limit {
@@ -284,7 +336,10 @@ impl Lane {
 
     /// Moves a delivery to another state. Its key goes to the queue or the timer that wakes it.
     pub(super) fn enter(&mut self, key: DeliveryKey, state: State) {
-        let Some(delivery) = self.partitions.get_mut(&key.epoch).and_then(|p| p.delivery(key.offset))
+        let Some(delivery) = self
+            .partitions
+            .get_mut(&key.epoch)
+            .and_then(|p| p.delivery(key.offset))
         else {
             return;
         };
@@ -305,7 +360,10 @@ impl Lane {
                 return;
             }
             self.timers.pop_first();
-            let delivery = self.partitions.get_mut(&key.epoch).and_then(|p| p.delivery(key.offset));
+            let delivery = self
+                .partitions
+                .get_mut(&key.epoch)
+                .and_then(|p| p.delivery(key.offset));
             match delivery.map(|d| d.state) {
                 Some(State::Retry) => {
                     self.enter(key, State::Ready);
@@ -319,26 +377,44 @@ impl Lane {
         }
     }
 
-    /// Sends what may be sent.
+    /// Begins what may begin, oldest first.
     fn admit(&mut self) {
         if self.handover.is_draining() || self.hold.is_held(self.now.tick) {
             return;
         }
         while self.in_flight < self.options.concurrency {
-            let Some(key) = self.ready.pop_front() else { return };
+            let Some(key) = self.ready.pop_front() else {
+                return;
+            };
             self.send(key);
         }
     }
 
+    /// Sends a record, or writes the dead letter of one that nobody can be sent.
     fn send(&mut self, key: DeliveryKey) {
         let now = self.now;
         let held_before = self.hold.total(now.tick);
-        let Some(partition) = self.partitions.get_mut(&key.epoch) else { return };
+        let Some(partition) = self.partitions.get_mut(&key.epoch) else {
+            return;
+        };
         if partition.phase != Phase::Consuming {
             return;
         }
-        let Some(delivery) = partition.delivery(key.offset) else { return };
-        let Some(rule) = delivery.rule.clone() else { return };
+        let Some(delivery) = partition.delivery(key.offset) else {
+            return;
+        };
+        let rule = match &delivery.destiny {
+            Destiny::Deliver { rule } => Arc::clone(rule),
+            Destiny::DeadLetter { reason, error } => {
+                let write = DeadLetterWrite {
+                    reason: *reason,
+                    shed: Shed::Nothing,
+                    failures: 0,
+                };
+                delivery.last_failure = Some(Attempt::failed_before_sending(error.clone()));
+                return self.write_dead_letter(key, write);
+            }
+        };
         delivery.first_attempt.get_or_insert(FirstAttempt {
             tick: now.tick,
             wall: now.wall,
@@ -357,40 +433,57 @@ impl Lane {
         self.actions.push_back(Action::Send(send));
     }
 
-    /// A dead letter for a record that was never sent.
-    fn dead_letter_unsent(&mut self, key: DeliveryKey, reason: DeadLetterReason, error: String) {
-        if let Some(delivery) = self.partitions.get_mut(&key.epoch).and_then(|p| p.delivery(key.offset)) {
-            delivery.last_failure = Some(crate::delivery::Attempt::failed_before_sending(error));
-        }
-        let write = DeadLetterWrite { reason, shed: Shed::Nothing, failures: 0 };
-        self.write_dead_letter(key, write);
-    }
-
     /// Something may have become committable.
     pub(super) fn want_commit(&mut self) {
         if self.commit_due.is_none() {
-            let earliest = self.last_commit.map(|last| last + self.options.commit_interval);
+            let earliest = self
+                .last_commit
+                .map(|last| last + self.options.commit_interval);
             self.commit_due = Some(earliest.map_or(self.now.tick, |due| due.max(self.now.tick)));
         }
     }
 
     /// Asks for a commit when its time has come, or when a window's worth of records has been settled since the last one. What the
-    /// broker has not acknowledged by the next time is asked for again.
+    /// broker has not acknowledged after a while is asked for again.
     fn commit(&mut self) {
         let Some(due) = self.commit_due else { return };
-        let many = self.settled_since_commit >= self.options.window.records;
-        if (due > self.now.tick && !many) || self.handover.is_drained() {
+        if self.handover.is_drained() {
+            self.commit_due = None;
             return;
         }
-        let positions = self.positions(|_| true);
+        let now = self.now.tick;
+        let many = self.settled_since_commit >= self.options.window.records;
+        if due > now && !many {
+            return;
+        }
+        let mut positions = self.positions(|_| true);
         if positions.is_empty() {
             self.commit_due = None;
             return;
         }
-        self.settled_since_commit = 0;
-        self.last_commit = Some(self.now.tick);
-        self.commit_due = Some(self.now.tick + self.options.commit_interval);
-        self.actions.push_back(Action::Commit { positions });
+        self.commit_due = Some(now + self.options.commit_interval);
+        positions.retain(|position| self.ask(*position));
+        if !positions.is_empty() {
+            self.settled_since_commit = 0;
+            self.last_commit = Some(now);
+            self.actions.push_back(Action::Commit { positions });
+        }
+    }
+
+    /// Whether this position is to be asked for now.
+    fn ask(&mut self, position: Position) -> bool {
+        let now = self.now.tick;
+        let Some(partition) = self.partitions.get_mut(&position.epoch) else {
+            return false;
+        };
+        let on_the_way = |(offset, then): (i64, Tick)| {
+            offset == position.offset && now.since(then) < ASK_AGAIN_AFTER
+        };
+        if partition.asked.is_some_and(on_the_way) {
+            return false;
+        }
+        partition.asked = Some((position.offset, now));
+        true
     }
 
     /// The positions of the chosen partitions, where they differ from what the broker has acknowledged.
@@ -398,7 +491,10 @@ impl Lane {
         let changed = |(epoch, partition): (&Epoch, &Partition)| {
             let offset = partition.position();
             let wanted = chosen(*epoch) && partition.committed != Some(offset);
-            wanted.then_some(Position { epoch: *epoch, offset })
+            wanted.then_some(Position {
+                epoch: *epoch,
+                offset,
+            })
         };
         self.partitions.iter().filter_map(changed).collect()
     }

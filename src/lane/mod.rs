@@ -18,7 +18,11 @@ mod start;
 mod window;
 
 pub use counts::{Counts, Settlement, Waiting};
-pub use event::{Action, AssignedPartition, DeadLetter, Event, Incoming, Position, Send, Shed, Verdict, WriteError};
+pub use event::{
+    Action, AssignedPartition, DeadLetter, Event, Incoming, Position, Send, Shed, WriteError,
+};
 pub use machine::{Lane, Room};
 pub use options::{LaneOptions, RetryOptions, WindowOptions};
-pub use start::{PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position};
+pub use start::{
+    PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,
+};

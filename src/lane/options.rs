@@ -53,7 +53,11 @@ impl Default for LaneOptions {
 
 impl Default for WindowOptions {
     fn default() -> Self {
-        Self { records: 4096, bytes: 8 * 1024 * 1024, distance: 100_000 }
+        Self {
+            records: 4096,
+            bytes: 8 * 1024 * 1024,
+            distance: 100_000,
+        }
     }
 }
 
@@ -61,7 +65,16 @@ impl Default for RetryOptions {
     fn default() -> Self {
         const MINUTE: u64 = 60;
         const HOUR: u64 = 3600;
-        let schedule = [5, 30, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR];
+        let schedule = [
+            5,
+            30,
+            5 * MINUTE,
+            30 * MINUTE,
+            2 * HOUR,
+            5 * HOUR,
+            10 * HOUR,
+            10 * HOUR,
+        ];
         Self {
             schedule: schedule.map(Duration::from_secs).to_vec(),
             jitter: 0.2,

@@ -12,7 +12,11 @@ use super::options::RetryOptions;
 /// The jitter comes from the delivery's id and the attempt's number. It needs no random source, spreads the records that failed together,
 /// and is the same in every replay of a run.
 #[must_use]
-pub(super) fn delay_after(options: &RetryOptions, id: DeliveryId, attempts: u32) -> Option<Duration> {
+pub(super) fn delay_after(
+    options: &RetryOptions,
+    id: DeliveryId,
+    attempts: u32,
+) -> Option<Duration> {
     let index = usize::try_from(attempts.checked_sub(1)?).ok()?;
     let delay = options.schedule.get(index)?;
     Some(delay.mul_f64((1.0 + options.jitter * spread(id, attempts)).max(0.0)))
@@ -21,13 +25,19 @@ pub(super) fn delay_after(options: &RetryOptions, id: DeliveryId, attempts: u32)
 /// A number from -1 to 1, evenly spread over ids and attempts: the mixing function of SplitMix64.
 fn spread(id: DeliveryId, attempts: u32) -> f64 {
     let folded = u128::from_be_bytes(id.0);
-    #[expect(clippy::cast_possible_truncation, reason = "both halves are folded into one")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "both halves are folded into one"
+    )]
     let mut x = (folded ^ (folded >> 64)) as u64;
     x = x.wrapping_add(u64::from(attempts).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^= x >> 31;
-    #[expect(clippy::cast_precision_loss, reason = "53 bits are kept, as many as fit")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "53 bits are kept, as many as fit"
+    )]
     let unit = (x >> 11) as f64 / (1_u64 << 53) as f64;
     unit.mul_add(2.0, -1.0)
 }
@@ -79,7 +89,10 @@ impl Hold {
         if let Some(asked) = asked {
             self.hold(now, asked.min(cap));
         } else if !self.is_held(now) {
-            let wait = HOLD_MIN.saturating_mul(1 << self.in_a_row.min(6)).min(HOLD_MAX).min(cap);
+            let wait = HOLD_MIN
+                .saturating_mul(1 << self.in_a_row.min(6))
+                .min(HOLD_MAX)
+                .min(cap);
             self.in_a_row = self.in_a_row.saturating_add(1);
             self.hold(now, wait);
         }
@@ -124,7 +137,10 @@ mod tests {
             assert_eq!(delay_after(&options, id, 0), None);
         }
         let early = seen.iter().filter(|d| **d < 10 * SECOND).count();
-        assert!((60..140).contains(&early), "the jitter leans to one side: {early} of 200");
+        assert!(
+            (60..140).contains(&early),
+            "the jitter leans to one side: {early} of 200"
+        );
     }
 
     #[test]
@@ -155,6 +171,10 @@ mod tests {
         hold.push_back(tick(4), None, cap);
         assert_eq!(hold.until(), tick(5));
         hold.push_back(tick(5), Some(7200 * SECOND), cap);
-        assert_eq!(hold.until(), tick(3605), "the setting caps what a receiver may ask for");
+        assert_eq!(
+            hold.until(),
+            tick(3605),
+            "the setting caps what a receiver may ask for"
+        );
     }
 }

@@ -30,8 +30,12 @@ impl Lane {
         self.listen_to_endpoint(now, &attempt);
 
         let held = self.hold.total(now.tick);
-        let Some(partition) = self.partitions.get_mut(&key.epoch) else { return };
-        let Some(delivery) = partition.delivery(key.offset) else { return };
+        let Some(partition) = self.partitions.get_mut(&key.epoch) else {
+            return;
+        };
+        let Some(delivery) = partition.delivery(key.offset) else {
+            return;
+        };
         if delivery.state != State::InFlight {
             return;
         }
@@ -56,7 +60,14 @@ impl Lane {
                 self.timers.insert((now.tick + delay, key));
             }
             Next::DeadLetter(reason) => {
-                self.write_dead_letter(key, DeadLetterWrite { reason, shed: Shed::Nothing, failures: 0 });
+                self.write_dead_letter(
+                    key,
+                    DeadLetterWrite {
+                        reason,
+                        shed: Shed::Nothing,
+                        failures: 0,
+                    },
+                );
             }
         }
     }
@@ -79,14 +90,21 @@ impl Lane {
     /// Asks for the dead letter of this delivery to be written. It is settled when the write is acknowledged, never before.
     pub(super) fn write_dead_letter(&mut self, key: DeliveryKey, write: DeadLetterWrite) {
         self.enter(key, State::Write(write));
-        let Some(partition) = self.partitions.get_mut(&key.epoch) else { return };
-        let Some(delivery) = partition.delivery(key.offset) else { return };
-        let failure = delivery.last_failure.clone().unwrap_or_else(|| Attempt::delivered(0));
+        let Some(partition) = self.partitions.get_mut(&key.epoch) else {
+            return;
+        };
+        let Some(delivery) = partition.delivery(key.offset) else {
+            return;
+        };
+        let failure = delivery
+            .last_failure
+            .clone()
+            .unwrap_or_else(|| Attempt::delivered(0));
         let letter = DeadLetter {
             key,
             id: delivery.id,
             record: std::sync::Arc::clone(&delivery.record),
-            rule: delivery.rule.clone(),
+            rule: delivery.destiny.rule(),
             reason: write.reason,
             status: failure.status,
             error: failure.error,
@@ -98,17 +116,29 @@ impl Lane {
             shed: write.shed,
         };
         partition.busy += 1;
-        self.actions.push_back(Action::WriteDeadLetter(Box::new(letter)));
+        self.actions
+            .push_back(Action::WriteDeadLetter(Box::new(letter)));
     }
 
-    pub(super) fn write_ended(&mut self, now: Now, key: DeliveryKey, result: Result<(), WriteError>) {
+    pub(super) fn write_ended(
+        &mut self,
+        now: Now,
+        key: DeliveryKey,
+        result: Result<(), WriteError>,
+    ) {
         match result {
             Ok(()) => self.counts.writes_ok += 1,
             Err(_) => self.counts.writes_failed += 1,
         }
-        let Some(partition) = self.partitions.get_mut(&key.epoch) else { return };
-        let Some(delivery) = partition.delivery(key.offset) else { return };
-        let State::Write(write) = delivery.state else { return };
+        let Some(partition) = self.partitions.get_mut(&key.epoch) else {
+            return;
+        };
+        let Some(delivery) = partition.delivery(key.offset) else {
+            return;
+        };
+        let State::Write(write) = delivery.state else {
+            return;
+        };
         partition.busy = partition.busy.saturating_sub(1);
         match (result, write.shed) {
             (Ok(()), _) => {
@@ -116,10 +146,22 @@ impl Lane {
                 self.settle(key, Settlement::DeadLettered);
             }
             (Err(WriteError::TooLarge), Shed::Nothing) => {
-                self.write_dead_letter(key, DeadLetterWrite { shed: Shed::Excerpt, ..write });
+                self.write_dead_letter(
+                    key,
+                    DeadLetterWrite {
+                        shed: Shed::Excerpt,
+                        ..write
+                    },
+                );
             }
             (Err(WriteError::TooLarge), Shed::Excerpt) => {
-                self.write_dead_letter(key, DeadLetterWrite { shed: Shed::Value, ..write });
+                self.write_dead_letter(
+                    key,
+                    DeadLetterWrite {
+                        shed: Shed::Value,
+                        ..write
+                    },
+                );
             }
             (Err(WriteError::TooLarge), Shed::Value) | (Err(WriteError::Failed(_)), _) => {
                 let failures = write.failures.saturating_add(1);
@@ -130,8 +172,12 @@ impl Lane {
     }
 
     fn settle(&mut self, key: DeliveryKey, settlement: Settlement) {
-        let Some(partition) = self.partitions.get_mut(&key.epoch) else { return };
-        let Some(delivery) = partition.settle(key.offset) else { return };
+        let Some(partition) = self.partitions.get_mut(&key.epoch) else {
+            return;
+        };
+        let Some(delivery) = partition.settle(key.offset) else {
+            return;
+        };
         *self.tally.of(delivery.state) -= 1;
         self.unsettled -= 1;
         self.unsettled_bytes -= delivery.weight;
@@ -166,7 +212,9 @@ fn after(
                 return Next::DeadLetter(DeadLetterReason::Exhausted);
             };
             let age = delivery.first_attempt.map_or(Duration::ZERO, |first| {
-                now.tick.since(first.tick).saturating_sub(held.saturating_sub(first.held_before))
+                now.tick
+                    .since(first.tick)
+                    .saturating_sub(held.saturating_sub(first.held_before))
             });
             match options.max_age.checked_sub(age) {
                 // A delay that reaches beyond the age ends in one last attempt at the age itself.

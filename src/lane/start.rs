@@ -84,7 +84,12 @@ pub fn start_position(
     start_at: StartAt,
     on_records_lost: RecordsLostPolicy,
 ) -> Start {
-    let PartitionFacts { committed, low, high, at_time } = facts;
+    let PartitionFacts {
+        committed,
+        low,
+        high,
+        at_time,
+    } = facts;
     let Some(committed) = committed else {
         let (offset, reason) = if topic.owned {
             (low, StartReason::Owned)
@@ -98,46 +103,87 @@ pub fn start_position(
             };
             (offset, StartReason::StartAt)
         };
-        return Start { offset, reason, lost: 0 };
+        return Start {
+            offset,
+            reason,
+            lost: 0,
+        };
     };
     if committed > high {
-        return Start { offset: low, reason: StartReason::BeyondEnd, lost: 0 };
+        return Start {
+            offset: low,
+            reason: StartReason::BeyondEnd,
+            lost: 0,
+        };
     }
     if committed >= low {
-        return Start { offset: committed, reason: StartReason::Committed, lost: 0 };
+        return Start {
+            offset: committed,
+            reason: StartReason::Committed,
+            lost: 0,
+        };
     }
     let offset = match on_records_lost {
         RecordsLostPolicy::Earliest => low,
         RecordsLostPolicy::Latest => high,
     };
-    Start { offset, reason: StartReason::Expired, lost: offset - committed }
+    Start {
+        offset,
+        reason: StartReason::Expired,
+        lost: offset - committed,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const RULE_TOPIC: TopicFacts = TopicFacts { owned: false, any_committed: false };
-    const KNOWN_TOPIC: TopicFacts = TopicFacts { owned: false, any_committed: true };
-    const OWNED_TOPIC: TopicFacts = TopicFacts { owned: true, any_committed: false };
+    const RULE_TOPIC: TopicFacts = TopicFacts {
+        owned: false,
+        any_committed: false,
+    };
+    const KNOWN_TOPIC: TopicFacts = TopicFacts {
+        owned: false,
+        any_committed: true,
+    };
+    const OWNED_TOPIC: TopicFacts = TopicFacts {
+        owned: true,
+        any_committed: false,
+    };
 
     fn start(topic: TopicFacts, committed: Option<i64>, at: StartAt) -> (i64, StartReason, i64) {
-        let facts = PartitionFacts { committed, low: 10, high: 20, at_time: Some(15) };
+        let facts = PartitionFacts {
+            committed,
+            low: 10,
+            high: 20,
+            at_time: Some(15),
+        };
         let start = start_position(topic, facts, at, RecordsLostPolicy::Earliest);
         (start.offset, start.reason, start.lost)
     }
 
     #[test]
     fn a_topic_never_read_begins_where_the_file_says() {
-        assert_eq!(start(RULE_TOPIC, None, StartAt::Earliest), (10, StartReason::StartAt, 0));
-        assert_eq!(start(RULE_TOPIC, None, StartAt::Latest), (20, StartReason::StartAt, 0));
+        assert_eq!(
+            start(RULE_TOPIC, None, StartAt::Earliest),
+            (10, StartReason::StartAt, 0)
+        );
+        assert_eq!(
+            start(RULE_TOPIC, None, StartAt::Latest),
+            (20, StartReason::StartAt, 0)
+        );
         let time = StartAt::Time(Timestamp(1));
         assert_eq!(start(RULE_TOPIC, None, time), (15, StartReason::StartAt, 0));
     }
 
     #[test]
     fn a_time_after_the_last_record_begins_at_the_end() {
-        let facts = PartitionFacts { committed: None, low: 10, high: 20, at_time: None };
+        let facts = PartitionFacts {
+            committed: None,
+            low: 10,
+            high: 20,
+            at_time: None,
+        };
         let time = StartAt::Time(Timestamp(1));
         let start = start_position(RULE_TOPIC, facts, time, RecordsLostPolicy::Earliest);
         assert_eq!(start.offset, 20);
@@ -145,27 +191,45 @@ mod tests {
 
     #[test]
     fn a_new_partition_of_a_known_topic_is_read_from_its_beginning() {
-        assert_eq!(start(KNOWN_TOPIC, None, StartAt::Latest), (10, StartReason::NewPartition, 0));
+        assert_eq!(
+            start(KNOWN_TOPIC, None, StartAt::Latest),
+            (10, StartReason::NewPartition, 0)
+        );
     }
 
     #[test]
     fn an_owned_topic_is_read_from_its_beginning() {
-        assert_eq!(start(OWNED_TOPIC, None, StartAt::Latest), (10, StartReason::Owned, 0));
+        assert_eq!(
+            start(OWNED_TOPIC, None, StartAt::Latest),
+            (10, StartReason::Owned, 0)
+        );
     }
 
     #[test]
     fn a_committed_offset_wins_over_start_at() {
-        assert_eq!(start(KNOWN_TOPIC, Some(13), StartAt::Latest), (13, StartReason::Committed, 0));
-        assert_eq!(start(KNOWN_TOPIC, Some(20), StartAt::Latest), (20, StartReason::Committed, 0));
+        assert_eq!(
+            start(KNOWN_TOPIC, Some(13), StartAt::Latest),
+            (13, StartReason::Committed, 0)
+        );
+        assert_eq!(
+            start(KNOWN_TOPIC, Some(20), StartAt::Latest),
+            (20, StartReason::Committed, 0)
+        );
     }
 
     #[test]
     fn records_that_expired_unread_are_counted() {
-        assert_eq!(start(KNOWN_TOPIC, Some(4), StartAt::Latest), (10, StartReason::Expired, 6));
+        assert_eq!(
+            start(KNOWN_TOPIC, Some(4), StartAt::Latest),
+            (10, StartReason::Expired, 6)
+        );
     }
 
     #[test]
     fn a_committed_offset_beyond_the_end_starts_over() {
-        assert_eq!(start(KNOWN_TOPIC, Some(99), StartAt::Latest), (10, StartReason::BeyondEnd, 0));
+        assert_eq!(
+            start(KNOWN_TOPIC, Some(99), StartAt::Latest),
+            (10, StartReason::BeyondEnd, 0)
+        );
     }
 }

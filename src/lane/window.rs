@@ -19,6 +19,8 @@ pub(super) struct Partition {
     end: i64,
     /// What the broker has acknowledged for this assignment.
     pub(super) committed: Option<i64>,
+    /// What was last asked for, and when: the same position is not asked for again while its answer may be on the way.
+    pub(super) asked: Option<(i64, Tick)>,
     pub(super) phase: Phase,
     pub(super) paused: bool,
     /// Requests and writes of this partition that have not ended.
@@ -49,8 +51,7 @@ pub(super) struct Delivery {
     pub(super) record: Arc<Record>,
     pub(super) weight: usize,
     pub(super) id: DeliveryId,
-    /// Absent when the record never got as far as a rule.
-    pub(super) rule: Option<Arc<str>>,
+    pub(super) destiny: Destiny,
     pub(super) state: State,
     /// Attempts spent.
     pub(super) attempts: u32,
@@ -59,6 +60,18 @@ pub(super) struct Delivery {
     pub(super) last_attempt: Option<Timestamp>,
     /// The last failure, for its dead letter.
     pub(super) last_failure: Option<Attempt>,
+}
+
+/// What the rules said of a record that is not settled at once.
+#[derive(Debug)]
+pub(super) enum Destiny {
+    /// To be sent.
+    Deliver { rule: Arc<str> },
+    /// To become a dead letter, in its turn: written ahead of older records it would be written again by whoever comes next.
+    DeadLetter {
+        reason: DeadLetterReason,
+        error: String,
+    },
 }
 
 /// When and after how much holding a delivery was first tried.
@@ -91,6 +104,16 @@ pub(super) struct DeadLetterWrite {
     pub(super) failures: u32,
 }
 
+impl Destiny {
+    /// The rule that wants the record delivered; absent when none got that far.
+    pub(super) fn rule(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Deliver { rule } => Some(Arc::clone(rule)),
+            Self::DeadLetter { .. } => None,
+        }
+    }
+}
+
 impl Partition {
     /// A partition that begins at `base`.
     pub(super) fn new(base: i64, committed: bool) -> Self {
@@ -99,7 +122,12 @@ impl Partition {
             base,
             end: base,
             committed: committed.then_some(base),
-            phase: if committed { Phase::Consuming } else { Phase::Starting },
+            asked: None,
+            phase: if committed {
+                Phase::Consuming
+            } else {
+                Phase::Starting
+            },
             paused: false,
             busy: 0,
         }
@@ -126,7 +154,10 @@ impl Partition {
         if self.entries.back().is_none_or(|last| last.offset < offset) {
             self.entries.push_back(Entry { offset, delivery });
         } else {
-            match self.entries.binary_search_by_key(&offset, |entry| entry.offset) {
+            match self
+                .entries
+                .binary_search_by_key(&offset, |entry| entry.offset)
+            {
                 Ok(_) => return false,
                 Err(place) => self.entries.insert(place, Entry { offset, delivery }),
             }
@@ -143,13 +174,19 @@ impl Partition {
 
     /// The delivery of the record at `offset`, unless it is settled or was never received.
     pub(super) fn delivery(&mut self, offset: i64) -> Option<&mut Delivery> {
-        let place = self.entries.binary_search_by_key(&offset, |entry| entry.offset).ok()?;
+        let place = self
+            .entries
+            .binary_search_by_key(&offset, |entry| entry.offset)
+            .ok()?;
         self.entries.get_mut(place)?.delivery.as_deref_mut()
     }
 
     /// Settles the record at `offset` and gives its delivery back.
     pub(super) fn settle(&mut self, offset: i64) -> Option<Box<Delivery>> {
-        let place = self.entries.binary_search_by_key(&offset, |entry| entry.offset).ok()?;
+        let place = self
+            .entries
+            .binary_search_by_key(&offset, |entry| entry.offset)
+            .ok()?;
         let delivery = self.entries.get_mut(place)?.delivery.take();
         self.drop_settled_prefix();
         delivery
@@ -157,11 +194,17 @@ impl Partition {
 
     /// Everything that is not settled.
     pub(super) fn unsettled(&self) -> impl Iterator<Item = (i64, &Delivery)> {
-        self.entries.iter().filter_map(|entry| Some((entry.offset, entry.delivery.as_deref()?)))
+        self.entries
+            .iter()
+            .filter_map(|entry| Some((entry.offset, entry.delivery.as_deref()?)))
     }
 
     fn drop_settled_prefix(&mut self) {
-        while self.entries.front().is_some_and(|entry| entry.delivery.is_none()) {
+        while self
+            .entries
+            .front()
+            .is_some_and(|entry| entry.delivery.is_none())
+        {
             self.entries.pop_front();
         }
     }
@@ -186,7 +229,7 @@ mod tests {
             weight: record.weight(),
             record: Arc::new(record),
             id,
-            rule: None,
+            destiny: Destiny::Deliver { rule: "r".into() },
             state: State::Ready,
             attempts: 0,
             first_attempt: None,
@@ -205,11 +248,19 @@ mod tests {
         assert!(partition.settle(11).is_some());
         assert_eq!(partition.position(), 10);
         assert!(partition.settle(10).is_some());
-        assert_eq!(partition.position(), 14, "12 and 13 were never received: they are holes");
+        assert_eq!(
+            partition.position(),
+            14,
+            "12 and 13 were never received: they are holes"
+        );
         assert!(partition.settle(14).is_some());
         assert_eq!(partition.position(), 15);
         partition.reach_end(18);
-        assert_eq!(partition.position(), 18, "behind the last record there were only markers");
+        assert_eq!(
+            partition.position(),
+            18,
+            "behind the last record there were only markers"
+        );
     }
 
     #[test]

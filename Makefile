@@ -1,0 +1,88 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. The rest is for every minute.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+# The versions of Apache Kafka that the tests start: the one that most tests use, and the last before 4.
+KAFKA_VERSIONS := 4.1.0 3.9.1
+KAFKA_DIR := $(CURDIR)/target/kafka
+KAFKA_STAMPS := $(KAFKA_VERSIONS:%=$(KAFKA_DIR)/%/fetched)
+# How many seeded runs of the simulation each command makes.
+SIM_SEEDS_TEST := 5000
+SIM_SEEDS_QUICK := 300
+
+# $(call stage,NAME,COMMAND): runs one stage under a title, then says how long it took.
+TIMES := target/stages.txt
+define stage
+@printf '\n=== %s\n' '$(1)'; begin=$$(date +%s); $(2); status=$$?; took=$$(( $$(date +%s) - begin )); \
+ printf '%s %ss\n' '$(1)' $$took >> $(TIMES); \
+ if [ $$status -ne 0 ]; then printf '=== %s: FAILED after %s s\n' '$(1)' $$took >&2; exit $$status; fi; \
+ printf '=== %s: ok, %s s\n' '$(1)' $$took
+endef
+define begin_stages
+@mkdir -p target/tmp; : > $(TIMES); rm -rf target/tmp/ground
+endef
+define end_stages
+@printf '\n%s: %s\n' '$(1)' "$$(paste -s -d, $(TIMES) | sed 's/,/, /g')"
+endef
+
+.PHONY: help
+help: ## this list
+	@printf 'Postrider: Kafka topics to webhooks, nothing lost silently.\n\n'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@printf '\nThe first build compiles librdkafka and OpenSSL: some minutes, once.\n'
+
+.PHONY: demo
+demo: tools ## see it work: notifications go to two webhooks, one of them in trouble
+	@[ -d target/debug/deps ] || echo 'The first build takes some minutes; from then on it is seconds.'
+	@$(CARGO) run --quiet --locked -- demo
+
+.PHONY: test
+test: kafka ## everything: format, clippy, all tests, a real Apache Kafka, 5,000 simulated seeds
+	$(call begin_stages)
+	$(call stage,format,$(CARGO) fmt --check)
+	$(call stage,clippy,$(CARGO) clippy --quiet --locked --all-targets -- -D warnings)
+	$(call stage,build,$(CARGO) test --quiet --locked --no-run)
+	$(call stage,tests,POSTRIDER_KAFKA_LIBS=$(KAFKA_DIR) POSTRIDER_SIM_SEEDS=$(SIM_SEEDS_TEST) $(CARGO) test --locked --no-fail-fast)
+	$(call end_stages,make test)
+
+.PHONY: test-quick
+test-quick: tools ## what can be tried in a minute: no real broker, few simulated seeds
+	$(call begin_stages)
+	$(call stage,build,$(CARGO) test --quiet --locked --no-run --lib --bins --test it --test simulation)
+	$(call stage,tests,POSTRIDER_SIM_SEEDS=$(SIM_SEEDS_QUICK) $(CARGO) test --quiet --locked --no-fail-fast --lib --bins --test it --test simulation)
+	$(call end_stages,make test-quick)
+	@printf '%s\n' \
+	  'left out (make test has it all):' \
+	  '  format and clippy' \
+	  '  tests/real: everything on a real Apache Kafka (kill -9, freezes, restarts, two relays)' \
+	  '  the simulation beyond $(SIM_SEEDS_QUICK) seeds (make test: $(SIM_SEEDS_TEST); make simulate SEEDS=N)'
+
+.PHONY: simulate
+simulate: tools ## the simulation alone: SEEDS=20000 for many runs, SEED=17 for one again
+	@POSTRIDER_SIM_SEEDS=$(or $(SEEDS),$(SIM_SEEDS_TEST)) $(if $(SEED),POSTRIDER_SIM_SEED=$(SEED)) \
+	  $(CARGO) test --quiet --locked --test simulation -- --nocapture
+
+.PHONY: kafka
+kafka: tools-test $(KAFKA_STAMPS) ## fetch the jars of Apache Kafka that the tests start (once)
+
+$(KAFKA_STAMPS): $(KAFKA_DIR)/%/fetched: tests/kafka/pom.xml
+	@tests/kafka/fetch.sh $* $(@D)
+	@touch $@
+
+.PHONY: build
+build: tools ## the optimised binary: target/release/postrider
+	@$(CARGO) build --release --locked
+
+.PHONY: install
+install: build ## put the binary into /usr/local/bin (or PREFIX=...)
+	install -D -m 0755 target/release/postrider $(DESTDIR)$(PREFIX)/bin/postrider
+
+.PHONY: tools tools-test
+tools:
+	@tests/tools.sh build
+tools-test:
+	@tests/tools.sh test

@@ -1,0 +1,105 @@
+//! What the probes look at.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::clock::{Clock, Tick};
+
+/// A consumer's loop may be silent for this long: half the watchdog's time.
+const LOOP_SILENCE_MAX: Duration = Duration::from_secs(15);
+/// A broker must have answered within this time.
+const BROKER_SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Whether the process is alive, and whether it is ready.
+#[derive(Debug)]
+pub struct Health {
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Per destination: when its consumer's loop last turned, in milliseconds of the clock.
+    loops: BTreeMap<String, Arc<AtomicU64>>,
+    broker_answered: Option<Tick>,
+    /// What is wrong with the topics of our own; `None` before they were looked at, empty when they are there.
+    owned_topics: Option<String>,
+}
+
+impl Health {
+    /// Nothing has answered yet.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Watches the loop of a destination's consumer.
+    pub fn watch(&self, destination: &str, beat: Arc<AtomicU64>) {
+        self.lock().loops.insert(destination.to_owned(), beat);
+    }
+
+    /// Stops watching a destination's consumer: it has ended on purpose.
+    pub fn forget(&self, destination: &str) {
+        self.lock().loops.remove(destination);
+    }
+
+    /// A broker has answered.
+    pub fn broker_answered(&self) {
+        self.lock().broker_answered = Some(self.clock.now().tick);
+    }
+
+    /// Whether a broker has answered lately.
+    #[must_use]
+    pub fn broker_answers(&self) -> bool {
+        let now = self.clock.now().tick;
+        self.lock()
+            .broker_answered
+            .is_some_and(|then| now.since(then) <= BROKER_SILENCE_MAX)
+    }
+
+    /// What is wrong with the topics of our own; `None` when nothing is.
+    pub fn owned_topics(&self, problem: Option<String>) {
+        self.lock().owned_topics = Some(problem.unwrap_or_default());
+    }
+
+    /// The consumers whose loops have not turned when they should have; none: the process is alive.
+    #[must_use]
+    pub fn stuck_loops(&self) -> Vec<String> {
+        let now = self.clock.now().tick;
+        let stuck = |beat: &AtomicU64| {
+            let beat = Tick(Duration::from_millis(beat.load(Ordering::Relaxed)));
+            now.since(beat) > LOOP_SILENCE_MAX
+        };
+        let state = self.lock();
+        state
+            .loops
+            .iter()
+            .filter(|(_, beat)| stuck(beat))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// Why the process is not ready; none: it is.
+    #[must_use]
+    pub fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if !self.broker_answers() {
+            reasons.push("no Kafka broker has answered within 30 s".to_owned());
+        }
+        match self.lock().owned_topics.as_deref() {
+            None => reasons.push("the topics of our own have not been looked at yet".to_owned()),
+            Some("") => {}
+            Some(problem) => reasons.push(problem.to_owned()),
+        }
+        reasons
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,106 @@
+//! The HTTP server of metrics and probes.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+
+use super::health::Health;
+use super::options::AdminOptions;
+
+/// Why the server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The address cannot be had.
+    #[error("cannot listen on {address} ([admin] listen)")]
+    Bind {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
+
+#[derive(Clone)]
+struct Shown {
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+}
+
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Binds the address now and serves it until `stop`.
+///
+/// # Errors
+/// When the address cannot be had.
+pub async fn serve(
+    options: AdminOptions,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send, AdminError> {
+    let address = options.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| AdminError::Bind { address, source })?;
+    let routes = Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(render))
+        .route("/livez", get(alive))
+        .route("/-/healthy", get(alive))
+        .route("/readyz", get(ready))
+        .route("/-/ready", get(ready))
+        .with_state(Shown { metrics, health });
+    Ok(async move {
+        let server = axum::serve(listener, routes);
+        if let Err(error) = server.with_graceful_shutdown(stop.cancelled_owned()).await {
+            tracing::error!(%error, "the admin server has ended");
+        }
+    })
+}
+
+async fn index() -> &'static str {
+    concat!(
+        "postrider ",
+        env!("CARGO_PKG_VERSION"),
+        "\n\n/metrics  /livez  /readyz\n"
+    )
+}
+
+async fn render(State(shown): State<Shown>) -> Response {
+    match shown.metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, TEXT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn alive(State(shown): State<Shown>) -> Response {
+    let stuck = shown.health.stuck_loops();
+    if stuck.is_empty() {
+        return "alive\n".into_response();
+    }
+    let text = format!(
+        "the consumers of these destinations are stuck: {}\n",
+        stuck.join(", ")
+    );
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+async fn ready(State(shown): State<Shown>) -> Response {
+    let reasons = shown.health.not_ready();
+    if reasons.is_empty() {
+        return "ready\n".into_response();
+    }
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("not ready: {}\n", reasons.join("; ")),
+    )
+        .into_response()
+}

@@ -1,0 +1,102 @@
+//! The command line: what a person types, and what the exit code says.
+
+mod check;
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::{Config, Problems};
+
+/// The exit codes of the contract.
+pub(crate) mod exit {
+    /// Done.
+    pub(crate) const OK: u8 = 0;
+    /// Something needed could not be reached.
+    pub(crate) const UNAVAILABLE: u8 = 69;
+    /// A panic, or a task that ended unasked.
+    pub(crate) const SOFTWARE: u8 = 70;
+    /// The configuration is wrong.
+    pub(crate) const CONFIG: u8 = 78;
+}
+
+const DEFAULT_CONFIG: &str = "/etc/postrider/postrider.toml";
+
+/// Carries notifications from Kafka topics to webhooks, and loses none of them silently.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "Examples:
+  postrider check postrider.toml       every problem of the file at once
+  postrider -c postrider.toml run      run in the foreground; Ctrl-C drains and ends
+  postrider demo                       see it work, with nothing to install"
+)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE", env = "POSTRIDER_CONFIG", default_value = DEFAULT_CONFIG, global = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground.
+    Run(run::RunArguments),
+    /// Check a configuration file and say everything that is wrong with it.
+    Check(check::CheckArguments),
+    /// Print the version.
+    Version,
+}
+
+/// Parses the command line and does what it says.
+#[must_use]
+#[expect(clippy::print_stdout, reason = "this is what a person reads")]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let code = match arguments.command {
+        Some(Command::Run(run)) => run::main(&arguments.config, run),
+        Some(Command::Check(check)) => check::main(&arguments.config, check),
+        Some(Command::Version) => {
+            println!("postrider {}", env!("CARGO_PKG_VERSION"));
+            exit::OK
+        }
+        None => {
+            print!("{}", Arguments::command().render_help());
+            exit::OK
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// Reads and checks the file: the one way for `run` and `check`. What is wrong is printed, warnings too; the error is then the exit code.
+#[expect(clippy::print_stderr, reason = "this is what a person reads")]
+fn load(path: &Path) -> Result<Config, u8> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        eprintln!("error: cannot read {}: {error}", path.display());
+        eprintln!("  name the file with -c FILE or POSTRIDER_CONFIG; config.example.toml shows what stands in it");
+        exit::CONFIG
+    })?;
+    let environment = |name: &str| std::env::var(name).ok();
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
+        && std::env::var_os("NO_COLOR").is_none();
+    let show = |problems: &Problems| {
+        if !problems.is_empty() {
+            eprintln!("{}", problems.render(colour));
+        }
+    };
+    match Config::parse(&text, path, &environment) {
+        Ok(config) => {
+            show(&config.warnings);
+            Ok(config)
+        }
+        Err(problems) => {
+            show(&problems);
+            Err(exit::CONFIG)
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `postrider run`: the daemon in the foreground.
+
+use std::path::Path;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::logging::{self, LogFormat};
+use crate::relay::{Relay, RelayError};
+use crate::signal::{EndSignal, Signals};
+use crate::systemd;
+
+use super::{exit, load};
+
+/// Run the daemon in the foreground.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArguments {
+    /// How lines of the log look; wins over the file.
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// The least level that is logged; wins over the file.
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<tracing::Level>,
+}
+
+pub(super) fn main(path: &Path, arguments: RunArguments) -> u8 {
+    let mut config = match load(path) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    config.log.format = arguments.log_format.unwrap_or(config.log.format);
+    config.log.level = arguments.log_level.unwrap_or(config.log.level);
+    logging::start(config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "the runtime cannot be started");
+            return exit::UNAVAILABLE;
+        }
+    };
+    let code = runtime.block_on(run(&config));
+    // What has not ended by now never will, and a process that was asked to end must end.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(config: &Config) -> u8 {
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            error!(%error, "no signal handlers");
+            return exit::UNAVAILABLE;
+        }
+    };
+    let stop = CancellationToken::new();
+    let relay = match Relay::start(config, Clock::start(), stop.clone()).await {
+        Ok(relay) => relay,
+        Err(error) => return failed(&error),
+    };
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        destinations = config.destinations.len(),
+        rules = config.rules.len(),
+        admin = %config.admin.listen,
+        "postrider runs"
+    );
+    systemd::ready();
+    let watchdog = tokio::spawn(feed_watchdog(relay.health()));
+    let lanes = relay.wait();
+    tokio::pin!(lanes);
+    let mut first: Option<EndSignal> = None;
+    let code = loop {
+        tokio::select! {
+            ended = &mut lanes => break match ended {
+                Ok(_) => exit::OK,
+                Err(error) => failed(&error),
+            },
+            signal = signals.next() => {
+                if first.is_some() {
+                    warn!("second signal: ending at once; what is in flight is sent again after the next start");
+                    break signal.exit_code();
+                }
+                first = Some(signal);
+                let drain_s = config.limits.drain.as_secs();
+                info!(drain_s, "draining; a second signal ends at once");
+                systemd::stopping();
+                stop.cancel();
+            }
+        }
+    };
+    watchdog.abort();
+    code
+}
+
+/// Feeds systemd's watchdog as long as every consumer's loop turns. The runtime is alive if this runs at all.
+async fn feed_watchdog(health: std::sync::Arc<crate::admin::Health>) {
+    let Some(interval) = systemd::watchdog_interval() else {
+        return;
+    };
+    let mut due = tokio::time::interval(interval);
+    loop {
+        due.tick().await;
+        let stuck = health.stuck_loops();
+        if stuck.is_empty() {
+            systemd::watchdog();
+        } else {
+            error!(?stuck, "consumer loops are stuck: the watchdog is not fed");
+        }
+    }
+}
+
+fn failed(error: &RelayError) -> u8 {
+    let code = match error {
+        RelayError::Kafka(_) | RelayError::Consumer(_) | RelayError::Webhook { .. } => exit::CONFIG,
+        RelayError::Admin(_) => exit::UNAVAILABLE,
+        RelayError::Metrics(_) | RelayError::Unasked(_) => exit::SOFTWARE,
+    };
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    error!("{text}");
+    code
+}

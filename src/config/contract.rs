@@ -1,0 +1,206 @@
+//! Every key of the contract by the section it belongs to, so that a misplaced key is answered with its place, and a key of a later
+//! version is not called unknown.
+
+/// Section and keys. `*` stands for a name, `[]` for an entry of a list.
+const SECTIONS: &[(&str, &[&str])] = &[
+    (
+        "",
+        &[
+            "kafka",
+            "limits",
+            "notification",
+            "defaults",
+            "destinations",
+            "rules",
+            "events",
+            "admin",
+            "log",
+        ],
+    ),
+    (
+        "kafka",
+        &[
+            "brokers",
+            "prefix",
+            "start_at",
+            "on_records_lost",
+            "group_protocol",
+            "commit_interval",
+            "topic_refresh",
+            "owned_topics",
+            "properties",
+        ],
+    ),
+    (
+        "kafka.owned_topics",
+        &[
+            "create",
+            "partitions",
+            "replication",
+            "min_insync_replicas",
+            "retention",
+        ],
+    ),
+    ("limits", &["window_bytes", "in_flight", "drain"]),
+    (
+        "notification",
+        &["format", "type", "values", "unmatched", "override"],
+    ),
+    (
+        "notification.type[]",
+        &["topic", "field", "header", "cloudevents"],
+    ),
+    ("notification.values", &["null", "empty"]),
+    (
+        "destinations.*",
+        &[
+            "enabled",
+            "id",
+            "concurrency",
+            "order",
+            "window",
+            "max_age",
+            "expire_after",
+            "retry",
+            "breaker",
+            "dead_letters",
+            "on_render_error",
+            "retention_warning",
+            "rate",
+            "quiet_hours",
+            "batch",
+            "digest",
+            "endpoint",
+            "webhook",
+            "email",
+        ],
+    ),
+    ("destinations.*.window", &["records", "bytes", "distance"]),
+    (
+        "destinations.*.retry",
+        &["schedule", "jitter", "retry_after_max"],
+    ),
+    (
+        "destinations.*.dead_letters",
+        &[
+            "excerpt",
+            "brake_rejected",
+            "brake_ratio",
+            "brake_window",
+            "brake",
+        ],
+    ),
+    (
+        "destinations.*.webhook",
+        &[
+            "url",
+            "url_from",
+            "method",
+            "body",
+            "headers",
+            "pass_headers",
+            "success",
+            "outcomes",
+            "outcome_header",
+            "timeouts",
+            "response_max",
+            "http",
+            "tls",
+            "proxy",
+            "allow_addresses",
+            "allow_hosts",
+            "signing",
+            "auth",
+        ],
+    ),
+    ("destinations.*.webhook.timeouts", &["connect", "total"]),
+    (
+        "destinations.*.email",
+        &["from", "to", "subject", "text", "html", "smtp", "bridge"],
+    ),
+    (
+        "rules[]",
+        &[
+            "name",
+            "topics",
+            "types",
+            "match",
+            "when",
+            "on_error",
+            "delay",
+            "deliver_to",
+            "default",
+            "action",
+            "body",
+            "headers",
+            "subject",
+            "text",
+            "html",
+        ],
+    ),
+    ("admin", &["listen", "socket", "token", "allowed_hosts"]),
+    ("log", &["format", "level"]),
+];
+
+/// The defaults take what a destination takes, but these.
+const NOT_IN_DEFAULTS: &[&str] = &["webhook", "email", "id"];
+
+/// The pattern of a section as the contract has it: `defaults` is written like a destination.
+fn canonical(section: &str) -> String {
+    match section.strip_prefix("defaults") {
+        Some(rest) if rest.is_empty() || rest.starts_with('.') => format!("destinations.*{rest}"),
+        _ => section.to_owned(),
+    }
+}
+
+/// The keys that the contract has in `section`, whether this version knows them or not.
+pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static str> {
+    let wanted = canonical(section);
+    let defaults = section == "defaults";
+    let found = SECTIONS.iter().find(|(name, _)| *name == wanted);
+    let keys = found
+        .map_or(&[] as &[&str], |(_, keys)| keys)
+        .iter()
+        .copied();
+    keys.filter(move |key| !(defaults && NOT_IN_DEFAULTS.contains(key)))
+}
+
+/// The other sections that have `key`: those nearest to `section` first.
+pub(super) fn homes(key: &str, section: &str) -> Vec<&'static str> {
+    let here = canonical(section);
+    let holds = |(name, keys): &&(&str, &[&str])| {
+        keys.contains(&key) && (*name != here || section == "defaults")
+    };
+    let mut homes: Vec<&str> = SECTIONS
+        .iter()
+        .filter(holds)
+        .map(|(name, _)| *name)
+        .collect();
+    let shared = |name: &str| {
+        name.split('.')
+            .zip(here.split('.'))
+            .take_while(|(a, b)| a == b)
+            .count()
+    };
+    homes.sort_by_key(|name| std::cmp::Reverse(shared(name)));
+    homes
+}
+
+/// A section as the file writes it: `[kafka]`, `[[rules]]`. The name in `path` is kept where the section is of the same kind.
+pub(super) fn header(section: &str, path: &str) -> String {
+    if section.is_empty() {
+        return "the top of the file".to_owned();
+    }
+    if let Some(list) = section.strip_suffix("[]") {
+        let list_of_tables = list == "rules";
+        return if list_of_tables {
+            format!("[[{list}]]")
+        } else {
+            format!("`{list}`")
+        };
+    }
+    let name = path
+        .strip_prefix("destinations.")
+        .and_then(|rest| rest.split('.').next());
+    format!("[{}]", section.replace('*', name.unwrap_or("NAME")))
+}

@@ -1,0 +1,172 @@
+//! Blots out what must not be shown when a line of the file is.
+//!
+//! Works on the bare text, because a file that is not even TOML has secrets too. Rather too much than too little: what looks like
+//! a secret goes, whatever key it stands under. Lengths stay, so that underlines fit.
+
+/// A key with one of these in its name holds a secret.
+const TELLING: &[&str] = &[
+    "password",
+    "passphrase",
+    "secret",
+    "token",
+    "pem",
+    "jaas",
+    "api-key",
+    "api_key",
+    "apikey",
+];
+/// A key that ends in one of these does.
+const TELLING_ENDS: &[&str] = &[
+    "authorization",
+    "cookie",
+    "credentials",
+    "signature",
+    "ssl_key",
+    "oauthbearer.config",
+    "-key",
+];
+
+/// `text` with the path of every URL, and every string under a telling key, as stars.
+pub(super) fn mask(text: &str) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    mask_urls(text, &mut bytes);
+    mask_values(text, &mut bytes);
+    // Stars replace whole characters, so what is left is still UTF-8.
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+fn blot(bytes: &mut [u8], start: usize, end: usize) {
+    for byte in &mut bytes[start..end] {
+        if !matches!(byte, b'\n' | b'\r') {
+            *byte = b'*';
+        }
+    }
+}
+
+fn mask_urls(text: &str, bytes: &mut [u8]) {
+    for (at, mark) in text.match_indices("://") {
+        let base = at + mark.len();
+        let scheme = text[..at].trim_end_matches(|c: char| c.is_ascii_alphanumeric());
+        let quote = scheme
+            .chars()
+            .next_back()
+            .filter(|c| matches!(c, '"' | '\''));
+        // A URL that fills its string ends with it, whatever is in it; one in a sentence ends at a space.
+        let stops = |c: char| match quote {
+            Some(quote) => c == quote || c == '\n',
+            None => c.is_whitespace() || matches!(c, '"' | '\''),
+        };
+        let length = text[base..].find(stops).unwrap_or(text.len() - base);
+        mask_address(text, base, base + length, bytes);
+    }
+}
+
+/// Blots out all but the host of the address between `base` and `end`, scheme already left out.
+fn mask_address(text: &str, base: usize, end: usize, bytes: &mut [u8]) {
+    let address = &text[base..end];
+    let host_end = address.find(['/', '?', '#', '\\']).unwrap_or(address.len());
+    if let Some(user_end) = address[..host_end].rfind('@') {
+        blot(bytes, base, base + user_end);
+    }
+    if host_end < address.len() {
+        blot(bytes, base + host_end + 1, end);
+    }
+}
+
+fn mask_values(text: &str, bytes: &mut [u8]) {
+    for (at, _) in text.match_indices('=') {
+        let key = text[..at].trim_end_matches([' ', '\t', '"', '\'']);
+        let begins = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+        let key = key
+            .rsplit(begins)
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let telling = TELLING.iter().any(|word| key.contains(word));
+        let telling = telling || TELLING_ENDS.iter().any(|word| key.ends_with(word));
+        if !telling && !key.ends_with("url") {
+            continue;
+        }
+        let value = &text[at + 1..];
+        let start = at + 1 + (value.len() - value.trim_start_matches([' ', '\t']).len());
+        match string_at(text, start) {
+            Some((from, to)) if telling => blot(bytes, from, to),
+            // An address without its scheme is an error whose line will be shown.
+            Some((from, to)) if !text[from..to].contains("://") => {
+                mask_address(text, from, to, bytes)
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// The inside of the TOML string that begins at `start`; when it never ends, the rest of its line, or of the file.
+fn string_at(text: &str, start: usize) -> Option<(usize, usize)> {
+    let rest = &text[start..];
+    let quote = ["\"\"\"", "'''", "\"", "'"]
+        .into_iter()
+        .find(|quote| rest.starts_with(quote))?;
+    let inside = start + quote.len();
+    let limit = if quote.len() == 3 {
+        None
+    } else {
+        text[inside..].find('\n')
+    };
+    let limit = limit.map_or(text.len(), |newline| inside + newline);
+    let mut at = inside;
+    while at < limit {
+        if text[at..].starts_with(quote) {
+            return Some((inside, at));
+        }
+        let mut characters = text[at..].chars();
+        if characters.next() == Some('\\') && quote.starts_with('"') {
+            characters.next();
+        }
+        at = text.len() - characters.as_str().len();
+    }
+    Some((inside, limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_go_and_hosts_stay() {
+        let cases = [
+            (
+                "url = \"https://h.example/T0/x?y\"",
+                "url = \"https://h.example/******\"",
+            ),
+            (
+                "url = \"hooks.example/T0/x\"",
+                "url = \"hooks.example/****\"",
+            ),
+            (
+                "url = \"https://h/a, 'b\", c = 1",
+                "url = \"https://h/*****\", c = 1",
+            ),
+            ("# see https://h/doc, then", "# see https://h/**** then"),
+            ("url = \"http://u:p@h:1/\"", "url = \"http://***@h:1/\""),
+            (
+                "sasl.password = 'hunter2' # x",
+                "sasl.password = '*******' # x",
+            ),
+            (
+                "\"ssl.key.pem\" = \"\"\"a\nb\"\"\"\nc = 1",
+                "\"ssl.key.pem\" = \"\"\"*\n*\"\"\"\nc = 1",
+            ),
+            (
+                "authorization = \"Bearer \\\" é\"",
+                "authorization = \"************\"",
+            ),
+            ("password = \"open\nnext = 1", "password = \"****\nnext = 1"),
+            ("password = { env = \"X\" }", "password = { env = \"X\" }"),
+            ("prefix = \"postrider\"", "prefix = \"postrider\""),
+        ];
+        for (text, masked) in cases {
+            assert_eq!(mask(text), masked);
+            assert_eq!(mask(text).len(), text.len());
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The file: from text to a [`Config`] that every room can take its options from, or to every problem at once.
+//!
+//! [`syntax`] makes a tree with places of the text, and [`reader`] walks it by hand: a key that nobody asked for, a value of the wrong kind, a
+//! name that leads nowhere are written down, and the reading goes on. The sections have a file each. The rooms own their
+//! options and what may stand in them; here is only how they are written. No room imports this one.
+//!
+//! `run`, `check` and reload share [`Config::parse`]. It reads no clock and no environment but the one it is given; files are read
+//! only where a secret is in one.
+
+mod contract;
+mod destinations;
+mod interpolate;
+mod kafka;
+mod mask;
+mod notification;
+mod problem;
+mod process;
+mod reader;
+mod refusal;
+mod render;
+mod rules;
+mod secret;
+mod syntax;
+mod units;
+mod value;
+mod webhook;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::admin::AdminOptions;
+use crate::kafka::KafkaOptions;
+use crate::lane::LaneOptions;
+use crate::logging::LogOptions;
+use crate::rules::{ReadOptions, RuleOptions};
+use crate::send::WebhookOptions;
+
+pub use problem::{Problem, Problems, Severity};
+
+use reader::{Context, Place, Reader};
+
+/// A whole file, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `[kafka]`.
+    pub kafka: KafkaOptions,
+    /// `[limits]`.
+    pub limits: LimitOptions,
+    /// `[notification]`.
+    pub read: ReadOptions,
+    /// Every destination that is enabled, by name.
+    pub destinations: Vec<DestinationConfig>,
+    /// The names of those that are not.
+    pub disabled: Vec<Arc<str>>,
+    /// `[[rules]]`, in the order of the file. They may name disabled destinations.
+    pub rules: Vec<RuleOptions>,
+    /// `[admin]`.
+    pub admin: AdminOptions,
+    /// `[log]`.
+    pub log: LogOptions,
+    /// What is legal and probably not what was meant.
+    pub warnings: Problems,
+}
+
+/// One `[destinations.NAME]`: a lane and its sender.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DestinationConfig {
+    /// Its name in the file.
+    pub name: Arc<str>,
+    /// What goes into its group and its delivery ids: the name unless set.
+    pub id: Arc<str>,
+    /// The lane.
+    pub lane: LaneOptions,
+    /// How much of an answer a dead letter keeps.
+    pub excerpt_bytes: usize,
+    /// The sender.
+    pub webhook: WebhookOptions,
+}
+
+/// The limits of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitOptions {
+    /// How long attempts in flight may take to end at a stop.
+    pub drain: Duration,
+}
+
+impl Default for LimitOptions {
+    fn default() -> Self {
+        Self {
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file `text` that came from `origin`. Variables and credentials come from `environment`; files of secrets are found relative
+    /// to the folder of `origin`.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of the file, in its order, warnings included.
+    pub fn parse(
+        text: &str,
+        origin: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Problems> {
+        Self::parse_and_list(text, origin, environment).0
+    }
+
+    /// The same, and every key that was asked for, as the contract writes it.
+    fn parse_and_list(
+        text: &str,
+        origin: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> (Result<Self, Problems>, BTreeSet<String>) {
+        let context = Context::new(origin, text, environment);
+        let config = read(&context);
+        let failed = context.failed();
+        let (problems, known) = context.finish();
+        let result = match config {
+            Some(config) if !failed => Ok(Self {
+                warnings: problems,
+                ..config
+            }),
+            _ => Err(problems),
+        };
+        (result, known)
+    }
+}
+
+/// What the file says; where it says something wrong, a default stands in and the context knows.
+fn read(context: &Context<'_>) -> Option<Config> {
+    let tree = syntax::parse(context)?;
+    let root = Reader::new(context, Place::default(), &tree, 0..0);
+    let kafka = kafka::read(&root);
+    let limits = process::limits(&root);
+    let read = notification::read(&root);
+    let mut destinations = destinations::read(&root, kafka.commit_interval);
+    let rules = rules::read(&root, &kafka.prefix);
+    let (admin, log) = (process::admin(&root), process::log(&root));
+    root.finish();
+    rules::check_names(context, &destinations, &rules);
+    destinations::check_any(&root, &destinations, &rules);
+    let disabled = destinations
+        .iter()
+        .filter(|found| !found.enabled)
+        .map(|found| Arc::clone(&found.name));
+    Some(Config {
+        disabled: disabled.collect(),
+        kafka,
+        limits,
+        read,
+        rules: rules.into_iter().map(|rule| rule.options).collect(),
+        destinations: destinations
+            .iter_mut()
+            .filter(|found| found.enabled)
+            .filter_map(|found| found.config.take())
+            .collect(),
+        admin,
+        log,
+        warnings: Problems::new("", "", Vec::new()),
+    })
+}

@@ -1,0 +1,76 @@
+//! `[limits]`, `[admin]` and `[log]`: what concerns the process as a whole.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing::Level;
+
+use super::LimitOptions;
+use super::reader::{Reader, Value};
+use crate::admin::AdminOptions;
+use crate::logging::{LogFormat, LogOptions};
+
+/// `[limits]`.
+pub(super) fn limits(root: &Reader<'_>) -> LimitOptions {
+    let mut options = LimitOptions::default();
+    root.section("limits", |reader| {
+        let range = Duration::ZERO..=Duration::from_secs(3600);
+        options.drain = reader.read("drain", options.drain, |value| value.duration(range));
+    });
+    options
+}
+
+/// `[admin]`.
+pub(super) fn admin(root: &Reader<'_>) -> AdminOptions {
+    let mut options = AdminOptions::default();
+    root.section("admin", |reader| {
+        options.listen = reader.read("listen", options.listen, listen);
+    });
+    options
+}
+
+fn listen(value: &Value<'_>) -> Option<SocketAddr> {
+    let text = value.text()?;
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        let port = text
+            .rsplit(':')
+            .next()
+            .filter(|port| port.parse::<u16>().is_ok());
+        let hint = format!(
+            "write an IP address and a port, like \"127.0.0.1:{}\"",
+            port.unwrap_or("8474")
+        );
+        value.error("is not an address to listen on", hint);
+        return None;
+    };
+    if !address.ip().is_loopback() {
+        let hint = "whoever reaches it reads the metrics and the names of topics and destinations;\n\
+                    127.0.0.1 is reached from this machine alone";
+        value.warning("can be reached from other machines", hint);
+    }
+    Some(address)
+}
+
+/// `[log]`.
+pub(super) fn log(root: &Reader<'_>) -> LogOptions {
+    let mut options = LogOptions::default();
+    root.section("log", |reader| {
+        let formats = [
+            ("auto", LogFormat::Auto),
+            ("text", LogFormat::Text),
+            ("json", LogFormat::Json),
+        ];
+        options.format = reader.read("format", options.format, |value| {
+            value.one_of(&formats, &["journald"])
+        });
+        let levels = [
+            ("error", Level::ERROR),
+            ("warn", Level::WARN),
+            ("info", Level::INFO),
+            ("debug", Level::DEBUG),
+            ("trace", Level::TRACE),
+        ];
+        options.level = reader.read("level", options.level, |value| value.one_of(&levels, &[]));
+    });
+    options
+}

@@ -1,0 +1,205 @@
+//! `[[rules]]`: which records go where.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::destinations::Found;
+use super::problem::Severity;
+use super::reader::{Context, Reader, Value};
+use super::refusal::{Refusal, listed, nearest};
+use crate::kafka::check_topic;
+use crate::rules::RuleOptions;
+
+const LEAST: &str =
+    "[[rules]]\nname = \"everything\"\ntopics = [\"orders\"]\ndeliver_to = [\"shop\"]";
+
+/// A rule as it was found, with the places of what it names.
+pub(super) struct FoundRule {
+    pub(super) options: RuleOptions,
+    path: String,
+    targets: Vec<Range<usize>>,
+}
+
+/// Every rule, in the order of the file.
+pub(super) fn read(root: &Reader<'_>, prefix: &str) -> Vec<FoundRule> {
+    let Some(section) = root.take("rules") else {
+        return Vec::new();
+    };
+    if section.is_table() {
+        let hint = "a rule is one entry of a list: write [[rules]], with two brackets";
+        section.error_at_key("the rules are not a list", hint);
+        return Vec::new();
+    }
+    let mut names: Vec<(Arc<str>, Range<usize>)> = Vec::new();
+    let mut found = Vec::new();
+    for value in section.list(LEAST).unwrap_or_default() {
+        found.extend(rule(&value, prefix, &mut names));
+    }
+    found
+}
+
+fn rule(
+    value: &Value<'_>,
+    prefix: &str,
+    names: &mut Vec<(Arc<str>, Range<usize>)>,
+) -> Option<FoundRule> {
+    let reader = value.table()?;
+    let hint = "write name = \"everything\"; it stands in metrics, logs and dead letters";
+    let name = reader
+        .require("name", hint)
+        .and_then(|value| unique_name(&value, names));
+    let topics = reader.require("topics", "write topics = [\"orders\"]");
+    let topics = topics
+        .map(|value| self::topics(&value, prefix))
+        .unwrap_or_default();
+    let types = reader
+        .take("types")
+        .and_then(|value| value.texts("[\"orders.*\"]"));
+    let deliver_to = deliver_to(&reader);
+    reader.finish();
+    let (targets, deliver_to) = deliver_to
+        .into_iter()
+        .map(|(value, name)| (value.span(), name))
+        .unzip();
+    let options = RuleOptions {
+        name: name.unwrap_or_default(),
+        topics,
+        types: types
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(_, text)| text)
+            .collect(),
+        deliver_to,
+    };
+    Some(FoundRule {
+        options,
+        path: reader.path().to_owned(),
+        targets,
+    })
+}
+
+fn deliver_to<'a>(reader: &Reader<'a>) -> Vec<(Value<'a>, String)> {
+    let example = "[\"shop\"]";
+    if reader.has("action") {
+        return reader
+            .take("deliver_to")
+            .and_then(|value| value.texts(example))
+            .unwrap_or_default();
+    }
+    let value = reader.require(
+        "deliver_to",
+        "write deliver_to = [\"shop\"]: the names of destinations",
+    );
+    value
+        .and_then(|value| value.texts(example))
+        .unwrap_or_default()
+}
+
+fn unique_name(value: &Value<'_>, names: &mut Vec<(Arc<str>, Range<usize>)>) -> Option<Arc<str>> {
+    let name: Arc<str> = Arc::from(value.text()?);
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if !(1..=63).contains(&name.len()) || !name.bytes().all(allowed) {
+        let hint = "write 1 to 63 letters, digits, dots, dashes and underscores";
+        value.error(format!("cannot be \"{name}\""), hint);
+        return None;
+    }
+    if let Some((_, first)) = names.iter().find(|(other, _)| *other == name) {
+        value.error(
+            format!("is \"{name}\", as another rule's is"),
+            "give each rule a name of its own",
+        );
+        value.also(first.clone(), "the other one");
+        return None;
+    }
+    names.push((Arc::clone(&name), value.span()));
+    Some(name)
+}
+
+fn topics(value: &Value<'_>, prefix: &str) -> Vec<String> {
+    let texts = value.texts("[\"orders\"]").unwrap_or_default();
+    let checked = texts
+        .into_iter()
+        .filter_map(|(entry, text)| entry.accept(check_rule_topic(&text, prefix)).map(|()| text));
+    checked.collect()
+}
+
+fn check_rule_topic(name: &str, prefix: &str) -> Result<(), Refusal> {
+    if name.starts_with('^') {
+        let hint = "name each topic; patterns are not supported in this version";
+        return Err(Refusal::new("has a pattern in it", hint));
+    }
+    if let Err(error) = check_topic(name) {
+        let hint = if name.contains('*') {
+            "name each topic; patterns are not supported in this version"
+        } else {
+            "a topic's name is 1 to 249 letters, digits, dots, dashes and underscores"
+        };
+        return Err(Refusal::new(format!("has a name that {error}"), hint));
+    }
+    if name.starts_with("__") {
+        let hint = "take it out: topics that begin with `__` are Kafka's own";
+        return Err(Refusal::new(
+            format!("names the topic `{name}`, which is internal to Kafka"),
+            hint,
+        ));
+    }
+    let owned = !prefix.is_empty()
+        && name
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.starts_with('.'));
+    if owned {
+        let hint = format!(
+            "take it out, or choose another `prefix` in [kafka]: `{prefix}.` begins our own topics"
+        );
+        return Err(Refusal::new(
+            format!("names the topic `{name}`, which is one of our own"),
+            hint,
+        ));
+    }
+    Ok(())
+}
+
+/// Every name in `deliver_to` must be a destination's, and every enabled destination must be named.
+pub(super) fn check_names(context: &Context<'_>, destinations: &[Found], rules: &[FoundRule]) {
+    for rule in rules {
+        for (target, span) in rule.options.deliver_to.iter().zip(&rule.targets) {
+            if !destinations.iter().any(|found| *found.name == **target) && !destinations.is_empty()
+            {
+                let names = || destinations.iter().map(|found| &*found.name);
+                let hint = match nearest(target, names()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("the destinations of this file: {}", listed(names())),
+                };
+                let message = format!("there is no destination `{target}`");
+                let key = format!("{}.deliver_to", rule.path);
+                context.report(Severity::Error, Some(span.clone()), &key, message, hint);
+            }
+        }
+    }
+    // A rule that could not be read may be the one that names it.
+    if rules.is_empty() || rules.iter().any(|rule| rule.options.deliver_to.is_empty()) {
+        return;
+    }
+    for found in destinations.iter().filter(|found| found.enabled) {
+        let Found { name, .. } = found;
+        if !rules.iter().any(|rule| {
+            rule.options
+                .deliver_to
+                .iter()
+                .any(|target| **target == **name)
+        }) {
+            let message = format!("no rule delivers to the destination `{name}`");
+            let hint = format!(
+                "add \"{name}\" to deliver_to of a rule, or switch it off:\n[destinations.{name}]\nenabled = false"
+            );
+            let key = format!("destinations.{name}");
+            context.report(
+                Severity::Error,
+                Some(found.key_span.clone()),
+                &key,
+                message,
+                hint,
+            );
+        }
+    }
+}

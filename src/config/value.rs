@@ -1,0 +1,373 @@
+//! One value of the file, read as what it should be. Each reading that fails is written down with what to do, and gives `None`.
+
+use std::ops::{Range, RangeInclusive};
+use std::path::Path;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::interpolate::interpolate;
+use super::problem::Severity;
+use super::reader::{Context, Place, Reader};
+use super::refusal::{Refusal, nearest};
+use super::units;
+
+/// One value and where it stands.
+#[derive(Clone)]
+pub(super) struct Value<'a> {
+    context: &'a Context<'a>,
+    place: Place,
+    /// The last key on the way here, which messages name.
+    pub(super) key: &'a str,
+    pub(super) key_span: Range<usize>,
+    node: &'a Spanned<DeValue<'a>>,
+}
+
+impl<'a> Value<'a> {
+    pub(super) fn new(
+        context: &'a Context<'a>,
+        place: Place,
+        key: &'a str,
+        key_span: Range<usize>,
+        node: &'a Spanned<DeValue<'a>>,
+    ) -> Self {
+        Self {
+            context,
+            place,
+            key,
+            key_span,
+            node,
+        }
+    }
+
+    /// Where the value itself stands.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.node.span()
+    }
+
+    /// Reports that the value is wrong. `message` goes on after the key: "*is empty*".
+    pub(super) fn error(&self, message: impl AsRef<str>, hint: impl Into<String>) {
+        self.report(Severity::Error, message.as_ref(), hint.into());
+    }
+
+    /// Reports that the value is legal and probably not what was meant.
+    pub(super) fn warning(&self, message: impl AsRef<str>, hint: impl Into<String>) {
+        self.report(Severity::Warning, message.as_ref(), hint.into());
+    }
+
+    fn report(&self, severity: Severity, message: &str, hint: String) {
+        let message = format!("`{}` {message}", self.key);
+        self.context
+            .report(severity, Some(self.span()), &self.place.path, message, hint);
+    }
+
+    /// Reports that the key is wrong, whatever its value is; the message stands for itself.
+    pub(super) fn error_at_key(&self, message: impl Into<String>, hint: impl Into<String>) {
+        let span = Some(self.key_span.clone());
+        self.context
+            .report(Severity::Error, span, &self.place.path, message, hint);
+    }
+
+    /// Reports that something at `span` is wrong, which `key` below this value says.
+    pub(super) fn error_at(&self, span: Range<usize>, key: &str, message: String, hint: &str) {
+        let path = self.place.key(key).path;
+        self.context
+            .report(Severity::Error, Some(span), &path, message, hint);
+    }
+
+    /// Adds a second place to what was reported last.
+    pub(super) fn also(&self, span: Range<usize>, label: &str) {
+        self.context.also(span, label);
+    }
+
+    /// What was read, or its refusal reported.
+    pub(super) fn accept<T>(&self, read: Result<T, Refusal>) -> Option<T> {
+        read.map_err(|refusal| self.error(refusal.message, refusal.hint))
+            .ok()
+    }
+
+    /// The folder and name of the file this value stands in.
+    pub(super) fn origin(&self) -> &'a Path {
+        self.context.origin
+    }
+
+    /// The environment variable `name`.
+    pub(super) fn environment(&self, name: &str) -> Option<String> {
+        (self.context.environment)(name)
+    }
+
+    fn wrong_kind(&self, wanted: &str, hint: impl Into<String>) {
+        self.error(
+            format!("must be {wanted}, not {}", kind(self.node.get_ref())),
+            hint,
+        );
+    }
+
+    pub(super) fn is_table(&self) -> bool {
+        self.node.get_ref().is_table()
+    }
+
+    pub(super) fn is_list(&self) -> bool {
+        self.node.get_ref().is_array()
+    }
+
+    /// Whether it is a `{ … }`, and not a section or dotted keys.
+    pub(super) fn is_inline_table(&self) -> bool {
+        self.is_table() && self.raw().starts_with('{')
+    }
+
+    /// The value as it stands in the file.
+    pub(super) fn raw(&self) -> &'a str {
+        self.context.text.get(self.span()).unwrap_or_default()
+    }
+
+    /// A string, its variables replaced.
+    pub(super) fn text(&self) -> Option<String> {
+        match self.node.get_ref() {
+            DeValue::String(text) => self.accept(interpolate(text, self.context.environment)),
+            DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => {
+                self.wrong_kind("a string", format!("put it in quotes: \"{}\"", self.raw()));
+                None
+            }
+            DeValue::Array(_) => {
+                self.wrong_kind(
+                    "a string",
+                    "write one string in quotes, without the brackets",
+                );
+                None
+            }
+            DeValue::Table(_) => {
+                self.wrong_kind("a string", format!("write {} = \"…\"", self.key));
+                None
+            }
+        }
+    }
+
+    /// A time that stands there without quotes, as it is written.
+    pub(super) fn datetime(&self) -> Option<String> {
+        match self.node.get_ref() {
+            DeValue::Datetime(time) => Some(time.to_string()),
+            _ => None,
+        }
+    }
+
+    /// A string as librdkafka takes it: also a number or a truth value.
+    pub(super) fn scalar_text(&self) -> Option<String> {
+        match self.node.get_ref() {
+            DeValue::Boolean(flag) => Some(flag.to_string()),
+            DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
+            DeValue::Float(number) => Some(number.as_str().to_owned()),
+            _ => self.text(),
+        }
+    }
+
+    pub(super) fn boolean(&self) -> Option<bool> {
+        let DeValue::Boolean(flag) = self.node.get_ref() else {
+            self.wrong_kind("true or false", "write true or false, without quotes");
+            return None;
+        };
+        Some(*flag)
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn integer(&self, range: RangeInclusive<i64>) -> Option<i64> {
+        let hint = format!(
+            "write a whole number from {} to {}, without quotes",
+            range.start(),
+            range.end()
+        );
+        let DeValue::Integer(number) = self.node.get_ref() else {
+            self.wrong_kind("a whole number", hint);
+            return None;
+        };
+        let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
+        let within = number.filter(|number| range.contains(number));
+        if within.is_none() {
+            self.error("is out of range", hint);
+        }
+        within
+    }
+
+    /// A number of things, within `range`.
+    pub(super) fn count(&self, range: RangeInclusive<i64>) -> Option<usize> {
+        self.integer(range)
+            .and_then(|number| usize::try_from(number).ok())
+    }
+
+    /// A part of one: 0 to 1.
+    pub(super) fn ratio(&self) -> Option<f64> {
+        let hint = "write a number from 0 to 1, like 0.2";
+        let number: Option<f64> = match self.node.get_ref() {
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            DeValue::Integer(number) => number.as_str().parse().ok(),
+            _ => {
+                self.wrong_kind("a number", hint);
+                return None;
+            }
+        };
+        let within = number.filter(|number| (0.0..=1.0).contains(number));
+        if within.is_none() {
+            self.error("is out of range", hint);
+        }
+        within
+    }
+
+    /// A duration within `range`.
+    pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        if let DeValue::Integer(_) | DeValue::Float(_) = self.node.get_ref() {
+            self.error(
+                "is a bare number; a duration needs a unit",
+                units::bare_time_hint(self.raw()),
+            );
+            return None;
+        }
+        let text = self.text()?;
+        let duration = self.accept(units::duration(&text))?;
+        let (least, most) = (
+            units::duration_text(*range.start()),
+            units::duration_text(*range.end()),
+        );
+        if !range.contains(&duration) {
+            let message = if duration < *range.start() {
+                "is too short"
+            } else {
+                "is too long"
+            };
+            self.error(
+                message,
+                format!("write a duration from \"{least}\" to \"{most}\""),
+            );
+            return None;
+        }
+        Some(duration)
+    }
+
+    /// A size in bytes within `range`.
+    pub(super) fn size(&self, range: RangeInclusive<u64>) -> Option<usize> {
+        if let DeValue::Integer(_) | DeValue::Float(_) = self.node.get_ref() {
+            self.error(
+                "is a bare number; a size needs a unit",
+                units::bare_size_hint(self.raw()),
+            );
+            return None;
+        }
+        let text = self.text()?;
+        let size = self.accept(units::size(&text))?;
+        let (least, most) = (
+            units::size_text(*range.start()),
+            units::size_text(*range.end()),
+        );
+        if !range.contains(&size) {
+            let message = if size < *range.start() {
+                "is too small"
+            } else {
+                "is too large"
+            };
+            self.error(
+                message,
+                format!("write a size from \"{least}\" to \"{most}\""),
+            );
+            return None;
+        }
+        usize::try_from(size).ok()
+    }
+
+    /// One of the words in `choices`. Those in `later` belong to the contract, but not to this version.
+    pub(super) fn one_of<T: Clone>(&self, choices: &[(&str, T)], later: &[&str]) -> Option<T> {
+        let text = self.text()?;
+        if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == text) {
+            return Some(choice.clone());
+        }
+        let words = || choices.iter().map(|(word, _)| *word);
+        let all = words()
+            .map(|word| format!("\"{word}\""))
+            .collect::<Vec<_>>()
+            .join(", ");
+        if later.contains(&text.as_str()) {
+            let message = format!("cannot be \"{text}\" in this version");
+            self.error(message, format!("this version knows {all}"));
+            return None;
+        }
+        let hint = match nearest(&text, words()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("write one of {all}"),
+        };
+        self.error(format!("cannot be \"{text}\""), hint);
+        None
+    }
+
+    /// The table, to be read key by key.
+    pub(super) fn table(&self) -> Option<Reader<'a>> {
+        let DeValue::Table(table) = self.node.get_ref() else {
+            self.wrong_kind("a table", format!("write {} = {{ … }}", self.key));
+            return None;
+        };
+        Some(Reader::new(
+            self.context,
+            self.place.clone(),
+            table,
+            self.span(),
+        ))
+    }
+
+    /// The entries of a list that must not be empty. `example` shows how one is written.
+    pub(super) fn list(&self, example: &str) -> Option<Vec<Value<'a>>> {
+        let entries = self.any_list(example)?;
+        if entries.is_empty() {
+            self.error("is empty", format!("write {} = {example}", self.key));
+            return None;
+        }
+        Some(entries)
+    }
+
+    /// The entries of a list that may be empty.
+    pub(super) fn any_list(&self, example: &str) -> Option<Vec<Value<'a>>> {
+        let DeValue::Array(array) = self.node.get_ref() else {
+            self.wrong_kind("a list", format!("write {} = {example}", self.key));
+            return None;
+        };
+        let entry = |(index, node): (usize, &'a Spanned<DeValue<'a>>)| {
+            Value::new(
+                self.context,
+                self.place.entry(index),
+                self.key,
+                node.span(),
+                node,
+            )
+        };
+        Some(array.iter().enumerate().map(entry).collect())
+    }
+
+    /// A list of strings, none of them empty, no two the same.
+    pub(super) fn texts(&self, example: &str) -> Option<Vec<(Value<'a>, String)>> {
+        let mut texts: Vec<(Value<'a>, String)> = Vec::new();
+        for entry in self.list(example)? {
+            let Some(text) = entry.text() else { continue };
+            if text.is_empty() {
+                entry.error("has an empty string in it", "take it out");
+            } else if let Some((first, _)) = texts.iter().find(|(_, other)| *other == text) {
+                entry.error(format!("names `{text}` twice"), "take one of them out");
+                entry.also(first.span(), "first here");
+            } else {
+                texts.push((entry, text));
+            }
+        }
+        Some(texts)
+    }
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "a truth value",
+        DeValue::Datetime(_) => "a time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

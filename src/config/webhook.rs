@@ -1,0 +1,128 @@
+//! `[destinations.NAME.webhook]`: the sender.
+
+use std::time::Duration;
+
+use super::reader::{Reader, Value};
+use super::refusal::Refusal;
+use super::secret::{Secret, string_or_secret};
+use crate::delivery::Outcome;
+use crate::send::{EndpointUrl, Method, Selector, WebhookOptions, header};
+
+const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+
+/// The sender of the destination in `reader`; `None` when it has none, or none with an address.
+pub(super) fn read(reader: &Reader<'_>, name: &str) -> Option<WebhookOptions> {
+    let Some(section) = reader.take("webhook") else {
+        if !reader.has("email") {
+            let message = format!("the destination `{name}` has no webhook");
+            let hint =
+                format!("[destinations.{name}.webhook]\nurl = \"http://localhost:8000/hooks\"");
+            reader.error_at_header(&format!("destinations.{name}.webhook"), message, &hint);
+        }
+        return None;
+    };
+    let reader = section.table()?;
+    let url = address(&reader);
+    // What else is wrong is said even when there is no address, and then goes nowhere.
+    let mut options = WebhookOptions::new(url.clone().unwrap_or_else(placeholder));
+    let methods = [
+        ("POST", Method::POST),
+        ("PUT", Method::PUT),
+        ("PATCH", Method::PATCH),
+    ];
+    options.method = reader.read("method", Method::POST, |value| value.one_of(&methods, &[]));
+    if let Some(headers) = reader.take("headers").and_then(|value| value.table()) {
+        headers
+            .entries()
+            .for_each(|value| set_header(&value, &mut options));
+    }
+    if let Some(outcomes) = reader.take("outcomes").and_then(|value| value.table()) {
+        outcomes
+            .entries()
+            .for_each(|value| set_outcome(&value, &mut options));
+    }
+    reader.section("timeouts", |reader| timeouts(reader, &mut options));
+    let range = 1..=64 << 20;
+    options.response_max_bytes = reader.read("response_max", options.response_max_bytes, |value| {
+        value.size(range)
+    });
+    reader.finish();
+    url.map(|_| options)
+}
+
+fn placeholder() -> EndpointUrl {
+    "http://nowhere.invalid".parse().expect("a literal address")
+}
+
+fn address(reader: &Reader<'_>) -> Option<EndpointUrl> {
+    if reader.has("url_from") {
+        return reader.take("url").and_then(|value| url(&value));
+    }
+    reader
+        .require("url", "write url = \"http://localhost:8000/hooks\"")
+        .and_then(|value| url(&value))
+}
+
+fn url(value: &Value<'_>) -> Option<EndpointUrl> {
+    let text = string_or_secret(value).map(Secret::expose)?;
+    let parsed = text.parse::<EndpointUrl>();
+    value.accept(parsed.map_err(|error| Refusal::new(error.to_string(), error.hint())))
+}
+
+fn set_header(value: &Value<'_>, options: &mut WebhookOptions) {
+    let Some(text) = value.text() else { return };
+    match header(value.key, &text) {
+        Ok((name, header)) => {
+            if options.headers.insert(name, header).is_some() {
+                let message = format!("the header `{}` is set twice", value.key);
+                value.error_at_key(message, "capitals make no difference; keep one of them");
+            }
+        }
+        Err(error) => value.error_at_key(format!("`{}` {error}", value.key), error.hint()),
+    }
+}
+
+fn set_outcome(value: &Value<'_>, options: &mut WebhookOptions) {
+    let outcomes = [
+        ("delivered", Outcome::Delivered),
+        ("retry", Outcome::Retry),
+        ("push_back", Outcome::PushBack),
+        ("reject", Outcome::Reject),
+        ("endpoint_fault", Outcome::EndpointFault),
+        ("gone", Outcome::Gone),
+        ("drop", Outcome::Dropped),
+    ];
+    let outcome = value.one_of(&outcomes, &[]);
+    let selector = match value.key.parse::<Selector>() {
+        Ok(selector) => selector,
+        Err(error) => {
+            let hint =
+                "write a status (404), a range (420-429), a class (4xx), tls, timeout or connect";
+            value.error_at_key(format!("`{}` {error}", value.key), hint);
+            return;
+        }
+    };
+    let Some(outcome) = outcome else { return };
+    if let Err(overlap) = options.outcomes.set(selector, outcome) {
+        let hint = "let the ranges end where the next begins; a single status wins over a range";
+        value.error_at_key(format!("`{}` {overlap}", value.key), hint);
+    }
+}
+
+fn timeouts(reader: &Reader<'_>, options: &mut WebhookOptions) {
+    let range = Duration::from_millis(1)..=TIMEOUT_MAX;
+    let connect = reader.take("connect");
+    if let Some(value) = &connect {
+        options.connect_timeout = value
+            .duration(range.clone())
+            .unwrap_or(options.connect_timeout);
+    }
+    options.total_timeout = reader.read("total", options.total_timeout, |value| {
+        value.duration(range)
+    });
+    if let Some(value) = connect.filter(|_| options.connect_timeout > options.total_timeout) {
+        let hint =
+            "the total time counts from the start of the connection: lower connect, or raise total";
+        value.warning("is longer than `total` and never reached", hint);
+    }
+}

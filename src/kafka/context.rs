@@ -1,0 +1,145 @@
+//! What librdkafka calls back with, kept until the consumer thread asks for it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaRespErr;
+use tracing::{debug, error, info, warn};
+
+/// One partition's result of a commit: which, the offset that was sent, and the error if there was one.
+pub(super) type CommitResult = ((Arc<str>, i32), i64, Option<String>);
+
+/// Something that librdkafka wants answered or known.
+#[derive(Debug)]
+pub(super) enum Notice {
+    Assign(Vec<(Arc<str>, i32)>),
+    Revoke(Vec<(Arc<str>, i32)>),
+    Committed(Vec<CommitResult>),
+}
+
+/// Keeps notices, and passes librdkafka's log on.
+#[derive(Debug, Default)]
+pub(super) struct Context {
+    notices: Mutex<VecDeque<Notice>>,
+    closing: AtomicBool,
+}
+
+impl Context {
+    pub(super) fn next_notice(&self) -> Option<Notice> {
+        self.lock().pop_front()
+    }
+
+    /// The next commit result, past notices that must wait.
+    pub(super) fn next_commit(&self) -> Option<Vec<CommitResult>> {
+        let mut notices = self.lock();
+        let place = notices
+            .iter()
+            .position(|notice| matches!(notice, Notice::Committed(_)))?;
+        match notices.remove(place) {
+            Some(Notice::Committed(results)) => Some(results),
+            Some(Notice::Assign(_) | Notice::Revoke(_)) | None => None,
+        }
+    }
+
+    /// From here on a revoke is answered at once: the consumer is being dropped and nobody reads notices any more.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Notice>> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        report(&error, reason);
+    }
+}
+
+/// librdkafka's own log, on our log.
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error => error!(facility, "librdkafka: {message}"),
+        RDKafkaLogLevel::Warning => warn!(facility, "librdkafka: {message}"),
+        RDKafkaLogLevel::Notice => info!(facility, "librdkafka: {message}"),
+        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => debug!(facility, "librdkafka: {message}"),
+    }
+}
+
+/// An error of the client as a whole. librdkafka tries again by itself, and says so on each try: only what it will not mend is a warning.
+pub(super) fn report(error: &KafkaError, reason: &str) {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::Fatal) => error!(%error, "Kafka client: {reason}"),
+        Some(
+            RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::Authentication,
+        ) => warn!(%error, "Kafka client: {reason}"),
+        _ => debug!(%error, "Kafka client: {reason}"),
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let list = names(partitions);
+        let assign = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if !self.closing.load(Ordering::Relaxed) {
+            self.lock().push_back(if assign {
+                Notice::Assign(list)
+            } else {
+                Notice::Revoke(list)
+            });
+            return;
+        }
+        let answered = if assign {
+            consumer.incremental_assign(&TopicPartitionList::new())
+        } else {
+            consumer.incremental_unassign(partitions)
+        };
+        if let Err(error) = answered {
+            debug!(%error, "rebalance while closing");
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        let whole = result.err().map(|error| error.to_string());
+        let mut results = Vec::new();
+        for element in offsets.elements() {
+            let Offset::Offset(offset) = element.offset() else {
+                continue;
+            };
+            let own = element.error().err().map(|error| error.to_string());
+            let tp = (Arc::from(element.topic()), element.partition());
+            results.push((tp, offset, own.or_else(|| whole.clone())));
+        }
+        self.lock().push_back(Notice::Committed(results));
+    }
+}
+
+fn names(list: &TopicPartitionList) -> Vec<(Arc<str>, i32)> {
+    list.elements()
+        .iter()
+        .map(|e| (Arc::from(e.topic()), e.partition()))
+        .collect()
+}

@@ -1,0 +1,119 @@
+//! What a lane tells its consumer thread. Bounded by its shape: every field holds the latest word, none queues.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::delivery::Epoch;
+use crate::lane::Position;
+
+/// The box between a lane's task, which writes, and its consumer thread, which takes. Writing never waits.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    mail: Mutex<Mail>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Mail {
+    allowance: Allowance,
+    commit: BTreeMap<Epoch, i64>,
+    paused: BTreeMap<Epoch, bool>,
+    revoked: Option<Vec<Position>>,
+    close: Option<Vec<Position>>,
+}
+
+/// How much the thread may have read since it started, all told. Totals, not remainders: so nothing is counted twice however the two sides
+/// interleave.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// Records.
+    pub records: u64,
+    /// Bytes, by weight.
+    pub bytes: u64,
+}
+
+/// What was in the box.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    pub(super) allowance: Allowance,
+    /// Positions to commit.
+    pub(super) commit: Vec<Position>,
+    /// Partitions to pause (true) or resume.
+    pub(super) paused: BTreeMap<Epoch, bool>,
+    /// The last positions before the consumer is closed.
+    pub(super) close: Option<Vec<Position>>,
+}
+
+impl Mailbox {
+    /// Says how much may be read in total.
+    pub fn allow(&self, allowance: Allowance) {
+        let mut mail = self.lock();
+        if mail.allowance != allowance {
+            mail.allowance = allowance;
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Asks for a commit; a newer position of a partition replaces an older one that is still in the box.
+    pub fn commit(&self, positions: &[Position]) {
+        self.lock()
+            .commit
+            .extend(positions.iter().map(|p| (p.epoch, p.offset)));
+    }
+
+    /// Asks for a partition to be paused or resumed.
+    pub fn pause(&self, epoch: Epoch, paused: bool) {
+        self.lock().paused.insert(epoch, paused);
+    }
+
+    /// Answers a revocation with the last positions of what is taken away.
+    pub fn revoked(&self, positions: Vec<Position>) {
+        self.lock().revoked = Some(positions);
+        self.arrived.notify_one();
+    }
+
+    /// Asks for a last commit of these positions and the end of the consumer.
+    pub fn close(&self, positions: Vec<Position>) {
+        self.lock().close = Some(positions);
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn take(&self) -> Orders {
+        let mut mail = self.lock();
+        let commit = std::mem::take(&mut mail.commit);
+        Orders {
+            allowance: mail.allowance,
+            commit: commit
+                .into_iter()
+                .map(|(epoch, offset)| Position { epoch, offset })
+                .collect(),
+            paused: std::mem::take(&mut mail.paused),
+            close: mail.close.take(),
+        }
+    }
+
+    /// Waits until there is more to read than `allowance`, or an end, or the time is up.
+    pub(super) fn wait_for_more(&self, allowance: Allowance, time: Duration) {
+        let unchanged = |mail: &mut Mail| mail.allowance == allowance && mail.close.is_none();
+        let waited = self
+            .arrived
+            .wait_timeout_while(self.lock(), time, unchanged);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Waits for the answer to a revocation; `None` when the time is up.
+    pub(super) fn wait_for_revoked(&self, time: Duration) -> Option<Vec<Position>> {
+        let unanswered = |mail: &mut Mail| mail.revoked.is_none();
+        let waited = self
+            .arrived
+            .wait_timeout_while(self.lock(), time, unanswered);
+        let (mut mail, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        mail.revoked.take()
+    }
+
+    /// A poisoned lock means a panic in the other thread, which ends the process anyway; the mail itself is always whole.
+    fn lock(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

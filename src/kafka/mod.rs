@@ -1,0 +1,27 @@
+//! Kafka: reading with one consumer thread per lane, writing with one shared producer.
+//!
+//! [`consumer`] is the thread; [`mailbox`] is how its lane talks to it; [`start`] asks where partitions begin; [`topics`] makes the topics of
+//! our own; [`envelope`] is what a dead letter looks like. Only [`raw`] is unsafe.
+
+mod client;
+mod consumer;
+mod context;
+mod envelope;
+mod mailbox;
+mod names;
+mod options;
+mod producer;
+mod properties;
+mod raw;
+mod start;
+mod topics;
+
+pub use client::{client_config, consumer_config, producer_config};
+pub use consumer::{ConsumerHandle, ConsumerPlan, FromConsumer, StartError, start_consumer};
+pub use envelope::dead_letter_headers;
+pub use mailbox::{Allowance, Mailbox};
+pub use names::{NameError, TOPIC_MAX, check_topic};
+pub use options::{KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption};
+pub use producer::Producer;
+pub use properties::{Reserved, reserved};
+pub use topics::{Broker, OwnedTopic, TopicError};

@@ -1,0 +1,103 @@
+//! The one producer of the process: idempotent, acknowledged by every in-sync replica.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use tracing::warn;
+
+use crate::lane::{DeadLetter, Shed, WriteError};
+
+use super::context;
+use super::envelope::dead_letter_headers;
+
+/// Writes to the topics of our own.
+pub struct Producer {
+    config: ClientConfig,
+    dead_letters: String,
+    client: Mutex<FutureProducer<ProducerContext>>,
+}
+
+/// Passes librdkafka's log on.
+#[derive(Debug, Clone, Copy)]
+struct ProducerContext;
+
+impl ClientContext for ProducerContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        context::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        context::report(&error, reason);
+    }
+}
+
+/// How long a write may wait for a place in librdkafka's queue.
+const QUEUE_WAIT: Duration = Duration::from_secs(5);
+
+impl Producer {
+    /// A producer for the topics that begin with `prefix`.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the settings.
+    pub fn new(config: ClientConfig, prefix: &str) -> Result<Self, KafkaError> {
+        let client = Mutex::new(config.create_with_context(ProducerContext)?);
+        Ok(Self {
+            config,
+            dead_letters: format!("{prefix}.dead-letters"),
+            client,
+        })
+    }
+
+    /// Writes a dead letter; `Ok` when every in-sync replica has it.
+    ///
+    /// # Errors
+    /// [`WriteError::TooLarge`] when the topic does not take it at this size; anything else as [`WriteError::Failed`].
+    pub async fn write_dead_letter(
+        &self,
+        letter: &DeadLetter,
+        destination_id: &str,
+    ) -> Result<(), WriteError> {
+        let headers = dead_letter_headers(letter, destination_id);
+        let mut record: FutureRecord<'_, [u8], [u8]> =
+            FutureRecord::to(&self.dead_letters).headers(headers);
+        if let Some(key) = &letter.record.key {
+            record = record.key(key);
+        }
+        if letter.shed != Shed::Value
+            && let Some(value) = &letter.record.value
+        {
+            record = record.payload(value);
+        }
+        let client = self
+            .client
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        match client.send(record, QUEUE_WAIT).await {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(self.failed(&error)),
+        }
+    }
+
+    /// A client that has met a fatal error never writes again: it is made anew, and the lane writes again.
+    fn failed(&self, error: &KafkaError) -> WriteError {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
+                return WriteError::TooLarge;
+            }
+            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::OutOfOrderSequenceNumber) => {
+                warn!(%error, "the producer met a fatal error and is made anew");
+                if let Ok(fresh) = self.config.create_with_context(ProducerContext) {
+                    *self.client.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+                }
+            }
+            _ => {}
+        }
+        WriteError::Failed(error.to_string())
+    }
+}

@@ -1,0 +1,240 @@
+//! The only unsafe code: reading whole chunks of records with their headers as bytes.
+//!
+//! rdkafka 0.39 has no safe call for three things. A header name that is not UTF-8 makes its header iterator panic, and any producer can write
+//! one. Records of all partitions come through the same queue as rebalances and commit results, so a full window would have to stop
+//! both or neither; here the partitions' queues are forwarded to a queue of their own. And records are taken from it in batches, which
+//! costs a quarter of taking them one by one.
+#![allow(
+    unsafe_code,
+    clippy::wildcard_enum_match_arm,
+    reason = "librdkafka has two hundred errors"
+)]
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::ptr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rdkafka::bindings as native;
+use rdkafka::bindings::rd_kafka_resp_err_t as NativeError;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::message::BorrowedMessage;
+
+use crate::clock::Timestamp;
+use crate::record::{Header, Record};
+
+/// What came out of a queue.
+#[derive(Debug)]
+pub(super) enum Fetched {
+    Record(Record),
+    /// The partition was read to its end; `offset` is the one after the last there is.
+    EndOfPartition {
+        topic: Arc<str>,
+        partition: i32,
+        offset: i64,
+    },
+    /// Something else, in librdkafka's words.
+    Error(String),
+}
+
+/// The queue that every assigned partition's records are forwarded to.
+///
+/// It must be dropped before the consumer it belongs to.
+pub(super) struct RecordQueue {
+    queue: *mut native::rd_kafka_queue_t,
+    topics: TopicNames,
+    batch: Vec<*mut native::rd_kafka_message_t>,
+}
+
+// SAFETY: librdkafka's queues may be used from any thread, and the batch holds no message between two reads.
+unsafe impl Send for RecordQueue {}
+
+impl RecordQueue {
+    /// An empty queue of this consumer.
+    pub(super) fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Self {
+        // SAFETY: the client pointer is valid as long as the consumer lives; the queue is destroyed in `drop`.
+        let queue = unsafe { native::rd_kafka_queue_new(consumer.client().native_ptr()) };
+        Self {
+            queue,
+            topics: TopicNames::default(),
+            batch: Vec::new(),
+        }
+    }
+
+    /// Sends the records of a partition here instead of to the consumer's own queue. To be called before the partition is assigned.
+    pub(super) fn take_over<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        topic: &str,
+        partition: i32,
+    ) {
+        let Ok(topic) = CString::new(topic) else {
+            return;
+        };
+        // SAFETY: both queues are valid here; librdkafka counts the references, so the partition's handle is given back at once.
+        unsafe {
+            let client = consumer.client().native_ptr();
+            let of_partition =
+                native::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition);
+            if !of_partition.is_null() {
+                native::rd_kafka_queue_forward(of_partition, self.queue);
+                native::rd_kafka_queue_destroy(of_partition);
+            }
+        }
+    }
+
+    /// Waits up to `wait` for something to arrive, then takes what is there, up to `max`.
+    pub(super) fn read(&mut self, wait: Duration, max: usize, into: &mut Vec<Fetched>) {
+        let Some(further) = max.checked_sub(1) else {
+            return;
+        };
+        let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the queue is valid until `drop`. A message belongs to us until it is destroyed, which happens exactly once, after
+        // everything in it has been copied.
+        unsafe {
+            let first = native::rd_kafka_consume_queue(self.queue, wait_ms);
+            if first.is_null() {
+                return;
+            }
+            into.push(self.topics.fetched(first));
+            native::rd_kafka_message_destroy(first);
+            self.batch.resize(further, ptr::null_mut());
+            let taken = native::rd_kafka_consume_batch_queue(
+                self.queue,
+                0,
+                self.batch.as_mut_ptr(),
+                further,
+            );
+            for message in &self.batch[..usize::try_from(taken).unwrap_or(0)] {
+                into.push(self.topics.fetched(*message));
+                native::rd_kafka_message_destroy(*message);
+            }
+        }
+    }
+
+    /// A record that reached the consumer's own queue all the same: a partition's forwarding ends with its assignment, and the two can
+    /// cross.
+    pub(super) fn stray(&mut self, message: &BorrowedMessage<'_>) -> Fetched {
+        // SAFETY: the message is valid as long as it is borrowed, and everything in it is copied.
+        unsafe { self.topics.fetched(message.ptr()) }
+    }
+}
+
+impl Drop for RecordQueue {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`, destroyed once.
+        unsafe { native::rd_kafka_queue_destroy(self.queue) }
+    }
+}
+
+/// One shared name per topic, so that records do not carry a copy each.
+#[derive(Default)]
+struct TopicNames {
+    known: Vec<Arc<str>>,
+}
+
+impl TopicNames {
+    fn shared(&mut self, name: &CStr) -> Arc<str> {
+        if let Some(known) = self
+            .known
+            .iter()
+            .find(|known| known.as_bytes() == name.to_bytes())
+        {
+            return Arc::clone(known);
+        }
+        let name: Arc<str> = name.to_string_lossy().into();
+        self.known.push(Arc::clone(&name));
+        name
+    }
+
+    /// Copies everything out of a message.
+    ///
+    /// # Safety
+    /// `message` points to a valid message.
+    unsafe fn fetched(&mut self, message: *const native::rd_kafka_message_t) -> Fetched {
+        unsafe {
+            let m = &*message;
+            let topic = if m.rkt.is_null() {
+                Arc::from("")
+            } else {
+                self.shared(CStr::from_ptr(native::rd_kafka_topic_name(m.rkt)))
+            };
+            match m.err {
+                NativeError::RD_KAFKA_RESP_ERR_NO_ERROR => Fetched::Record(Record {
+                    topic,
+                    partition: m.partition,
+                    offset: m.offset,
+                    timestamp: timestamp(message),
+                    key: bytes(m.key, m.key_len),
+                    value: bytes(m.payload, m.len),
+                    headers: headers(message),
+                }),
+                NativeError::RD_KAFKA_RESP_ERR__PARTITION_EOF => Fetched::EndOfPartition {
+                    topic,
+                    partition: m.partition,
+                    offset: m.offset,
+                },
+                _ => {
+                    let text = native::rd_kafka_message_errstr(message);
+                    Fetched::Error(text_of(text).unwrap_or_else(|| "unknown error".to_owned()))
+                }
+            }
+        }
+    }
+}
+
+unsafe fn timestamp(message: *const native::rd_kafka_message_t) -> Option<Timestamp> {
+    let mut kind = native::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+    let value = unsafe { native::rd_kafka_message_timestamp(message, &raw mut kind) };
+    (kind != native::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && value >= 0)
+        .then_some(Timestamp(value))
+}
+
+unsafe fn headers(message: *const native::rd_kafka_message_t) -> Vec<Header> {
+    let mut list = ptr::null_mut();
+    let mut headers = Vec::new();
+    unsafe {
+        let found = native::rd_kafka_message_headers(message, &raw mut list);
+        if found != NativeError::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return headers;
+        }
+        let mut name: *const c_char = ptr::null();
+        let mut value: *const c_void = ptr::null();
+        let mut length = 0;
+        while native::rd_kafka_header_get_all(
+            list,
+            headers.len(),
+            &raw mut name,
+            &raw mut value,
+            &raw mut length,
+        ) == NativeError::RD_KAFKA_RESP_ERR_NO_ERROR
+        {
+            headers.push(Header {
+                name: Bytes::copy_from_slice(CStr::from_ptr(name).to_bytes()),
+                value: bytes(value, length),
+            });
+        }
+    }
+    headers
+}
+
+/// A copy of the bytes; `None` for null, which is not the same as empty.
+unsafe fn bytes(start: *const c_void, length: usize) -> Option<Bytes> {
+    if start.is_null() {
+        return None;
+    }
+    let slice = unsafe { std::slice::from_raw_parts(start.cast::<u8>(), length) };
+    Some(Bytes::copy_from_slice(slice))
+}
+
+unsafe fn text_of(text: *const c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
+    Some(
+        unsafe { CStr::from_ptr(text) }
+            .to_string_lossy()
+            .into_owned(),
+    )
+}

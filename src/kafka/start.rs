@@ -1,0 +1,205 @@
+//! The questions to the broker at an assignment; the answer is decided by [`start_position`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tracing::{info, warn};
+
+use crate::lane::{
+    PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,
+};
+
+/// What the file says about starting, and how long the broker may take for all answers together.
+pub(super) struct Question<'a> {
+    /// For a second client, where the first cannot answer.
+    pub(super) client: &'a ClientConfig,
+    pub(super) owned_prefix: &'a str,
+    pub(super) start_at: StartAt,
+    pub(super) on_records_lost: RecordsLostPolicy,
+    pub(super) deadline: Duration,
+}
+
+/// Where one partition begins, and what was committed for it.
+pub(super) struct Resolved {
+    pub(super) start: Start,
+    pub(super) committed: Option<i64>,
+}
+
+type TopicPartition = (Arc<str>, i32);
+
+/// The cluster's id and the start of every partition, in order. An error says which question stayed open.
+pub(super) fn resolve<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[TopicPartition],
+    question: &Question<'_>,
+) -> Result<(Arc<str>, Vec<Resolved>), String> {
+    let timeout = question.deadline / 4;
+    let cluster_id = consumer
+        .client()
+        .fetch_cluster_id(timeout)
+        .ok_or("no cluster id")?;
+    let committed = committed(consumer, partitions, timeout)?;
+    let at_time = match question.start_at {
+        StartAt::Time(time) => offsets_at(consumer, partitions, Offset::Offset(time.0), timeout)?,
+        StartAt::Earliest | StartAt::Latest => BTreeMap::new(),
+    };
+    let low = offsets_at(consumer, partitions, Offset::Beginning, timeout)?;
+    let mut high = offsets_at(consumer, partitions, Offset::End, timeout)?;
+    let beyond = |tp: &&TopicPartition| committed.get(*tp) > high.get(*tp);
+    let beyond: Vec<TopicPartition> = partitions.iter().filter(beyond).cloned().collect();
+    if !beyond.is_empty() {
+        high.extend(true_ends(question.client, &beyond, timeout)?);
+    }
+    let mut starts = Vec::with_capacity(partitions.len());
+    for tp in partitions {
+        let same_topic =
+            |(other, offset): (&TopicPartition, &Option<i64>)| other.0 == tp.0 && offset.is_some();
+        let topic = TopicFacts {
+            owned: tp.0.starts_with(question.owned_prefix),
+            any_committed: committed.iter().any(same_topic),
+        };
+        let facts = PartitionFacts {
+            committed: committed.get(tp).copied().flatten(),
+            low: low.get(tp).copied().flatten().ok_or("no low watermark")?,
+            high: high.get(tp).copied().flatten().ok_or("no high watermark")?,
+            at_time: at_time.get(tp).copied().flatten(),
+        };
+        let start = start_position(topic, facts, question.start_at, question.on_records_lost);
+        starts.push(Resolved {
+            start,
+            committed: facts.committed,
+        });
+    }
+    Ok((cluster_id.into(), starts))
+}
+
+/// The committed offsets of every partition of the topics, assigned to us or not: whether a topic is new to the group shows only in all of
+/// them.
+fn committed<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[TopicPartition],
+    timeout: Duration,
+) -> Result<BTreeMap<TopicPartition, Option<i64>>, String> {
+    let topics: BTreeSet<&Arc<str>> = partitions.iter().map(|(topic, _)| topic).collect();
+    let mut list = TopicPartitionList::new();
+    for topic in topics {
+        let metadata = consumer
+            .fetch_metadata(Some(topic), timeout)
+            .map_err(|e| e.to_string())?;
+        let found = metadata.topics().iter().find(|t| t.name() == &**topic);
+        let count = found.map_or(0, |topic| topic.partitions().len());
+        if count == 0 {
+            return Err(format!("topic {topic} has no partitions in the metadata"));
+        }
+        for partition in 0..i32::try_from(count).unwrap_or(i32::MAX) {
+            list.add_partition(topic, partition);
+        }
+    }
+    for (topic, partition) in partitions {
+        if list.find_partition(topic, *partition).is_none() {
+            list.add_partition(topic, *partition);
+        }
+    }
+    let answer = consumer
+        .committed_offsets(list, timeout)
+        .map_err(|e| e.to_string())?;
+    offsets(&answer)
+}
+
+/// The offset of each partition at `when`: a time in milliseconds, [`Offset::Beginning`] or [`Offset::End`], all of which the broker's
+/// ListOffsets request knows.
+fn offsets_at<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[TopicPartition],
+    when: Offset,
+    timeout: Duration,
+) -> Result<BTreeMap<TopicPartition, Option<i64>>, String> {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for (topic, partition) in partitions {
+        list.add_partition_offset(topic, *partition, when)
+            .map_err(|e| e.to_string())?;
+    }
+    let answer = consumer
+        .offsets_for_times(list, timeout)
+        .map_err(|e| e.to_string())?;
+    offsets(&answer)
+}
+
+/// The ends of partitions, open transactions included. A reader of committed records is told the end of what it may read, and a committed offset
+/// behind that is not yet beyond the end.
+fn true_ends(
+    client: &ClientConfig,
+    partitions: &[TopicPartition],
+    timeout: Duration,
+) -> Result<BTreeMap<TopicPartition, Option<i64>>, String> {
+    let mut config = client.clone();
+    config.remove("group.id");
+    config.set("isolation.level", "read_uncommitted");
+    let reader: BaseConsumer = config.create().map_err(|e| e.to_string())?;
+    offsets_at(&reader, partitions, Offset::End, timeout)
+}
+
+/// Takes the offsets out of a list without looking at its metadata, which rdkafka would want to be UTF-8. A list of the broker's must not live
+/// longer than this.
+fn offsets(list: &TopicPartitionList) -> Result<BTreeMap<TopicPartition, Option<i64>>, String> {
+    let mut offsets = BTreeMap::new();
+    for element in list.elements() {
+        if let Err(error) = element.error() {
+            return Err(format!(
+                "{} partition {}: {error}",
+                element.topic(),
+                element.partition()
+            ));
+        }
+        let offset = match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            Offset::Beginning
+            | Offset::End
+            | Offset::Stored
+            | Offset::Invalid
+            | Offset::OffsetTail(_) => None,
+        };
+        offsets.insert((Arc::from(element.topic()), element.partition()), offset);
+    }
+    Ok(offsets)
+}
+
+/// Says where a partition begins; loudly where records are gone.
+pub(super) fn say(destination: &str, topic: &str, partition: i32, resolved: &Resolved) {
+    let Start {
+        offset,
+        reason,
+        lost,
+    } = resolved.start;
+    match reason {
+        StartReason::Expired => warn!(
+            destination,
+            topic, partition, offset, lost, "records expired before they were read"
+        ),
+        StartReason::BeyondEnd => warn!(
+            destination,
+            topic,
+            partition,
+            offset,
+            committed = resolved.committed,
+            "the committed offset is beyond the end of the partition: the topic was cut, or deleted and made again; reading from its beginning"
+        ),
+        StartReason::Committed
+        | StartReason::StartAt
+        | StartReason::NewPartition
+        | StartReason::Owned => {
+            info!(
+                destination,
+                topic,
+                partition,
+                offset,
+                ?reason,
+                "partition assigned"
+            );
+        }
+    }
+}

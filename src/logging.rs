@@ -1,0 +1,77 @@
+//! The log: what the file may say about it.
+
+use tracing::Level;
+
+/// The `[log]` section, already checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogOptions {
+    /// How lines look.
+    pub format: LogFormat,
+    /// The least level that is written.
+    pub level: Level,
+}
+
+/// How lines of the log look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::default(),
+            level: Level::INFO,
+        }
+    }
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("is none of auto, text, json".to_owned()),
+        }
+    }
+}
+
+/// Starts the log, on standard error. To be called once; a second call changes nothing.
+///
+/// The libraries below speak from warnings on, whatever the level: at `debug` they would print URLs, and the secrets in them.
+pub fn start(options: LogOptions) {
+    use tracing_subscriber::EnvFilter;
+    let level = options.level;
+    let filter = EnvFilter::new(format!("warn,postrider={level}"));
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let json = match options.format {
+        LogFormat::Auto => !terminal,
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = if json {
+        builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .try_init()
+    } else {
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+        builder.with_ansi(colour).with_target(false).try_init()
+    };
+    if started.is_err() {
+        tracing::debug!("the log was started already");
+    }
+}

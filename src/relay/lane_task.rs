@@ -1,0 +1,447 @@
+//! One lane while it runs: hands the machine what happened, and does what it asks for.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::clock::{Clock, Tick, Timestamp};
+use crate::delivery::{Attempt, DeliveryKey, Outcome, Verdict};
+use crate::kafka::{Allowance, ConsumerHandle, FromConsumer, Producer};
+use crate::lane::{Action, DeadLetter, Event, Incoming, Lane, Send, WindowOptions, WriteError};
+use crate::metrics::{LaneLevels, LaneMetrics};
+use crate::record::Record;
+use crate::rules::Matcher;
+use crate::send::Webhook;
+
+use super::CLOSE_DEADLINE;
+
+/// Reports that may wait for the lane's task.
+const REPORTS: usize = 1024;
+
+/// Everything a lane is made of.
+pub(super) struct LaneParts {
+    pub(super) name: Arc<str>,
+    pub(super) id: Arc<str>,
+    pub(super) lane: Lane,
+    pub(super) window: WindowOptions,
+    pub(super) matcher: Matcher,
+    pub(super) webhook: Arc<Webhook>,
+    pub(super) producer: Arc<Producer>,
+    pub(super) consumer: ConsumerHandle,
+    pub(super) metrics: LaneMetrics,
+    pub(super) clock: Clock,
+    pub(super) drain: Duration,
+    pub(super) stop: CancellationToken,
+}
+
+/// How a lane ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LaneEnd {
+    /// As it was asked to.
+    Drained { released: u64, in_time: bool },
+    /// Its consumer thread is gone.
+    ConsumerGone,
+}
+
+/// What a request or a write has to say.
+enum Report {
+    Attempt(DeliveryKey, Attempt),
+    Write(Box<DeadLetter>, Result<(), WriteError>),
+}
+
+pub(super) struct LaneTask {
+    parts: LaneParts,
+    reports: mpsc::Receiver<Report>,
+    reporter: mpsc::Sender<Report>,
+    /// Records and bytes handed to the machine since the start.
+    handed: Allowance,
+    partitions: usize,
+    end: Ending,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    NotYet,
+    /// Until the tick, what is in flight may end.
+    Draining(Tick),
+    /// The consumer is leaving its group, until the tick.
+    Closing {
+        until: Tick,
+        in_time: bool,
+    },
+}
+
+impl LaneTask {
+    pub(super) fn new(parts: LaneParts) -> Self {
+        let (reporter, reports) = mpsc::channel(REPORTS);
+        Self {
+            parts,
+            reports,
+            reporter,
+            handed: Allowance::default(),
+            partitions: 0,
+            end: Ending::NotYet,
+        }
+    }
+
+    pub(super) async fn run(mut self) -> LaneEnd {
+        let mut from_consumer = Vec::new();
+        let mut reports = Vec::new();
+        let stop = self.parts.stop.clone();
+        self.publish();
+        self.allow();
+        loop {
+            let due = self.due();
+            tokio::select! {
+                count = self.parts.consumer.inbox.recv_many(&mut from_consumer, 64) => {
+                    if count == 0 {
+                        return self.ended(LaneEnd::ConsumerGone);
+                    }
+                }
+                _ = self.reports.recv_many(&mut reports, 256) => {}
+                () = stop.cancelled(), if self.end == Ending::NotYet => self.begin_drain(),
+                () = sleep_until(due) => self.tell(Event::TimePassed),
+            }
+            for event in from_consumer.drain(..) {
+                if matches!(event, FromConsumer::Closed) {
+                    return self.closed();
+                }
+                self.consumed(event);
+            }
+            for report in reports.drain(..) {
+                self.reported(report);
+            }
+            self.allow();
+            self.publish();
+            if let Ending::Closing { until, .. } = self.end
+                && self.parts.clock.now().tick >= until
+            {
+                warn!(
+                    destination = &*self.parts.name,
+                    "the consumer did not leave its group in time"
+                );
+                return self.closed();
+            }
+        }
+    }
+
+    /// When the machine or the end must be looked at again, whatever happens.
+    fn due(&self) -> Option<tokio::time::Instant> {
+        let due = match self.end {
+            Ending::Closing { until, .. } => Some(until),
+            Ending::NotYet | Ending::Draining(_) => self.parts.lane.poll_timeout(),
+        };
+        due.map(|due| self.parts.clock.instant(due).into())
+    }
+
+    fn begin_drain(&mut self) {
+        let deadline = self.parts.clock.now().tick + self.parts.drain;
+        self.end = Ending::Draining(deadline);
+        self.parts.metrics.set_state("stopping");
+        self.tell(Event::Drain { deadline });
+    }
+
+    fn closed(self) -> LaneEnd {
+        let in_time = match self.end {
+            Ending::Closing { in_time, .. } => in_time,
+            Ending::NotYet | Ending::Draining(_) => return self.ended(LaneEnd::ConsumerGone),
+        };
+        let released = self.parts.lane.counts().released;
+        self.ended(LaneEnd::Drained { released, in_time })
+    }
+
+    fn ended(mut self, end: LaneEnd) -> LaneEnd {
+        self.publish();
+        self.parts.metrics.set_state("stopped");
+        end
+    }
+
+    /// Says how much the consumer may have read all told: what was handed to the machine, and what it has room for beyond that.
+    fn allow(&self) {
+        let room = self.parts.lane.room();
+        self.parts.consumer.mailbox.allow(Allowance {
+            records: self.handed.records + room.records as u64,
+            bytes: self.handed.bytes + room.bytes as u64,
+        });
+    }
+
+    fn consumed(&mut self, event: FromConsumer) {
+        match event {
+            FromConsumer::Assigned {
+                cluster_id,
+                partitions,
+                lost,
+            } => {
+                self.parts.metrics.rebalanced("assigned");
+                self.partitions += partitions.len();
+                for (topic, records) in lost {
+                    self.parts.metrics.records_lost(&topic, records);
+                }
+                if self.end == Ending::NotYet {
+                    self.parts.metrics.set_state("running");
+                }
+                self.tell(Event::Assigned {
+                    cluster_id,
+                    partitions,
+                });
+            }
+            FromConsumer::Committed(positions) => {
+                self.parts.metrics.committed(Clock::wall());
+                self.tell(Event::Committed { positions });
+            }
+            FromConsumer::CommitFailed(reason) => self.parts.metrics.commit_failed(&reason),
+            FromConsumer::Revoking { epochs, deadline } => {
+                self.parts.metrics.rebalanced("revoked");
+                self.partitions = self.partitions.saturating_sub(epochs.len());
+                self.tell(Event::Revoking { epochs, deadline });
+            }
+            FromConsumer::Lost(epochs) => {
+                self.parts.metrics.rebalanced("lost");
+                self.partitions = self.partitions.saturating_sub(epochs.len());
+                self.tell(Event::Lost { epochs });
+            }
+            FromConsumer::Read { epoch, records } => {
+                let records = self.judge(records);
+                self.tell(Event::Read { epoch, records });
+            }
+            FromConsumer::EndOfPartition { epoch, offset } => {
+                self.tell(Event::EndOfPartition { epoch, offset });
+            }
+            FromConsumer::Closed => {}
+        }
+    }
+
+    fn judge(&mut self, records: Vec<Record>) -> Vec<Incoming> {
+        let mut taken: Option<(Arc<str>, u64)> = None;
+        let mut incoming = Vec::with_capacity(records.len());
+        for record in records {
+            self.handed.records += 1;
+            self.handed.bytes += record.weight() as u64;
+            let verdict = self.parts.matcher.judge(&record);
+            if let Verdict::Deliver { rule } = &verdict {
+                match &mut taken {
+                    Some((current, count)) if current == rule => *count += 1,
+                    _ => {
+                        if let Some((rule, count)) = taken.replace((Arc::clone(rule), 1)) {
+                            self.parts.metrics.matched(&rule, count);
+                        }
+                    }
+                }
+            }
+            incoming.push(Incoming {
+                record: Arc::new(record),
+                verdict,
+            });
+        }
+        if let Some((rule, count)) = taken {
+            self.parts.metrics.matched(&rule, count);
+        }
+        incoming
+    }
+
+    fn reported(&mut self, report: Report) {
+        match report {
+            Report::Attempt(key, attempt) => {
+                if attempt.outcome == Outcome::Delivered {
+                    self.parts.metrics.delivered(Clock::wall());
+                }
+                self.tell(Event::AttemptEnded { key, attempt });
+            }
+            Report::Write(letter, result) => {
+                self.say_written(&letter, &result);
+                self.tell(Event::WriteEnded {
+                    key: letter.key,
+                    result,
+                });
+            }
+        }
+    }
+
+    /// One line for each record that ends as a dead letter, and one for each that cannot even become one.
+    fn say_written(&self, letter: &DeadLetter, result: &Result<(), WriteError>) {
+        let DeadLetter {
+            record,
+            id,
+            reason,
+            status,
+            attempts,
+            error,
+            ..
+        } = letter;
+        let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+        let destination = &*self.parts.name;
+        match result {
+            Ok(()) => warn!(
+                destination, topic, partition, offset, %id, rule = letter.rule.as_deref(), reason = reason.name(),
+                status, attempts, error, "dead letter written"
+            ),
+            Err(failure) => warn!(
+                destination, topic, partition, offset, %id, reason = reason.name(), ?failure,
+                "dead letter not written: the record stays, and is written again"
+            ),
+        }
+    }
+
+    /// Hands the machine an event and does what it asks for.
+    fn tell(&mut self, event: Event) {
+        self.parts.lane.handle(self.parts.clock.now(), event);
+        while let Some(action) = self.parts.lane.poll_action() {
+            self.obey(action);
+        }
+    }
+
+    fn obey(&mut self, action: Action) {
+        let mailbox = &self.parts.consumer.mailbox;
+        match action {
+            Action::Send(send) => self.send(send),
+            Action::WriteDeadLetter(letter) => self.write(letter),
+            Action::Commit { positions } => mailbox.commit(&positions),
+            Action::Revoked { positions, .. } => mailbox.revoked(positions),
+            Action::Pause(epoch) => {
+                debug!(
+                    destination = &*self.parts.name,
+                    ?epoch,
+                    "partition paused: read too far ahead"
+                );
+                mailbox.pause(epoch, true);
+            }
+            Action::Resume(epoch) => mailbox.pause(epoch, false),
+            Action::Drained { positions } => {
+                let now = self.parts.clock.now().tick;
+                let in_time = matches!(self.end, Ending::Draining(deadline) if now < deadline);
+                self.end = Ending::Closing {
+                    until: now + CLOSE_DEADLINE,
+                    in_time,
+                };
+                let released = self.parts.lane.counts().released;
+                info!(
+                    destination = &*self.parts.name,
+                    released, "drained; what was not settled is read again after the next start"
+                );
+                mailbox.close(positions);
+            }
+        }
+    }
+
+    fn send(&self, send: Send) {
+        let Send {
+            key,
+            id,
+            record,
+            attempt: number,
+            ..
+        } = send;
+        let webhook = Arc::clone(&self.parts.webhook);
+        let duration = self.parts.metrics.attempt_duration.clone();
+        let age = self.parts.metrics.delivery_age.clone();
+        let clock = self.parts.clock;
+        let report = OneReport::attempt(self.reporter.clone(), key);
+        tokio::spawn(async move {
+            let began = clock.now();
+            let attempt = webhook.attempt(&record, id, number, began.wall).await;
+            let ended = clock.now();
+            duration.observe(ended.tick.since(began.tick).as_secs_f64());
+            if attempt.outcome == Outcome::Delivered
+                && let Some(Timestamp(written)) = record.timestamp
+            {
+                age.observe((ended.wall.0 - written).max(0) as f64 / 1000.0);
+            }
+            report.send(Report::Attempt(key, attempt)).await;
+        });
+    }
+
+    fn write(&self, letter: Box<DeadLetter>) {
+        let producer = Arc::clone(&self.parts.producer);
+        let destination_id = Arc::clone(&self.parts.id);
+        let report = OneReport::write(self.reporter.clone(), &letter);
+        tokio::spawn(async move {
+            let result = producer.write_dead_letter(&letter, &destination_id).await;
+            report.send(Report::Write(letter, result)).await;
+        });
+    }
+
+    fn publish(&mut self) {
+        let LaneParts {
+            lane,
+            window,
+            metrics,
+            consumer,
+            clock,
+            ..
+        } = &mut self.parts;
+        let room = lane.room();
+        let usage = |room: usize, all: usize| 1.0 - room.min(all) as f64 / all as f64;
+        let silence = clock.now().tick.since(Tick(Duration::from_millis(
+            consumer.beat.load(Ordering::Relaxed),
+        )));
+        let loop_turned = Clock::wall().0 - i64::try_from(silence.as_millis()).unwrap_or(i64::MAX);
+        let levels = LaneLevels {
+            waiting: lane.waiting(),
+            oldest_waiting: lane.oldest_waiting(),
+            window_usage: [
+                usage(room.records, window.records),
+                usage(room.bytes, window.bytes),
+            ],
+            partitions: self.partitions,
+            consumer_loop: Timestamp(loop_turned),
+        };
+        metrics.publish(lane.counts(), levels);
+    }
+}
+
+async fn sleep_until(due: Option<tokio::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The promise that a request or a write is reported exactly once, a panic included.
+struct OneReport {
+    reporter: mpsc::Sender<Report>,
+    if_it_panics: Option<Report>,
+}
+
+impl OneReport {
+    fn attempt(reporter: mpsc::Sender<Report>, key: DeliveryKey) -> Self {
+        let attempt = Attempt {
+            outcome: Outcome::Panicked,
+            ..Attempt::failed_before_sending("the code that sends this record panicked".to_owned())
+        };
+        Self {
+            reporter,
+            if_it_panics: Some(Report::Attempt(key, attempt)),
+        }
+    }
+
+    fn write(reporter: mpsc::Sender<Report>, letter: &DeadLetter) -> Self {
+        let failed = Err(WriteError::Failed(
+            "the code that writes this dead letter panicked".to_owned(),
+        ));
+        Self {
+            reporter,
+            if_it_panics: Some(Report::Write(Box::new(letter.clone()), failed)),
+        }
+    }
+
+    async fn send(mut self, report: Report) {
+        self.if_it_panics = None;
+        // The lane always reads on; if it has ended, it needs no report.
+        if self.reporter.send(report).await.is_err() {
+            debug!("a report came after its lane had ended");
+        }
+    }
+}
+
+impl Drop for OneReport {
+    fn drop(&mut self) {
+        if let Some(report) = self.if_it_panics.take() {
+            let reporter = self.reporter.clone();
+            tokio::spawn(async move { reporter.send(report).await });
+        }
+    }
+}

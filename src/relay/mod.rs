@@ -1,0 +1,238 @@
+//! The wiring: starts the lanes, watches them, and brings them to their end. The only place that knows all rooms.
+
+mod lane_task;
+mod upkeep;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::error::KafkaError;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::admin::{self, AdminError, Health};
+use crate::clock::{Clock, Timestamp};
+use crate::config::{Config, DestinationConfig};
+use crate::kafka::{
+    self, Broker, ConsumerPlan, OwnedTopic, Producer, StartAtOption, StartError, consumer_config,
+    producer_config, start_consumer,
+};
+use crate::lane::{Lane, StartAt};
+use crate::metrics::Metrics;
+use crate::rules::{Matcher, ReadFormat};
+use crate::send::{Webhook, WebhookError};
+
+use lane_task::{LaneEnd, LaneParts, LaneTask};
+use upkeep::Upkeep;
+
+/// Why the relay does not run, or runs no more.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// librdkafka refuses the settings.
+    #[error("the Kafka client cannot be made; look at [kafka] and [kafka.properties]")]
+    Kafka(#[from] KafkaError),
+    /// A consumer cannot be started.
+    #[error(transparent)]
+    Consumer(#[from] StartError),
+    /// A destination's HTTP client cannot be made.
+    #[error("destination {destination}")]
+    Webhook {
+        /// The destination.
+        destination: String,
+        /// Why.
+        source: WebhookError,
+    },
+    /// The admin address cannot be had.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The metrics cannot be registered.
+    #[error("the metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    /// A part of the program ended that nobody asked to end.
+    #[error("the lane of destination {0} ended unasked")]
+    Unasked(String),
+}
+
+/// A relay whose parts all run.
+pub struct Relay {
+    lanes: JoinSet<(String, LaneEnd)>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+    stop_serving: CancellationToken,
+}
+
+/// What the lanes gave back unsettled when they ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Records that are read again after the next start.
+    pub released: u64,
+    /// Whether every lane ended before its deadline.
+    pub in_time: bool,
+}
+
+impl Relay {
+    /// Starts everything; needs no broker and no receiver to be there. `stop` asks for the drain.
+    ///
+    /// # Errors
+    /// When a part cannot be made from this configuration or on this machine.
+    pub async fn start(
+        config: &Config,
+        clock: Clock,
+        stop: CancellationToken,
+    ) -> Result<Self, RelayError> {
+        let metrics = Metrics::new()?;
+        let health = Arc::new(Health::new(clock));
+        let stop_serving = CancellationToken::new();
+        let server = admin::serve(
+            config.admin,
+            Arc::clone(&metrics),
+            Arc::clone(&health),
+            stop_serving.clone(),
+        )
+        .await?;
+        tokio::spawn(server);
+        let producer = Arc::new(Producer::new(
+            producer_config(&config.kafka),
+            &config.kafka.prefix,
+        )?);
+        let upkeep = Upkeep {
+            broker: Arc::new(Broker::new(&kafka::client_config(&config.kafka))?),
+            topics: vec![OwnedTopic {
+                name: format!("{}.dead-letters", config.kafka.prefix),
+            }],
+            options: config.kafka.owned_topics.clone(),
+            health: Arc::clone(&health),
+            metrics: Arc::clone(&metrics),
+        };
+        tokio::spawn(upkeep.run(stop_serving.clone()));
+        let mut relay = Self {
+            lanes: JoinSet::new(),
+            health,
+            metrics,
+            stop,
+            stop_serving,
+        };
+        for destination in &config.destinations {
+            relay.start_lane(config, destination, &producer, clock)?;
+        }
+        Ok(relay)
+    }
+
+    fn start_lane(
+        &mut self,
+        config: &Config,
+        destination: &DestinationConfig,
+        producer: &Arc<Producer>,
+        clock: Clock,
+    ) -> Result<(), RelayError> {
+        let matcher = Matcher::new(&config.rules, &destination.name, config.read.clone());
+        let content_type = match config.read.format {
+            ReadFormat::Json => "application/json",
+            ReadFormat::Bytes => "application/octet-stream",
+        };
+        let webhook = Webhook::new(
+            destination.webhook.clone(),
+            content_type,
+            destination.excerpt_bytes,
+        )
+        .map_err(|source| RelayError::Webhook {
+            destination: destination.name.to_string(),
+            source,
+        })?;
+        let plan = ConsumerPlan {
+            client: consumer_config(&config.kafka),
+            destination: Arc::clone(&destination.name),
+            group: format!("{}.{}", config.kafka.prefix, destination.id),
+            topics: matcher.topics().into_iter().collect(),
+            owned_prefix: format!("{}.", config.kafka.prefix),
+            start_at: start_at(config.kafka.start_at),
+            on_records_lost: config.kafka.on_records_lost,
+        };
+        let consumer = start_consumer(plan, clock)?;
+        self.health
+            .watch(&destination.name, Arc::clone(&consumer.beat));
+        let parts = LaneParts {
+            name: Arc::clone(&destination.name),
+            id: Arc::clone(&destination.id),
+            lane: Lane::new(destination.lane.clone(), Arc::clone(&destination.id)),
+            window: destination.lane.window,
+            metrics: self.metrics.lane(&destination.name, &matcher.rule_names()),
+            matcher,
+            webhook: Arc::new(webhook),
+            producer: Arc::clone(producer),
+            consumer,
+            clock,
+            drain: config.limits.drain,
+            stop: self.stop.clone(),
+        };
+        let name = destination.name.to_string();
+        self.lanes
+            .spawn(async move { (name, LaneTask::new(parts).run().await) });
+        Ok(())
+    }
+
+    /// What the probes look at.
+    #[must_use]
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
+
+    /// Every number.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Runs until every lane has ended.
+    ///
+    /// # Errors
+    /// When a lane ends that nobody asked to end: the others are left as they are, for the process must end too.
+    pub async fn wait(mut self) -> Result<Drained, RelayError> {
+        let mut drained = Drained {
+            released: 0,
+            in_time: true,
+        };
+        while let Some(ended) = self.lanes.join_next().await {
+            let (name, end) = match ended {
+                Ok(ended) => ended,
+                Err(panic) => {
+                    error!(%panic, "a lane's task panicked");
+                    return Err(RelayError::Unasked("(panicked)".to_owned()));
+                }
+            };
+            self.health.forget(&name);
+            match end {
+                LaneEnd::Drained { released, in_time } => {
+                    drained.released += released;
+                    drained.in_time &= in_time;
+                }
+                LaneEnd::ConsumerGone => return Err(RelayError::Unasked(name)),
+            }
+        }
+        info!(
+            released = drained.released,
+            in_time = drained.in_time,
+            "drained"
+        );
+        self.stop_serving.cancel();
+        Ok(drained)
+    }
+}
+
+/// An age becomes a time here, once, so that every lane begins at the same one.
+fn start_at(option: StartAtOption) -> StartAt {
+    match option {
+        StartAtOption::Earliest => StartAt::Earliest,
+        StartAtOption::Latest => StartAt::Latest,
+        StartAtOption::Time(time) => StartAt::Time(time),
+        StartAtOption::Ago(age) => {
+            let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+            StartAt::Time(Timestamp(Clock::wall().0.saturating_sub(age_ms).max(0)))
+        }
+    }
+}
+
+/// How long a consumer may take to leave its group before the process goes on without it.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);

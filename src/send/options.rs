@@ -1,0 +1,43 @@
+//! What the file may say about a webhook.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+
+use super::{EndpointUrl, OutcomeTable};
+
+/// One `[destinations.NAME.webhook]`, already checked. `Debug` shows neither the URL's path nor what the headers hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhookOptions {
+    /// Where requests go.
+    pub url: EndpointUrl,
+    /// POST unless the file says otherwise.
+    pub method: Method,
+    /// Headers of every request, each marked sensitive; none that Postrider sets itself.
+    pub headers: HeaderMap,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+    /// How long an attempt may take, connection and answer included.
+    pub total_timeout: Duration,
+    /// How much of an answer's body is read.
+    pub response_max_bytes: usize,
+    /// What an answer means.
+    pub outcomes: OutcomeTable,
+}
+
+impl WebhookOptions {
+    /// The defaults, for `url`.
+    #[must_use]
+    pub fn new(url: EndpointUrl) -> Self {
+        Self {
+            url,
+            method: Method::POST,
+            headers: HeaderMap::new(),
+            connect_timeout: Duration::from_secs(5),
+            total_timeout: Duration::from_secs(15),
+            response_max_bytes: 64 * 1024,
+            outcomes: OutcomeTable::default(),
+        }
+    }
+}
