@@ -1,8 +1,8 @@
 //! The consumer thread of a model shell: it joins, lets partitions come and go, reads, and commits for what it owns.
 
-use postrider::delivery::Epoch;
+use postrider::delivery::{Epoch, Verdict};
 use postrider::lane::{
-    AssignedPartition, Event, Incoming, PartitionFacts, Position, RecordsLostPolicy, StartReason, TopicFacts, Verdict, start_position,
+    AssignedPartition, Event, Incoming, PartitionFacts, Position, RecordsLostPolicy, StartReason, TopicFacts, start_position,
 };
 
 use crate::broker::{CommitEntry, CommitFate, CommitPurpose, CommitRequest, Member, PartitionAnswer, Tp};

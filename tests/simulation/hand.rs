@@ -119,12 +119,7 @@ impl World {
             }
             Action::Drained { positions } => {
                 running.drained = Some(positions);
-                running.asleep = true;
                 let told = now.max(running.last_commit_told);
-                let unanswered = running.callback.as_ref().is_some_and(|c| !c.revoke.is_empty() && c.revoked.is_none());
-                if unanswered {
-                    self.note(shell, told - now, Note::RevokeAnswered);
-                }
                 self.coverage.see(if busy { Seen::DrainsAtDeadline } else { Seen::DrainsAnswered });
                 self.note(shell, told - now, Note::Leave);
             }
@@ -150,9 +145,6 @@ impl World {
         let lag = self.plan.wake_lag;
         let now = self.now;
         let Some(running) = &mut self.shells[shell].running else { return };
-        if running.asleep {
-            return;
-        }
         let Some(due) = running.subject.poll_timeout() else { return };
         let waited_for = running.stopping || running.callback.is_some();
         let at = time_of(due).max(now) + if waited_for { 0 } else { lag };
@@ -175,7 +167,7 @@ impl World {
         self.tell(shell, Event::TimePassed);
         let Some(running) = self.running(shell) else { return };
         let due = running.subject.poll_timeout();
-        let idle = !running.asleep && due.is_some_and(|due| time_of(due) <= now);
+        let idle = due.is_some_and(|due| time_of(due) <= now);
         if idle {
             let words = format!("shell {shell} was told that it is {now}, and wants to be told again by {due:?}");
             self.fail(Violation::new(Check::Busy, words));

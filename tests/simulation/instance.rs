@@ -42,8 +42,6 @@ pub(crate) struct Running {
     pub(crate) found_out: bool,
     pub(crate) stopping: bool,
     pub(crate) drained: Option<Vec<Position>>,
-    /// The lane is drained: nobody wakes it any more.
-    pub(crate) asleep: bool,
     pub(crate) wake_at: Option<Time>,
     pub(crate) poll_due: bool,
 }
@@ -173,7 +171,6 @@ impl World {
             found_out: false,
             stopping: false,
             drained: None,
-            asleep: false,
             wake_at: None,
             poll_due: false,
         });

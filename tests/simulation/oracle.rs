@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use postrider::clock::Timestamp;
-use postrider::delivery::{DeadLetterReason, DeliveryId};
-use postrider::lane::{DeadLetter, Shed, StartAt, Verdict};
+use postrider::delivery::{DeadLetterReason, DeliveryId, Verdict};
+use postrider::lane::{DeadLetter, Shed, StartAt};
 use postrider::record::Record;
 
 use crate::broker::{Broker, CommitEntry, Group, Log, Stored, Tp};
@@ -219,9 +219,7 @@ impl Oracle {
             letter.shed,
             fate.shed
         );
-        // What is undecodable goes ahead of the records before it, and so may go again after a hand-over in good order.
-        let may_repeat = !calm || reason == DeadLetterReason::Undecodable;
-        ensure!(may_repeat || fate.letters == 1, Calm, "record {number} has {} dead letters", fate.letters);
+        ensure!(!calm || fate.letters == 1, Calm, "record {number} has {} dead letters", fate.letters);
         Ok(())
     }
 

@@ -5,15 +5,12 @@
 use std::collections::BTreeMap;
 
 use postrider::clock::Now;
-use postrider::delivery::{Attempt, DeliveryKey, Epoch, Outcome};
-use postrider::lane::{Action, Event, Incoming, LaneOptions, Position, Verdict};
+use postrider::delivery::{Attempt, DeliveryKey, Epoch, Outcome, Verdict};
+use postrider::lane::{Action, Event, Incoming, LaneOptions, Position};
 
 use crate::check::{Violation, ensure};
 use crate::mutant::Subject;
 use crate::world::{Time, time_of};
-
-/// Whether what `machine-bugs.md` lists as open counts as wrong.
-pub(crate) const STRICT: bool = false;
 
 /// What is known of one lane.
 #[derive(Debug)]
@@ -214,9 +211,6 @@ impl Watch {
     // === What the lane asks for ===
 
     pub(crate) fn asked(&mut self, now: Now, action: &Action) -> Result<(), Violation> {
-        if self.drained && !STRICT && matches!(action, Action::Revoked { .. }) {
-            return Ok(());
-        }
         ensure!(!self.drained, Handover, "the lane asks for something after it was drained: {action:?}");
         match action {
             Action::Send(send) => self.sends(now, send.key, send.attempt),
@@ -234,8 +228,8 @@ impl Watch {
             }
             Action::Drained { positions } => {
                 ensure!(self.draining.is_some(), Handover, "nobody asked for {action:?}");
-                let unanswered = std::mem::take(&mut self.revoking);
-                ensure!(unanswered.is_empty() || !STRICT, Handover, "drained, but the revoke {unanswered:?} was not answered");
+                let unanswered = &self.revoking;
+                ensure!(unanswered.is_empty(), Handover, "drained, but the revoke {unanswered:?} was not answered");
                 self.commits(positions)?;
                 let all: Vec<Epoch> = self.epochs.keys().copied().collect();
                 self.fence(&all);
