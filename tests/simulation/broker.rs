@@ -18,9 +18,17 @@ pub(crate) struct Tp {
 
 impl fmt::Debug for Tp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { topic, incarnation, partition } = self;
+        let Self {
+            topic,
+            incarnation,
+            partition,
+        } = self;
         write!(f, "topic-{topic}/{partition}")?;
-        if *incarnation > 0 { write!(f, " (made again {incarnation} times)") } else { Ok(()) }
+        if *incarnation > 0 {
+            write!(f, " (made again {incarnation} times)")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -42,12 +50,18 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn starting_at(low: i64) -> Self {
-        Self { low, end: low, records: Vec::new() }
+        Self {
+            low,
+            end: low,
+            records: Vec::new(),
+        }
     }
 
     /// The records from `position` on.
     pub(crate) fn from(&self, position: i64) -> &[Stored] {
-        let first = self.records.partition_point(|stored| stored.offset < position);
+        let first = self
+            .records
+            .partition_point(|stored| stored.offset < position);
         &self.records[first..]
     }
 
@@ -93,15 +107,20 @@ impl Group {
 
     /// Who should have which partition: everyone keeps what they have unless it is more than their share.
     pub(crate) fn target(&self, partitions: &[Tp], rng: &mut Rng) -> BTreeMap<Tp, u32> {
-        let mut load: BTreeMap<u32, usize> = self.members.keys().map(|member| (*member, 0)).collect();
+        let mut load: BTreeMap<u32, usize> =
+            self.members.keys().map(|member| (*member, 0)).collect();
         if load.is_empty() {
             return BTreeMap::new();
         }
         let share = partitions.len().div_ceil(load.len());
         let mut target = BTreeMap::new();
         for tp in partitions {
-            let Some(owner) = self.owner.get(tp) else { continue };
-            let Some(held) = load.get_mut(owner) else { continue };
+            let Some(owner) = self.owner.get(tp) else {
+                continue;
+            };
+            let Some(held) = load.get_mut(owner) else {
+                continue;
+            };
             // Now and then the assignor moves a partition for reasons of its own.
             if *held < share && !rng.chance(5) {
                 *held += 1;
@@ -113,7 +132,11 @@ impl Group {
                 continue;
             }
             let least = load.values().copied().min().unwrap_or(0);
-            let idle: Vec<u32> = load.iter().filter(|(_, held)| **held == least).map(|(m, _)| *m).collect();
+            let idle: Vec<u32> = load
+                .iter()
+                .filter(|(_, held)| **held == least)
+                .map(|(m, _)| *m)
+                .collect();
             let member = rng.pick(&idle);
             *load.entry(member).or_default() += 1;
             target.insert(*tp, member);
@@ -136,7 +159,11 @@ impl Broker {
         for (number, topic) in self.topics.iter().enumerate() {
             if topic.exists {
                 let incarnation = topic.incarnation;
-                all.extend((0..topic.partitions.len()).map(|partition| Tp { topic: number, incarnation, partition }));
+                all.extend((0..topic.partitions.len()).map(|partition| Tp {
+                    topic: number,
+                    incarnation,
+                    partition,
+                }));
             }
         }
         all
@@ -145,7 +172,11 @@ impl Broker {
     pub(crate) fn log(&self, tp: Tp) -> Option<&Log> {
         let topic = self.topics.get(tp.topic)?;
         let there = topic.exists && topic.incarnation == tp.incarnation;
-        if there { topic.partitions.get(tp.partition) } else { None }
+        if there {
+            topic.partitions.get(tp.partition)
+        } else {
+            None
+        }
     }
 
     /// Deletes a topic, with what the groups know of it.
@@ -183,7 +214,11 @@ pub(crate) struct CommitEntry {
 
 impl fmt::Debug for CommitEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} at {} ({:?})", self.tp, self.position.offset, self.position.epoch)
+        write!(
+            f,
+            "{:?} at {} ({:?})",
+            self.tp, self.position.offset, self.position.epoch
+        )
     }
 }
 

@@ -46,7 +46,10 @@ pub(crate) struct Violation {
 
 impl Violation {
     pub(crate) fn new(check: Check, words: impl Into<String>) -> Self {
-        Self { check, words: words.into() }
+        Self {
+            check,
+            words: words.into(),
+        }
     }
 }
 

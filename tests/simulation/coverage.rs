@@ -131,7 +131,13 @@ impl Coverage {
 
     /// A table for people.
     pub(crate) fn table(&self) -> String {
-        let line = |&(seen, _): &(Seen, u64)| format!("  {:<28} {:>10}\n", format!("{seen:?}"), self.0[seen as usize]);
+        let line = |&(seen, _): &(Seen, u64)| {
+            format!(
+                "  {:<28} {:>10}\n",
+                format!("{seen:?}"),
+                self.0[seen as usize]
+            )
+        };
         Seen::ALL.iter().map(line).collect()
     }
 }

@@ -18,7 +18,12 @@ impl World {
             _ => None,
         };
         match late {
-            Some((key, seen)) if self.shells[shell].running.as_ref().is_some_and(|r| r.watch.is_over(key.epoch)) => {
+            Some((key, seen))
+                if self.shells[shell]
+                    .running
+                    .as_ref()
+                    .is_some_and(|r| r.watch.is_over(key.epoch)) =>
+            {
                 self.tell_late(shell, key, seen, event);
             }
             _ => {
@@ -33,21 +38,42 @@ impl World {
         self.see_what_it_could_hit(shell, key);
         // Whatever time alone brings about happens first.
         self.tell_now(shell, Event::TimePassed);
-        let counts = |world: &Self| world.shells[shell].running.as_ref().map(|running| running.subject.counts().clone());
+        let counts = |world: &Self| {
+            world.shells[shell]
+                .running
+                .as_ref()
+                .map(|running| running.subject.counts().clone())
+        };
         let Some(before) = counts(self) else { return };
-        let words = if self.watching.steps { format!("{event:?}") } else { String::new() };
+        let words = if self.watching.steps {
+            format!("{event:?}")
+        } else {
+            String::new()
+        };
         let committed = self.tell_now(shell, event);
         let Some(after) = counts(self) else { return };
-        let same = before.settled == after.settled && before.released == after.released && before.dead_letters == after.dead_letters;
+        let same = before.settled == after.settled
+            && before.released == after.released
+            && before.dead_letters == after.dead_letters;
         if self.watching.steps && (committed || !same) {
-            self.fail(Violation::new(Check::Fence, format!("a late result changed something: {words}")));
+            self.fail(Violation::new(
+                Check::Fence,
+                format!("a late result changed something: {words}"),
+            ));
         }
     }
 
     /// Notes how much harm a late result could do.
     fn see_what_it_could_hit(&mut self, shell: usize, key: DeliveryKey) {
-        let Some(running) = &self.shells[shell].running else { return };
-        let there = |epoch: &Epoch| running.watch.is_in_flight(DeliveryKey { epoch: *epoch, offset: key.offset });
+        let Some(running) = &self.shells[shell].running else {
+            return;
+        };
+        let there = |epoch: &Epoch| {
+            running.watch.is_in_flight(DeliveryKey {
+                epoch: *epoch,
+                offset: key.offset,
+            })
+        };
         if running.owned.keys().any(there) {
             self.coverage.see(Seen::StaleWhileSameOffsetInFlight);
         }
@@ -61,7 +87,9 @@ impl World {
         trace!(self, "shell {shell} <- {}", brief(&event));
         let now = self.now();
         let steps = self.watching.steps;
-        let Some(running) = &mut self.shells[shell].running else { return false };
+        let Some(running) = &mut self.shells[shell].running else {
+            return false;
+        };
         let at_deadline = matches!(event, Event::TimePassed) && running.busy_handover();
         running.watch.told(now, &event);
         running.subject.handle(now, event);
@@ -69,7 +97,11 @@ impl World {
         while let Some(action) = running.subject.poll_action() {
             actions.push(action);
         }
-        let checked = if steps { running.check(now, &actions) } else { running.note(now, &actions) };
+        let checked = if steps {
+            running.check(now, &actions)
+        } else {
+            running.note(now, &actions)
+        };
         self.judge(checked);
         let mut committed = false;
         for action in actions {
@@ -84,19 +116,29 @@ impl World {
 
     fn perform(&mut self, shell: usize, action: Action, busy: bool) {
         let (now, wait) = (self.now, self.wait(0, 30));
-        let Shell { destination, member, ref mut running, .. } = self.shells[shell];
+        let Shell {
+            destination,
+            member,
+            ref mut running,
+            ..
+        } = self.shells[shell];
         let Some(running) = running else { return };
         match action {
             Action::Send(send) => {
                 let tp = running.owned.get(&send.key.epoch).map(|owned| owned.tp);
                 let group = &self.broker.groups[destination];
                 let expelled = member.is_none_or(|member| !group.members.contains_key(&member));
-                let uncommitted = tp.is_some_and(|tp| self.broker.log(tp).is_some() && !group.committed.contains_key(&tp));
+                let uncommitted = tp.is_some_and(|tp| {
+                    self.broker.log(tp).is_some() && !group.committed.contains_key(&tp)
+                });
                 if expelled {
                     self.coverage.see(Seen::SendsByExpelledMembers);
                 }
                 if uncommitted {
-                    let words = format!("{:?} is sent although nothing of {tp:?} is committed", send.key);
+                    let words = format!(
+                        "{:?} is sent although nothing of {tp:?} is committed",
+                        send.key
+                    );
                     self.fail(Violation::new(Check::Start, words));
                 }
                 self.send(shell, send);
@@ -120,7 +162,11 @@ impl World {
             Action::Drained { positions } => {
                 running.drained = Some(positions);
                 let told = now.max(running.last_commit_told);
-                self.coverage.see(if busy { Seen::DrainsAtDeadline } else { Seen::DrainsAnswered });
+                self.coverage.see(if busy {
+                    Seen::DrainsAtDeadline
+                } else {
+                    Seen::DrainsAnswered
+                });
                 self.note(shell, told - now, Note::Leave);
             }
             Action::Pause(epoch) => {
@@ -144,8 +190,12 @@ impl World {
     fn set_alarm(&mut self, shell: usize) {
         let lag = self.plan.wake_lag;
         let now = self.now;
-        let Some(running) = &mut self.shells[shell].running else { return };
-        let Some(due) = running.subject.poll_timeout() else { return };
+        let Some(running) = &mut self.shells[shell].running else {
+            return;
+        };
+        let Some(due) = running.subject.poll_timeout() else {
+            return;
+        };
         let waited_for = running.stopping || running.callback.is_some();
         let at = time_of(due).max(now) + if waited_for { 0 } else { lag };
         if running.wake_at.is_none_or(|wake_at| at < wake_at) {
@@ -156,20 +206,30 @@ impl World {
 
     pub(crate) fn wake(&mut self, shell: usize, at: Time) {
         let now = self.now;
-        let Some(running) = self.running(shell) else { return };
+        let Some(running) = self.running(shell) else {
+            return;
+        };
         if running.wake_at != Some(at) {
             return;
         }
         running.wake_at = None;
-        if running.subject.poll_timeout().is_none_or(|due| time_of(due) > now) {
+        if running
+            .subject
+            .poll_timeout()
+            .is_none_or(|due| time_of(due) > now)
+        {
             return self.set_alarm(shell);
         }
         self.tell(shell, Event::TimePassed);
-        let Some(running) = self.running(shell) else { return };
+        let Some(running) = self.running(shell) else {
+            return;
+        };
         let due = running.subject.poll_timeout();
         let idle = due.is_some_and(|due| time_of(due) <= now);
         if idle {
-            let words = format!("shell {shell} was told that it is {now}, and wants to be told again by {due:?}");
+            let words = format!(
+                "shell {shell} was told that it is {now}, and wants to be told again by {due:?}"
+            );
             self.fail(Violation::new(Check::Busy, words));
         }
     }
@@ -212,11 +272,17 @@ impl Running {
 fn brief(event: &Event) -> String {
     match event {
         Event::Read { epoch, records } => {
-            let offsets: Vec<i64> = records.iter().map(|incoming| incoming.record.offset).collect();
+            let offsets: Vec<i64> = records
+                .iter()
+                .map(|incoming| incoming.record.offset)
+                .collect();
             format!("Read {epoch:?} {offsets:?}")
         }
         Event::AttemptEnded { key, attempt } => {
-            format!("AttemptEnded {key:?} {:?} {:?} {:?}", attempt.outcome, attempt.reason, attempt.retry_after)
+            format!(
+                "AttemptEnded {key:?} {:?} {:?} {:?}",
+                attempt.outcome, attempt.reason, attempt.retry_after
+            )
         }
         other => format!("{other:?}"),
     }
@@ -225,7 +291,10 @@ fn brief(event: &Event) -> String {
 fn brief_action(action: &Action) -> String {
     match action {
         Action::Send(send) => format!("Send {:?} {} attempt {}", send.key, send.id, send.attempt),
-        Action::WriteDeadLetter(letter) => format!("WriteDeadLetter {:?} {:?} {:?}", letter.key, letter.reason, letter.shed),
+        Action::WriteDeadLetter(letter) => format!(
+            "WriteDeadLetter {:?} {:?} {:?}",
+            letter.key, letter.reason, letter.shed
+        ),
         other => format!("{other:?}"),
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Running {
     pub(crate) subject: Subject,
     pub(crate) watch: Watch,
     pub(crate) owned: BTreeMap<Epoch, Owned>,
+    /// What it had in its hands and gave away.
+    pub(crate) gone: BTreeMap<Epoch, Owned>,
     pub(crate) epochs_ever: u64,
     /// The consumer thread is in a rebalance callback.
     pub(crate) callback: Option<Callback>,
@@ -72,15 +74,24 @@ pub(crate) struct Callback {
 pub(crate) enum Note {
     Join,
     Stop,
-    Callback { revoke: Vec<Tp>, assign: Vec<Tp>, generation: u32 },
+    Callback {
+        revoke: Vec<Tp>,
+        assign: Vec<Tp>,
+        generation: u32,
+    },
     RevokeAnswered,
     QuestionAnswered(Option<Vec<PartitionAnswer>>),
     Leave,
     Commit(Vec<Position>),
-    CommitAnswered { purpose: CommitPurpose, accepted: Vec<Position> },
+    CommitAnswered {
+        purpose: CommitPurpose,
+        accepted: Vec<Position>,
+    },
     Poll,
     Wake(Time),
-    FindsOut { member: u32 },
+    FindsOut {
+        member: u32,
+    },
     TopicGone,
     RequestEnds(usize),
     WriteEnds(usize),
@@ -88,16 +99,28 @@ pub(crate) enum Note {
 
 impl Shell {
     pub(crate) fn new(instance: usize, destination: usize) -> Self {
-        Self { instance, destination, life: 0, running: None, frozen_until: 0, member: None, generation: 0 }
+        Self {
+            instance,
+            destination,
+            life: 0,
+            running: None,
+            frozen_until: 0,
+            member: None,
+            generation: 0,
+        }
     }
 
     /// Nothing waits in it.
     pub(crate) fn is_idle(&self) -> bool {
-        self.running.as_ref().is_none_or(|running| running.subject.waiting().total() == 0 && running.callback.is_none())
+        self.running.as_ref().is_none_or(|running| {
+            running.subject.waiting().total() == 0 && running.callback.is_none()
+        })
     }
 
     pub(crate) fn describe(&self) -> String {
-        let Some(running) = &self.running else { return "not running".into() };
+        let Some(running) = &self.running else {
+            return "not running".into();
+        };
         format!(
             "instance {} destination {}: {:?}, owned {:?}, callback {:?}",
             self.instance,
@@ -112,7 +135,12 @@ impl Shell {
 impl World {
     /// Hands a note to a shell, unless the process that it was meant for is gone. A frozen process gets it when it goes on.
     pub(crate) fn deliver(&mut self, shell: usize, life: u32, note: Note) {
-        let Shell { life: living, frozen_until, ref running, .. } = self.shells[shell];
+        let Shell {
+            life: living,
+            frozen_until,
+            ref running,
+            ..
+        } = self.shells[shell];
         if life != living || running.is_none() {
             return;
         }
@@ -122,19 +150,28 @@ impl World {
         match note {
             Note::Join => self.join(shell),
             Note::Stop => self.stop(shell),
-            Note::Callback { revoke, assign, generation } => self.callback(shell, &revoke, assign, generation),
+            Note::Callback {
+                revoke,
+                assign,
+                generation,
+            } => self.callback(shell, &revoke, assign, generation),
             Note::RevokeAnswered => self.commit_revoked(shell),
             Note::QuestionAnswered(answers) => self.question_answered(shell, answers),
             Note::Leave => self.commit_last(shell),
             Note::Commit(positions) => self.commit_soon(shell, positions),
-            Note::CommitAnswered { purpose, accepted } => self.commit_answered(shell, purpose, accepted),
+            Note::CommitAnswered { purpose, accepted } => {
+                self.commit_answered(shell, purpose, accepted)
+            }
             Note::Poll => self.poll(shell),
             Note::Wake(at) => self.wake(shell, at),
             Note::FindsOut { member } => self.finds_out(shell, member),
             Note::TopicGone => self.drop_gone(shell),
             Note::RequestEnds(request) => self.request_ends(shell, request),
             Note::WriteEnds(write) => {
-                let (key, result) = (self.writes[write].letter.key, self.writes[write].result.clone());
+                let (key, result) = (
+                    self.writes[write].letter.key,
+                    self.writes[write].result.clone(),
+                );
                 self.tell(shell, Event::WriteEnded { key, result });
             }
         }
@@ -143,7 +180,11 @@ impl World {
     fn request_ends(&mut self, shell: usize, request: usize) {
         let request = &self.requests[request];
         let (key, answer) = (request.key, request.answer.clone());
-        if self.broker.log(self.oracle.produced[request.number].tp).is_none() {
+        if self
+            .broker
+            .log(self.oracle.produced[request.number].tp)
+            .is_none()
+        {
             self.coverage.see(Seen::LateForDeletedTopic);
         }
         let attempt = answer.unwrap_or_else(|| Attempt::delivered(200));
@@ -159,9 +200,14 @@ impl World {
         let destination = &self.plan.destinations[self.shells[shell].destination];
         let options = destination.options.clone();
         self.shells[shell].running = Some(Running {
-            subject: Subject::new(options.clone(), destination.id.clone(), self.watching.mutant),
+            subject: Subject::new(
+                options.clone(),
+                destination.id.clone(),
+                self.watching.mutant,
+            ),
             watch: Watch::new(options),
             owned: BTreeMap::new(),
+            gone: BTreeMap::new(),
             epochs_ever: 0,
             callback: None,
             commits_waiting: Vec::new(),
@@ -174,7 +220,10 @@ impl World {
             wake_at: None,
             poll_due: false,
         });
-        trace!(self, "shell {shell} starts, life {}", self.shells[shell].life);
+        trace!(
+            self,
+            "shell {shell} starts, life {}", self.shells[shell].life
+        );
         let wait = self.wait(0, 300);
         self.note(shell, wait, Note::Join);
     }
@@ -191,14 +240,25 @@ impl World {
     pub(crate) fn crash_instance(&mut self, instance: usize) {
         let session = self.plan.session;
         self.each(instance, |world, shell| {
-            let Shell { destination, member, ref running, .. } = world.shells[shell];
+            let Shell {
+                destination,
+                member,
+                ref running,
+                ..
+            } = world.shells[shell];
             if running.is_none() {
                 return;
             }
             world.coverage.see(Seen::Crashes);
             world.end_process(shell);
             if let Some(member) = member {
-                world.after(session, What::SessionEnds { group: destination, member });
+                world.after(
+                    session,
+                    What::SessionEnds {
+                        group: destination,
+                        member,
+                    },
+                );
             }
         });
         let wait = self.wait(100, 60_000);
@@ -210,7 +270,13 @@ impl World {
         let until = self.now + time;
         let session = self.plan.session;
         self.each(instance, |world, shell| {
-            let Shell { destination, member, ref running, frozen_until, .. } = world.shells[shell];
+            let Shell {
+                destination,
+                member,
+                ref running,
+                frozen_until,
+                ..
+            } = world.shells[shell];
             if running.is_none() || frozen_until > world.now {
                 return;
             }
@@ -219,7 +285,13 @@ impl World {
             if let Some(member) = member
                 && time > session
             {
-                world.after(session, What::SessionEnds { group: destination, member });
+                world.after(
+                    session,
+                    What::SessionEnds {
+                        group: destination,
+                        member,
+                    },
+                );
             }
         });
     }
@@ -228,16 +300,27 @@ impl World {
 
     /// A graceful end: drain, commit, leave the group.
     fn stop(&mut self, shell: usize) {
-        let Shell { destination, member, ref running, .. } = self.shells[shell];
+        let Shell {
+            destination,
+            member,
+            ref running,
+            ..
+        } = self.shells[shell];
         let Some(running) = running else { return };
         if running.stopping {
             return;
         }
         let group = &self.broker.groups[destination];
-        let busy = member.and_then(|member| group.members.get(&member)).is_some_and(|member| member.busy);
+        let busy = member
+            .and_then(|member| group.members.get(&member))
+            .is_some_and(|member| member.busy);
         let in_callback = running.callback.is_some();
         // A signal can come in the middle of a callback, but not between the broker's decision and the callback that tells of it.
-        let waits = if in_callback { self.plan.class == Class::Calm || self.rng.chance(50) } else { busy };
+        let waits = if in_callback {
+            self.plan.class == Class::Calm || self.rng.chance(50)
+        } else {
+            busy
+        };
         if waits {
             return self.note(shell, 5 * MILLISECOND, Note::Stop);
         }
@@ -253,18 +336,26 @@ impl World {
 
     /// The last commit, once the lane is drained and no callback is under way.
     fn commit_last(&mut self, shell: usize) {
-        let Some(running) = &mut self.shells[shell].running else { return };
+        let Some(running) = &mut self.shells[shell].running else {
+            return;
+        };
         if running.callback.is_some() {
             return;
         }
-        let Some(positions) = running.drained.take() else { return };
+        let Some(positions) = running.drained.take() else {
+            return;
+        };
         if !self.send_commit(shell, &positions, CommitPurpose::Leave) {
             self.leave(shell);
         }
     }
 
     pub(crate) fn leave(&mut self, shell: usize) {
-        let Shell { destination, member, .. } = self.shells[shell];
+        let Shell {
+            destination,
+            member,
+            ..
+        } = self.shells[shell];
         trace!(self, "shell {shell} leaves");
         if let Some(member) = member {
             self.broker.groups[destination].remove_member(member);

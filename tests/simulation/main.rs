@@ -7,7 +7,11 @@
 //!
 //! `make simulate SEEDS=N` runs the seeds 0 to N - 1, `make simulate SEED=N` replays one and prints what happens in it.
 
-#![expect(clippy::print_stdout, clippy::wildcard_enum_match_arm, reason = "a test speaks to people, and looks at few cases")]
+#![expect(
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test speaks to people, and looks at few cases"
+)]
 #![expect(clippy::disallowed_methods, reason = "a test may look at the clock")]
 
 mod broker;
@@ -26,56 +30,138 @@ mod service;
 mod watch;
 mod world;
 
+use check::Check;
 use mutant::Mutant;
-use world::Watching;
+use world::{LooksFor, Watching};
 
 const SEEDS: u64 = 1000;
 /// A planted bug must be found within so many runs.
 const SEEDS_FOR_A_BUG: u64 = 5000;
 
+const HONEST: Watching = Watching {
+    mutant: None,
+    steps: true,
+    looks_for: LooksFor::Anything,
+    trace: false,
+};
+
 fn number_in(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok().filter(|text| !text.is_empty())?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
+    let text = std::env::var(variable)
+        .ok()
+        .filter(|text| !text.is_empty())?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable} is not a number: {text}")),
+    )
 }
 
-/// The bug named in the environment, to look at a run of it.
-fn chosen_mutant() -> Option<Mutant> {
-    let name = std::env::var("POSTRIDER_SIM_MUTANT").ok()?;
-    Mutant::ALL.into_iter().find(|mutant| format!("{mutant:?}") == name)
+/// Somebody wants to see one run and nothing else.
+fn chosen_seed() -> Option<u64> {
+    number_in("POSTRIDER_SIM_SEED")
 }
 
 #[test]
 fn seeds() {
-    let watching = Watching { mutant: chosen_mutant(), steps: true, panics: true, trace: false };
-    if let Some(seed) = number_in("POSTRIDER_SIM_SEED") {
-        let (result, _) = run::one(seed, Watching { trace: true, ..watching });
+    let mutant = std::env::var("POSTRIDER_SIM_MUTANT")
+        .ok()
+        .and_then(|name| Mutant::named(&name));
+    let watching = Watching { mutant, ..HONEST };
+    if let Some(seed) = chosen_seed() {
+        let (result, _) = run::one(
+            seed,
+            Watching {
+                trace: true,
+                ..watching
+            },
+        );
         return result.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
     }
     let seeds = number_in("POSTRIDER_SIM_SEEDS").unwrap_or(SEEDS);
     let outcome = run::many(seeds, watching);
-    println!("{} runs in {:.1?}, {:.0} a minute", outcome.runs, outcome.took, outcome.runs_per_minute());
+    println!(
+        "{} runs in {:.1?}, {:.0} a minute",
+        outcome.runs,
+        outcome.took,
+        outcome.runs_per_minute()
+    );
     print!("{}", outcome.coverage.table());
     if let Some((seed, violation)) = outcome.found {
-        panic!("seed {seed}: {violation}\n\nreplay it alone with\n\n    make simulate SEED={seed}\n");
+        panic!(
+            "seed {seed}: {violation}\n\nreplay it alone with\n\n    make simulate SEED={seed}\n"
+        );
     }
     // Few runs need not show everything.
     if seeds >= 500 {
         let rare = outcome.coverage.too_rare(outcome.runs);
-        assert!(rare.is_empty(), "the runs hardly ever show\n  {}", rare.join("\n  "));
+        assert!(
+            rare.is_empty(),
+            "the runs hardly ever show\n  {}",
+            rare.join("\n  ")
+        );
     }
 }
 
-/// Plants one bug. It must be found by looking from outside alone, and the lane without it must be clean on the same seeds.
+#[test]
+fn a_seed_says_everything() {
+    for seed in 0..20 {
+        let (first, second) = (run::one(seed, HONEST), run::one(seed, HONEST));
+        assert_eq!(
+            first.1.table(),
+            second.1.table(),
+            "seed {seed} does not run the same way twice"
+        );
+    }
+}
+
+/// Plants one bug. It must be found step by step and by looking from outside alone, and the lane without it must be clean on the same
+/// seeds.
 fn plant(mutant: Mutant) {
-    let steps = run::many(SEEDS_FOR_A_BUG, Watching { mutant: Some(mutant), steps: true, panics: true, trace: false });
-    let outside = run::many(SEEDS_FOR_A_BUG, Watching { mutant: Some(mutant), steps: false, panics: false, trace: false });
-    let (seed, violation) = steps.found.unwrap_or_else(|| panic!("{mutant:?} was not found in {SEEDS_FOR_A_BUG} runs"));
-    println!("{mutant:?}: found step by step by seed {seed}: {violation}");
-    let (seed_outside, violation) =
-        outside.found.unwrap_or_else(|| panic!("{mutant:?} was not found from outside in {SEEDS_FOR_A_BUG} runs"));
-    println!("{mutant:?}: found from outside by seed {seed_outside}: {violation}");
-    let clean = run::many(seed.max(seed_outside) + 1, Watching { mutant: None, steps: true, panics: true, trace: false });
-    assert!(clean.found.is_none(), "the lane without {mutant:?} fails as well: {:?}", clean.found);
+    if chosen_seed().is_some() {
+        return;
+    }
+    let planted = Watching {
+        mutant: Some(mutant),
+        ..HONEST
+    };
+    let outside = Watching {
+        steps: false,
+        looks_for: LooksFor::AnythingButPanics,
+        ..planted
+    };
+    let mut last = 0;
+    for (how, watching) in [("step by step", planted), ("from outside", outside)] {
+        let found = run::many(SEEDS_FOR_A_BUG, watching).found;
+        let Some((seed, violation)) = found else {
+            panic!("{mutant:?} was not found {how} in {SEEDS_FOR_A_BUG} runs");
+        };
+        println!("{mutant:?} is found {how} by seed {seed}: {violation}");
+        last = seed.max(last);
+    }
+    let clean = run::many(last + 1, HONEST).found;
+    assert!(
+        clean.is_none(),
+        "the lane without {mutant:?} fails as well: {clean:?}"
+    );
+}
+
+#[test]
+fn no_check_is_blind() {
+    if chosen_seed().is_some() {
+        return;
+    }
+    for (mutant, check) in Mutant::FOR_EACH_CHECK {
+        let watching = Watching {
+            mutant: Some(*mutant),
+            looks_for: LooksFor::This(*check),
+            ..HONEST
+        };
+        let found = run::many(SEEDS_FOR_A_BUG, watching).found;
+        let Some((seed, violation)) = found else {
+            panic!("{check:?} did not find {mutant:?} in {SEEDS_FOR_A_BUG} runs");
+        };
+        println!("{mutant:?} is found by seed {seed}: {violation}");
+        assert_ne!(violation.check, Check::Panic);
+    }
 }
 
 #[test]

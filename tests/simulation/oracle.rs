@@ -88,7 +88,11 @@ static PADDING: [u8; 4000] = [b'.'; 4000];
 
 impl Oracle {
     pub(crate) fn new(plan: &Plan) -> Self {
-        let options = || plan.destinations.iter().map(|destination| &destination.options);
+        let options = || {
+            plan.destinations
+                .iter()
+                .map(|destination| &destination.options)
+        };
         Self {
             produced: Vec::new(),
             checked: BTreeMap::new(),
@@ -96,8 +100,12 @@ impl Oracle {
             rules: ["first".into(), "second".into()],
             start_at: plan.start_at,
             calm: plan.class == Class::Calm,
-            schedules: options().map(|options| options.retry.schedule.len()).collect(),
-            ages_short: options().map(|options| options.max_age.as_secs() < 60).collect(),
+            schedules: options()
+                .map(|options| options.retry.schedule.len())
+                .collect(),
+            ages_short: options()
+                .map(|options| options.max_age.as_secs() < 60)
+                .collect(),
         }
     }
 
@@ -126,8 +134,16 @@ impl Oracle {
             value: Some(Bytes::from_static(&PADDING[..size])),
             headers: Vec::new(),
         };
-        let fates = plan.destinations.iter().map(|d| self.draw_fate(rng, d.mix)).collect();
-        self.produced.push(Produced { tp, record: Arc::new(record), fates });
+        let fates = plan
+            .destinations
+            .iter()
+            .map(|d| self.draw_fate(rng, d.mix))
+            .collect();
+        self.produced.push(Produced {
+            tp,
+            record: Arc::new(record),
+            fates,
+        });
         number
     }
 
@@ -136,13 +152,26 @@ impl Oracle {
             match rng.below(10) {
                 0..5 => Verdict::NotMatched,
                 5..8 => Verdict::Dropped,
-                _ => Verdict::DeadLetter { reason: DeadLetterReason::Undecodable, error: "not JSON".into() },
+                _ => Verdict::DeadLetter {
+                    reason: DeadLetterReason::Undecodable,
+                    error: "not JSON".into(),
+                },
             }
         } else {
-            Verdict::Deliver { rule: Arc::clone(&self.rules[rng.index(2)]) }
+            Verdict::Deliver {
+                rule: Arc::clone(&self.rules[rng.index(2)]),
+            }
         };
-        let behaviour = if rng.chance(mix.special) { special(rng, mix) } else { Behaviour::Takes };
-        let shed = if rng.chance(mix.too_large) { rng.pick(&[Shed::Excerpt, Shed::Value]) } else { Shed::Nothing };
+        let behaviour = if rng.chance(mix.special) {
+            special(rng, mix)
+        } else {
+            Behaviour::Takes
+        };
+        let shed = if rng.chance(mix.too_large) {
+            rng.pick(&[Shed::Excerpt, Shed::Value])
+        } else {
+            Shed::Nothing
+        };
         Fate {
             behaviour,
             verdict,
@@ -165,15 +194,29 @@ impl Oracle {
     // === Promise 5 ===
 
     /// A request or a dead letter carries this id.
-    pub(crate) fn identify(&mut self, destination: usize, number: usize, id: DeliveryId) -> Result<(), Violation> {
+    pub(crate) fn identify(
+        &mut self,
+        destination: usize,
+        number: usize,
+        id: DeliveryId,
+    ) -> Result<(), Violation> {
         let fate = &mut self.produced[number].fates[destination];
         if let Some(before) = fate.id {
-            ensure!(before == id, Identity, "record {number} has the ids {before} and {id} for destination {destination}");
+            ensure!(
+                before == id,
+                Identity,
+                "record {number} has the ids {before} and {id} for destination {destination}"
+            );
             return Ok(());
         }
         fate.id = Some(id);
         let other = self.ids.insert(id, (destination, number));
-        ensure!(other.is_none(), Identity, "{id} is the id of {other:?} and of {:?}", (destination, number));
+        ensure!(
+            other.is_none(),
+            Identity,
+            "{id} is the id of {other:?} and of {:?}",
+            (destination, number)
+        );
         Ok(())
     }
 
@@ -194,9 +237,18 @@ impl Oracle {
     // === Promise 3 ===
 
     /// A dead letter is in the topic.
-    pub(crate) fn bury(&mut self, destination: usize, number: usize, letter: &DeadLetter) -> Result<(), Violation> {
+    pub(crate) fn bury(
+        &mut self,
+        destination: usize,
+        number: usize,
+        letter: &DeadLetter,
+    ) -> Result<(), Violation> {
         self.identify(destination, number, letter.id)?;
-        let (steps, age_short, calm) = (self.schedules[destination], self.ages_short[destination], self.calm);
+        let (steps, age_short, calm) = (
+            self.schedules[destination],
+            self.ages_short[destination],
+            self.calm,
+        );
         let record = Arc::clone(&self.produced[number].record);
         let fate = self.fate(destination, number);
         fate.letters += 1;
@@ -206,12 +258,22 @@ impl Oracle {
             DeadLetterReason::Exhausted => fate.retried as usize > steps,
             DeadLetterReason::Expired => age_short && fate.retried > 0,
             DeadLetterReason::Undecodable => matches!(fate.verdict, Verdict::DeadLetter { .. }),
-            DeadLetterReason::Unrenderable => fate.behaviour == Behaviour::CannotBeMade && fate.not_made > 0,
+            DeadLetterReason::Unrenderable => {
+                fate.behaviour == Behaviour::CannotBeMade && fate.not_made > 0
+            }
             DeadLetterReason::Panic => fate.behaviour == Behaviour::Panics && fate.not_made > 0,
             DeadLetterReason::Gone => false,
         };
-        ensure!(justified, DeadLetter, "nothing justifies the dead letter {reason:?} of record {number}: {fate:?}");
-        ensure!(*letter.record == *record, DeadLetter, "the dead letter of record {number} is not the record: {letter:?}");
+        ensure!(
+            justified,
+            DeadLetter,
+            "nothing justifies the dead letter {reason:?} of record {number}: {fate:?}"
+        );
+        ensure!(
+            *letter.record == *record,
+            DeadLetter,
+            "the dead letter of record {number} is not the record: {letter:?}"
+        );
         ensure!(
             letter.shed == fate.shed,
             DeadLetter,
@@ -219,7 +281,12 @@ impl Oracle {
             letter.shed,
             fate.shed
         );
-        ensure!(!calm || fate.letters == 1, Calm, "record {number} has {} dead letters", fate.letters);
+        ensure!(
+            !calm || fate.letters == 1,
+            Calm,
+            "record {number} has {} dead letters",
+            fate.letters
+        );
         Ok(())
     }
 
@@ -241,7 +308,10 @@ impl Oracle {
 
     pub(crate) fn first_not_before(&self, log: &Log, time: Timestamp) -> Option<i64> {
         let in_time = |number: usize| self.produced[number].record.timestamp >= Some(time);
-        log.records.iter().find(|stored| in_time(stored.number)).map(|stored| stored.offset)
+        log.records
+            .iter()
+            .find(|stored| in_time(stored.number))
+            .map(|stored| stored.offset)
     }
 
     /// The broker takes a commit.
@@ -255,13 +325,29 @@ impl Oracle {
         let offset = entry.position.offset;
         let tp = entry.tp;
         let rewound = before.is_some_and(|before| offset < before);
-        ensure!(!rewound, CommitRange, "{tp:?} of destination {destination} is taken back from {before:?} to {offset}");
-        ensure!(offset <= log.end, CommitRange, "{tp:?} is committed at {offset}, behind its end {}", log.end);
+        ensure!(
+            !rewound,
+            CommitRange,
+            "{tp:?} of destination {destination} is taken back from {before:?} to {offset}"
+        );
+        ensure!(
+            offset <= log.end,
+            CommitRange,
+            "{tp:?} is committed at {offset}, behind its end {}",
+            log.end
+        );
         let start = before.map_or(entry.licence, |_| i64::MIN);
-        let checked = self.checked.entry((destination, tp)).or_insert(Checked { upto: start, start });
+        let checked = self
+            .checked
+            .entry((destination, tp))
+            .or_insert(Checked { upto: start, start });
         let Checked { upto: from, start } = *checked;
         checked.upto = offset.max(from);
-        for stored in log.from(from).iter().take_while(|stored| stored.offset < offset) {
+        for stored in log
+            .from(from)
+            .iter()
+            .take_while(|stored| stored.offset < offset)
+        {
             let fate = &self.produced[stored.number].fates[destination];
             ensure!(
                 fate.settled(),
@@ -276,17 +362,27 @@ impl Oracle {
     }
 
     /// Whether every record that this destination had to care for is settled.
-    pub(crate) fn all_settled(&self, destination: usize, broker: &Broker, check: Check) -> Result<(), Violation> {
+    pub(crate) fn all_settled(
+        &self,
+        destination: usize,
+        broker: &Broker,
+        check: Check,
+    ) -> Result<(), Violation> {
         for tp in broker.partitions() {
             let Some(log) = broker.log(tp) else { continue };
             let Some(checked) = self.checked.get(&(destination, tp)) else {
-                return Err(Violation::new(check, format!("destination {destination} never began with {tp:?}")));
+                return Err(Violation::new(
+                    check,
+                    format!("destination {destination} never began with {tp:?}"),
+                ));
             };
             for stored in log.from(checked.start) {
                 let fate = &self.produced[stored.number].fates[destination];
                 if !fate.settled() {
                     let Stored { offset, number } = *stored;
-                    let words = format!("destination {destination} has not settled record {number} ({tp:?} offset {offset}): {fate:?}");
+                    let words = format!(
+                        "destination {destination} has not settled record {number} ({tp:?} offset {offset}): {fate:?}"
+                    );
                     return Err(Violation::new(check, words));
                 }
             }
@@ -312,8 +408,14 @@ fn special(rng: &mut Rng, mix: Mix) -> Behaviour {
         3 | 4 => Behaviour::PushesBackFirst(times),
         5 => Behaviour::FaultFirst(times),
         6 => Behaviour::GoneFirst(times),
-        7 => Behaviour::HangsFirst { times, accepting: true },
-        8 => Behaviour::HangsFirst { times, accepting: false },
+        7 => Behaviour::HangsFirst {
+            times,
+            accepting: true,
+        },
+        8 => Behaviour::HangsFirst {
+            times,
+            accepting: false,
+        },
         9 => Behaviour::Rejects,
         10 => Behaviour::FailsAlways,
         11 => Behaviour::Drops,

@@ -140,7 +140,11 @@ impl Plan {
         let rough = class == Class::Rough;
         let faults_end = rng.between(if class == Class::Isolation { 10 } else { 4 }, 20) * SECOND;
         let instances = rng.between(1, 3) as usize;
-        let destination_count = if class == Class::Isolation { 2 } else { rng.between(1, 2) };
+        let destination_count = if class == Class::Isolation {
+            2
+        } else {
+            rng.between(1, 2)
+        };
         let topics: Vec<TopicPlan> = (0..rng.between(1, 2))
             .map(|_| TopicPlan {
                 partitions: rng.between(1, 4) as usize,
@@ -157,7 +161,12 @@ impl Plan {
             topics,
             start_at: start_at(rng),
             faults_end,
-            healthy_due: faults_end + if class == Class::Isolation { 0 } else { 90 * SECOND },
+            healthy_due: faults_end
+                + if class == Class::Isolation {
+                    0
+                } else {
+                    90 * SECOND
+                },
             session: rng.between(800, 4000) * MILLISECOND,
             revoke_wait: if rough { rng.between(20, 1500) } else { 5000 } * MILLISECOND,
             drain_wait: if rough { rng.between(20, 1500) } else { 5000 } * MILLISECOND,
@@ -167,7 +176,11 @@ impl Plan {
             chunk: rng.pick(&[1, 5, 20, 100]),
             hole_percent: rng.pick(&[0, 0, 10, 40]),
             wake_lag: rng.pick(&[0, 0, 3]) * MILLISECOND,
-            broker: if rough { broker_mood(rng) } else { BrokerMood::default() },
+            broker: if rough {
+                broker_mood(rng)
+            } else {
+                BrokerMood::default()
+            },
             script: Vec::new(),
         };
         plan.write_script(rng);
@@ -179,7 +192,11 @@ impl Plan {
         script.push((self.faults_end, Step::FaultsEnd));
         self.produce(rng, &mut script);
         for instance in 0..self.instances {
-            let from = if instance == 0 { 0 } else { rng.below(self.faults_end / 2) };
+            let from = if instance == 0 {
+                0
+            } else {
+                rng.below(self.faults_end / 2)
+            };
             script.push((from, Step::Start(instance)));
         }
         match self.class {
@@ -203,10 +220,20 @@ impl Plan {
         let topic = rng.index(self.topics.len());
         let mut at = rng.below(SECOND);
         while at < self.faults_end * 4 / 5 {
-            script.push((at, Step::Delete { topic, back_after: rng.between(1, 20) * MILLISECOND }));
+            script.push((
+                at,
+                Step::Delete {
+                    topic,
+                    back_after: rng.between(1, 20) * MILLISECOND,
+                },
+            ));
             at += rng.between(200, 1500) * MILLISECOND;
         }
-        for destination in self.destinations.iter_mut().filter(|destination| !destination.healthy) {
+        for destination in self
+            .destinations
+            .iter_mut()
+            .filter(|destination| !destination.healthy)
+        {
             destination.mix.special = 70;
             destination.latency.1 = 250 * MILLISECOND;
             destination.options.concurrency = 16;
@@ -218,14 +245,28 @@ impl Plan {
     fn produce(&self, rng: &mut Rng, script: &mut Vec<(Time, Step)>) {
         let mut left = rng.between(50, 300);
         // An isolated destination is timed from the last record on.
-        let last = if self.class == Class::Isolation { self.faults_end / 3 } else { self.faults_end * 4 / 5 };
+        let last = if self.class == Class::Isolation {
+            self.faults_end / 3
+        } else {
+            self.faults_end * 4 / 5
+        };
         let backlog = rng.pick(&[0, 30, 70]);
         while left > 0 {
             let most = rng.pick(&[2, 10, 30]);
             let burst = rng.between(1, most).min(left);
             left -= burst;
-            let at = if rng.chance(backlog) { 0 } else { rng.below(last) };
-            script.push((at, Step::Produce { topic: rng.index(self.topics.len()), burst }));
+            let at = if rng.chance(backlog) {
+                0
+            } else {
+                rng.below(last)
+            };
+            script.push((
+                at,
+                Step::Produce {
+                    topic: rng.index(self.topics.len()),
+                    burst,
+                },
+            ));
         }
     }
 
@@ -234,13 +275,22 @@ impl Plan {
             let instance = rng.index(self.instances);
             let at = rng.below(self.faults_end);
             script.push((at, Step::Leave(instance)));
-            script.push((at + rng.between(1, 3000) * MILLISECOND, Step::Start(instance)));
+            script.push((
+                at + rng.between(1, 3000) * MILLISECOND,
+                Step::Start(instance),
+            ));
         }
         if rng.chance(40) {
             let topic = rng.index(self.topics.len());
             let at = rng.below(self.faults_end * 4 / 5);
             script.push((at, Step::AddPartition { topic }));
-            script.push((at, Step::Produce { topic, burst: rng.between(1, 10) }));
+            script.push((
+                at,
+                Step::Produce {
+                    topic,
+                    burst: rng.between(1, 10),
+                },
+            ));
         }
     }
 
@@ -248,25 +298,44 @@ impl Plan {
     fn faults(&self, rng: &mut Rng, script: &mut Vec<(Time, Step)>) {
         let end = self.faults_end;
         let several = |rng: &mut Rng, percent: u64, most: u64| {
-            if rng.chance(percent) { rng.between(1, most) } else { 0 }
+            if rng.chance(percent) {
+                rng.between(1, most)
+            } else {
+                0
+            }
         };
         for _ in 0..several(rng, 60, 6) {
             script.push((rng.below(end), Step::Crash(rng.index(self.instances))));
         }
         for _ in 0..several(rng, 35, 3) {
-            let (instance, time) = (rng.index(self.instances), rng.between(50, 8000) * MILLISECOND);
+            let (instance, time) = (
+                rng.index(self.instances),
+                rng.between(50, 8000) * MILLISECOND,
+            );
             script.push((rng.below(end), Step::Freeze { instance, time }));
         }
         for _ in 0..several(rng, 35, 4) {
             let destination = rng.index(self.destinations.len());
             let instance = rng.index(self.instances);
-            script.push((rng.below(end), Step::Kick { instance, destination }));
+            script.push((
+                rng.below(end),
+                Step::Kick {
+                    instance,
+                    destination,
+                },
+            ));
         }
         for _ in 0..several(rng, 30, 3) {
             let topic = rng.index(self.topics.len());
             let at = rng.below(end);
             script.push((at, Step::AddPartition { topic }));
-            script.push((at, Step::Produce { topic, burst: rng.between(1, 20) }));
+            script.push((
+                at,
+                Step::Produce {
+                    topic,
+                    burst: rng.between(1, 20),
+                },
+            ));
         }
         for _ in 0..several(rng, 25, 4) {
             let topic = rng.index(self.topics.len());
@@ -274,7 +343,12 @@ impl Plan {
             script.push((rng.below(end * 4 / 5), Step::Delete { topic, back_after }));
         }
         for _ in 0..several(rng, 15, 2) {
-            script.push((rng.below(end), Step::Expire { topic: rng.index(self.topics.len()) }));
+            script.push((
+                rng.below(end),
+                Step::Expire {
+                    topic: rng.index(self.topics.len()),
+                },
+            ));
         }
         for _ in 0..several(rng, 10, 3) {
             let jump = rng.between(1, 7_200_000) as i64;
@@ -301,16 +375,28 @@ fn destination(rng: &mut Rng, class: Class, number: u64, faults_end: Time) -> De
     let outages = match class {
         Class::Calm => Vec::new(),
         _ if healthy => Vec::new(),
-        Class::Isolation => vec![Outage { from: 0, to: faults_end, kind: outage_kind(rng) }],
+        Class::Isolation => vec![Outage {
+            from: 0,
+            to: faults_end,
+            kind: outage_kind(rng),
+        }],
         Class::Rough => outages(rng, faults_end),
     };
     let rough = class == Class::Rough;
     let mix = Mix {
-        special: if healthy { 0 } else { rng.pick(&[0, 5, 20, 60]) },
+        special: if healthy {
+            0
+        } else {
+            rng.pick(&[0, 5, 20, 60])
+        },
         decided_at_once: class == Class::Calm,
         unsent: rng.pick(&[0, 10, 40]),
         too_large: if rough { 10 } else { 0 },
-        late: if rough && !healthy { rng.pick(&[0, 2]) } else { 0 },
+        late: if rough && !healthy {
+            rng.pick(&[0, 2])
+        } else {
+            0
+        },
     };
     let slowest = match class {
         Class::Calm => rng.pick(&[5, 60]),
@@ -329,14 +415,22 @@ fn destination(rng: &mut Rng, class: Class, number: u64, faults_end: Time) -> De
 
 fn outages(rng: &mut Rng, faults_end: Time) -> Vec<Outage> {
     match rng.below(4) {
-        0 => vec![Outage { from: 0, to: faults_end, kind: outage_kind(rng) }],
+        0 => vec![Outage {
+            from: 0,
+            to: faults_end,
+            kind: outage_kind(rng),
+        }],
         1 => Vec::new(),
         _ => {
             let mut outages = Vec::new();
             let mut from = rng.below(2 * SECOND);
             while from < faults_end {
                 let to = (from + rng.between(100, 3000) * MILLISECOND).min(faults_end);
-                outages.push(Outage { from, to, kind: outage_kind(rng) });
+                outages.push(Outage {
+                    from,
+                    to,
+                    kind: outage_kind(rng),
+                });
                 from = to + rng.between(100, 3000) * MILLISECOND;
             }
             outages
@@ -360,14 +454,24 @@ fn outage_kind(rng: &mut Rng) -> OutageKind {
 
 fn options(rng: &mut Rng, class: Class) -> LaneOptions {
     let millis = |rng: &mut Rng, low, high| Duration::from_millis(rng.between(low, high));
-    let schedule = (0..rng.between(0, 3)).map(|_| millis(rng, 5, 2000)).collect();
+    let schedule = (0..rng.between(0, 3))
+        .map(|_| millis(rng, 5, 2000))
+        .collect();
     // A window or a pool this narrow would make slowness a question of the settings.
     let narrow = class != Class::Isolation;
     LaneOptions {
         concurrency: if narrow { rng.pick(&[1, 2, 4, 16]) } else { 8 },
         window: WindowOptions {
-            records: if narrow { rng.pick(&[1, 5, 30, 300]) } else { 300 },
-            bytes: if narrow { rng.pick(&[1, 3000, 30_000, 1 << 20, 1 << 20]) } else { 1 << 20 },
+            records: if narrow {
+                rng.pick(&[1, 5, 30, 300])
+            } else {
+                300
+            },
+            bytes: if narrow {
+                rng.pick(&[1, 3000, 30_000, 1 << 20, 1 << 20])
+            } else {
+                1 << 20
+            },
             distance: rng.pick(&[1, 6, 30, 1000, 1000]),
         },
         retry: RetryOptions {
@@ -375,7 +479,11 @@ fn options(rng: &mut Rng, class: Class) -> LaneOptions {
             jitter: rng.pick(&[0.0, 0.2, 1.0]),
             retry_after_max: millis(rng, 50, 2000),
         },
-        max_age: if rng.chance(10) { millis(rng, 1, 3000) } else { Duration::from_secs(3600) },
+        max_age: if rng.chance(10) {
+            millis(rng, 1, 3000)
+        } else {
+            Duration::from_secs(3600)
+        },
         commit_interval: Duration::from_millis(rng.pick(&[10, 50, 500])),
     }
 }

@@ -1,9 +1,9 @@
 //! Runs seeds, on two threads, and says what came of them.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::cell::Cell;
-use std::sync::{Mutex, Once};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 use crate::check::{Check, Violation};
@@ -75,7 +75,7 @@ pub(crate) fn many(seeds: u64, watching: Watching) -> Outcome {
             runs += 1;
             coverage.merge(&seen);
             if let Err(violation) = result
-                && (watching.panics || violation.check != Check::Panic)
+                && watching.looks_for.counts(violation.check)
             {
                 end.fetch_min(seed, Ordering::Relaxed);
                 let mut found = found.lock().unwrap();
@@ -93,5 +93,10 @@ pub(crate) fn many(seeds: u64, watching: Watching) -> Outcome {
             coverage.merge(&seen);
         }
     });
-    Outcome { runs, took: started.elapsed(), coverage, found: found.into_inner().unwrap() }
+    Outcome {
+        runs,
+        took: started.elapsed(),
+        coverage,
+        found: found.into_inner().unwrap(),
+    }
 }

@@ -26,7 +26,12 @@ impl World {
         group.rebalance_pending = false;
         let target = group.target(&partitions, &mut self.rng);
         let unchanged = target == group.owner;
-        if unchanged && group.members.values().all(|member| self.shells[member.shell].generation > 0) {
+        if unchanged
+            && group
+                .members
+                .values()
+                .all(|member| self.shells[member.shell].generation > 0)
+        {
             return;
         }
         self.coverage.see(Seen::Rebalances);
@@ -36,26 +41,51 @@ impl World {
         for member in members {
             let group = &mut self.broker.groups[number];
             let is_mine = |tp: &&Tp| target.get(*tp) == Some(&member);
-            let revoke: Vec<Tp> =
-                group.owner.iter().filter(|(tp, owner)| **owner == member && !is_mine(tp)).map(|(tp, _)| *tp).collect();
-            let assign: Vec<Tp> =
-                target.keys().filter(|tp| is_mine(tp) && !group.owner.contains_key(tp)).copied().collect();
+            let revoke: Vec<Tp> = group
+                .owner
+                .iter()
+                .filter(|(tp, owner)| **owner == member && !is_mine(tp))
+                .map(|(tp, _)| *tp)
+                .collect();
+            let assign: Vec<Tp> = target
+                .keys()
+                .filter(|tp| is_mine(tp) && !group.owner.contains_key(tp))
+                .copied()
+                .collect();
             for tp in &assign {
                 group.owner.insert(*tp, member);
             }
-            let Some(joined) = group.members.get_mut(&member) else { continue };
+            let Some(joined) = group.members.get_mut(&member) else {
+                continue;
+            };
             joined.busy = true;
             let shell = joined.shell;
-            trace!(self, "group {number} generation {generation}: member {member} (shell {shell}) -{revoke:?} +{assign:?}");
+            trace!(
+                self,
+                "group {number} generation {generation}: member {member} (shell {shell}) -{revoke:?} +{assign:?}"
+            );
             let wait = self.wait(5, 150);
-            self.note(shell, wait, Note::Callback { revoke, assign, generation });
+            self.note(
+                shell,
+                wait,
+                Note::Callback {
+                    revoke,
+                    assign,
+                    generation,
+                },
+            );
         }
     }
 
     /// A rebalance waits for every member to come, or for its session to end.
     fn all_can_join(&self, group: usize) -> bool {
         self.broker.groups[group].members.values().all(|member| {
-            let Shell { life, frozen_until, ref running, .. } = self.shells[member.shell];
+            let Shell {
+                life,
+                frozen_until,
+                ref running,
+                ..
+            } = self.shells[member.shell];
             let stopping = running.as_ref().is_none_or(|running| running.stopping);
             !member.busy && life == member.life && frozen_until <= self.now && !stopping
         })
@@ -63,8 +93,12 @@ impl World {
 
     /// A member was not heard of for a session: because it crashed, or because it is still frozen.
     pub(crate) fn session_ends(&mut self, group: usize, member: u32) {
-        let Some(known) = self.broker.groups[group].members.get(&member) else { return };
-        let Shell { life, frozen_until, .. } = self.shells[known.shell];
+        let Some(known) = self.broker.groups[group].members.get(&member) else {
+            return;
+        };
+        let Shell {
+            life, frozen_until, ..
+        } = self.shells[known.shell];
         if life != known.life || frozen_until > self.now {
             self.expel(group, member);
         }
@@ -72,11 +106,23 @@ impl World {
 
     /// Takes a member out of its group. It finds out late.
     pub(crate) fn expel(&mut self, group: usize, member: u32) {
-        let Some(known) = self.broker.groups[group].members.get(&member).copied() else { return };
-        trace!(self, "group {group} expels member {member} (shell {})", known.shell);
+        let Some(known) = self.broker.groups[group].members.get(&member).copied() else {
+            return;
+        };
+        trace!(
+            self,
+            "group {group} expels member {member} (shell {})", known.shell
+        );
         self.broker.groups[group].remove_member(member);
         let wait = self.wait(10, 20_000);
-        self.after(wait, What::Note { shell: known.shell, life: known.life, note: Note::FindsOut { member } });
+        self.after(
+            wait,
+            What::Note {
+                shell: known.shell,
+                life: known.life,
+                note: Note::FindsOut { member },
+            },
+        );
         self.want_rebalance(group, 10 * MILLISECOND);
     }
 
@@ -84,7 +130,17 @@ impl World {
 
     /// A commit is taken from any member of the generation, for any partition, the owner's or not: so does Kafka.
     pub(crate) fn commit_arrives(&mut self, request: CommitRequest) {
-        let CommitRequest { group: number, shell, life, member, generation, entries, purpose, fate, answered } = request;
+        let CommitRequest {
+            group: number,
+            shell,
+            life,
+            member,
+            generation,
+            entries,
+            purpose,
+            fate,
+            answered,
+        } = request;
         let group = &self.broker.groups[number];
         let known = group.members.contains_key(&member) && group.generation == generation;
         let mut accepted = Vec::new();
@@ -93,8 +149,12 @@ impl World {
                 if self.broker.log(entry.tp).is_none() {
                     continue;
                 }
-                let before = self.broker.groups[number].committed.insert(entry.tp, entry.position.offset);
-                let Some(log) = self.broker.log(entry.tp) else { continue };
+                let before = self.broker.groups[number]
+                    .committed
+                    .insert(entry.tp, entry.position.offset);
+                let Some(log) = self.broker.log(entry.tp) else {
+                    continue;
+                };
                 let result = self.oracle.committed(number, entry, before, log);
                 self.judge(result);
                 accepted.push(entry.position);
@@ -106,12 +166,22 @@ impl World {
             CommitFate::AnswerLost => Seen::CommitAnswersLost,
             CommitFate::Works => Seen::CommitsAccepted,
         });
-        trace!(self, "  broker: shell {shell} commits {entries:?}, {purpose:?} {fate:?}, known {known}");
+        trace!(
+            self,
+            "  broker: shell {shell} commits {entries:?}, {purpose:?} {fate:?}, known {known}"
+        );
         if fate == CommitFate::AnswerLost {
             accepted.clear();
         }
         if purpose != CommitPurpose::Timer || !accepted.is_empty() {
-            self.at(answered, What::Note { shell, life, note: Note::CommitAnswered { purpose, accepted } });
+            self.at(
+                answered,
+                What::Note {
+                    shell,
+                    life,
+                    note: Note::CommitAnswered { purpose, accepted },
+                },
+            );
         }
     }
 
@@ -119,8 +189,18 @@ impl World {
 
     /// A member asks where its new partitions begin.
     pub(crate) fn question_arrives(&mut self, shell: usize, life: u32) {
-        let Shell { destination, life: living, ref running, .. } = self.shells[shell];
-        let Some(callback) = running.as_ref().and_then(|running| running.callback.as_ref()) else { return };
+        let Shell {
+            destination,
+            life: living,
+            ref running,
+            ..
+        } = self.shells[shell];
+        let Some(callback) = running
+            .as_ref()
+            .and_then(|running| running.callback.as_ref())
+        else {
+            return;
+        };
         if life != living {
             return;
         }

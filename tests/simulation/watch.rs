@@ -77,12 +77,17 @@ impl Watch {
 
     pub(crate) fn is_busy(&self, epochs: &[Epoch]) -> bool {
         let busy = |book: &Book| book.in_flight || book.writing;
-        epochs.iter().filter_map(|epoch| self.epochs.get(epoch)).any(|a| a.unsettled.values().any(busy))
+        epochs
+            .iter()
+            .filter_map(|epoch| self.epochs.get(epoch))
+            .any(|a| a.unsettled.values().any(busy))
     }
 
     pub(crate) fn is_in_flight(&self, key: DeliveryKey) -> bool {
         let assignment = self.epochs.get(&key.epoch);
-        assignment.and_then(|a| a.unsettled.get(&key.offset)).is_some_and(|book| book.in_flight)
+        assignment
+            .and_then(|a| a.unsettled.get(&key.offset))
+            .is_some_and(|book| book.in_flight)
     }
 
     // === What the lane is told ===
@@ -141,7 +146,9 @@ impl Watch {
     }
 
     fn read(&mut self, epoch: Epoch, records: &[Incoming]) {
-        let Some(assignment) = self.epochs.get_mut(&epoch) else { return };
+        let Some(assignment) = self.epochs.get_mut(&epoch) else {
+            return;
+        };
         self.over = 0;
         for Incoming { record, verdict } in records {
             if record.offset < assignment.base {
@@ -152,7 +159,13 @@ impl Watch {
                 continue;
             }
             let weight = record.weight();
-            assignment.unsettled.insert(record.offset, Book { weight, ..Book::default() });
+            assignment.unsettled.insert(
+                record.offset,
+                Book {
+                    weight,
+                    ..Book::default()
+                },
+            );
             self.unsettled += 1;
             self.unsettled_bytes += weight;
             self.over = self.over.max(weight);
@@ -162,7 +175,10 @@ impl Watch {
     fn attempt_ended(&mut self, now: Now, key: DeliveryKey, attempt: &Attempt) {
         let now = time_of(now.tick);
         let retry = self.options.retry.clone();
-        let repeats = matches!(attempt.outcome, Outcome::Retry | Outcome::EndpointFault | Outcome::Gone);
+        let repeats = matches!(
+            attempt.outcome,
+            Outcome::Retry | Outcome::EndpointFault | Outcome::Gone
+        );
         if (repeats || attempt.outcome == Outcome::PushBack)
             && let Some(asked) = attempt.retry_after
         {
@@ -177,7 +193,11 @@ impl Watch {
         }
         if repeats && let Some(delay) = retry.schedule.get(book.spent as usize - 1) {
             // Where the age is short the last attempt comes before its time.
-            let least = if max_age.as_secs() < 60 { 0.0 } else { 1.0 - retry.jitter };
+            let least = if max_age.as_secs() < 60 {
+                0.0
+            } else {
+                1.0 - retry.jitter
+            };
             book.not_before = now + delay.mul_f64(least.max(0.0)).as_nanos() as Time;
         }
         self.in_flight -= 1;
@@ -187,11 +207,18 @@ impl Watch {
     }
 
     fn book(&mut self, key: DeliveryKey) -> Option<&mut Book> {
-        self.epochs.get_mut(&key.epoch)?.unsettled.get_mut(&key.offset)
+        self.epochs
+            .get_mut(&key.epoch)?
+            .unsettled
+            .get_mut(&key.offset)
     }
 
     fn settle(&mut self, key: DeliveryKey) {
-        if let Some(book) = self.epochs.get_mut(&key.epoch).and_then(|a| a.unsettled.remove(&key.offset)) {
+        if let Some(book) = self
+            .epochs
+            .get_mut(&key.epoch)
+            .and_then(|a| a.unsettled.remove(&key.offset))
+        {
             self.unsettled -= 1;
             self.unsettled_bytes -= book.weight;
         }
@@ -199,7 +226,9 @@ impl Watch {
 
     fn fence(&mut self, epochs: &[Epoch]) {
         for epoch in epochs {
-            let Some(assignment) = self.epochs.remove(epoch) else { continue };
+            let Some(assignment) = self.epochs.remove(epoch) else {
+                continue;
+            };
             for book in assignment.unsettled.values() {
                 self.unsettled -= 1;
                 self.unsettled_bytes -= book.weight;
@@ -211,7 +240,11 @@ impl Watch {
     // === What the lane asks for ===
 
     pub(crate) fn asked(&mut self, now: Now, action: &Action) -> Result<(), Violation> {
-        ensure!(!self.drained, Handover, "the lane asks for something after it was drained: {action:?}");
+        ensure!(
+            !self.drained,
+            Handover,
+            "the lane asks for something after it was drained: {action:?}"
+        );
         match action {
             Action::Send(send) => self.sends(now, send.key, send.attempt),
             Action::WriteDeadLetter(letter) => self.writes(letter.key, letter.attempts),
@@ -219,7 +252,10 @@ impl Watch {
             Action::Revoked { epochs, positions } => {
                 let asked = self.revoking.iter().position(|(asked, _)| asked == epochs);
                 let Some(asked) = asked else {
-                    return Err(Violation::new(crate::check::Check::Handover, format!("nobody asked for {action:?}")));
+                    return Err(Violation::new(
+                        crate::check::Check::Handover,
+                        format!("nobody asked for {action:?}"),
+                    ));
                 };
                 self.revoking.remove(asked);
                 self.commits(positions)?;
@@ -227,9 +263,17 @@ impl Watch {
                 Ok(())
             }
             Action::Drained { positions } => {
-                ensure!(self.draining.is_some(), Handover, "nobody asked for {action:?}");
+                ensure!(
+                    self.draining.is_some(),
+                    Handover,
+                    "nobody asked for {action:?}"
+                );
                 let unanswered = &self.revoking;
-                ensure!(unanswered.is_empty(), Handover, "drained, but the revoke {unanswered:?} was not answered");
+                ensure!(
+                    unanswered.is_empty(),
+                    Handover,
+                    "drained, but the revoke {unanswered:?} was not answered"
+                );
                 self.commits(positions)?;
                 let all: Vec<Epoch> = self.epochs.keys().copied().collect();
                 self.fence(&all);
@@ -243,7 +287,11 @@ impl Watch {
 
     fn set_paused(&mut self, epoch: Epoch, paused: bool) -> Result<(), Violation> {
         if let Some(assignment) = self.epochs.get_mut(&epoch) {
-            ensure!(assignment.paused != paused, Fence, "{epoch:?} is paused or resumed twice");
+            ensure!(
+                assignment.paused != paused,
+                Fence,
+                "{epoch:?} is paused or resumed twice"
+            );
             assignment.paused = paused;
         }
         Ok(())
@@ -253,17 +301,49 @@ impl Watch {
         let now = time_of(now.tick);
         let held_until = self.held_until;
         let Some(assignment) = self.epochs.get_mut(&key.epoch) else {
-            return Err(Violation::new(crate::check::Check::Fence, format!("{key:?} is sent after its assignment ended")));
+            return Err(Violation::new(
+                crate::check::Check::Fence,
+                format!("{key:?} is sent after its assignment ended"),
+            ));
         };
-        ensure!(assignment.start_committed, Start, "{key:?} is sent before its partition's start is committed");
-        ensure!(!assignment.leaving, Fence, "{key:?} is sent while its partition is being given away");
+        ensure!(
+            assignment.start_committed,
+            Start,
+            "{key:?} is sent before its partition's start is committed"
+        );
+        ensure!(
+            !assignment.leaving,
+            Fence,
+            "{key:?} is sent while its partition is being given away"
+        );
         let Some(book) = assignment.unsettled.get_mut(&key.offset) else {
-            return Err(Violation::new(crate::check::Check::Attempt, format!("{key:?} is sent, but it is settled or was never read")));
+            return Err(Violation::new(
+                crate::check::Check::Attempt,
+                format!("{key:?} is sent, but it is settled or was never read"),
+            ));
         };
-        ensure!(!book.in_flight && !book.writing, Attempt, "{key:?} is sent while something else is under way for it: {book:?}");
-        ensure!(attempt == book.spent + 1, Attempt, "{key:?} has spent {} attempts, and this one has the number {attempt}", book.spent);
-        ensure!(now >= book.not_before, Attempt, "{key:?} is sent at {now}, before its time {}", book.not_before);
-        ensure!(now >= held_until, Attempt, "{key:?} is sent at {now}; the endpoint asked to be left alone until {held_until}");
+        ensure!(
+            !book.in_flight && !book.writing,
+            Attempt,
+            "{key:?} is sent while something else is under way for it: {book:?}"
+        );
+        ensure!(
+            attempt == book.spent + 1,
+            Attempt,
+            "{key:?} has spent {} attempts, and this one has the number {attempt}",
+            book.spent
+        );
+        ensure!(
+            now >= book.not_before,
+            Attempt,
+            "{key:?} is sent at {now}, before its time {}",
+            book.not_before
+        );
+        ensure!(
+            now >= held_until,
+            Attempt,
+            "{key:?} is sent at {now}; the endpoint asked to be left alone until {held_until}"
+        );
         book.in_flight = true;
         self.in_flight += 1;
         ensure!(
@@ -278,10 +358,22 @@ impl Watch {
 
     fn writes(&mut self, key: DeliveryKey, attempts: u32) -> Result<(), Violation> {
         let Some(book) = self.book(key) else {
-            return Err(Violation::new(crate::check::Check::Fence, format!("a dead letter for {key:?}, which is settled or not ours")));
+            return Err(Violation::new(
+                crate::check::Check::Fence,
+                format!("a dead letter for {key:?}, which is settled or not ours"),
+            ));
         };
-        ensure!(!book.in_flight && !book.writing, Attempt, "a dead letter for {key:?} while something is under way: {book:?}");
-        ensure!(attempts == book.spent, DeadLetter, "the dead letter of {key:?} says {attempts} attempts, there were {}", book.spent);
+        ensure!(
+            !book.in_flight && !book.writing,
+            Attempt,
+            "a dead letter for {key:?} while something is under way: {book:?}"
+        );
+        ensure!(
+            attempts == book.spent,
+            DeadLetter,
+            "the dead letter of {key:?} says {attempts} attempts, there were {}",
+            book.spent
+        );
         book.writing = true;
         Ok(())
     }
@@ -289,11 +381,23 @@ impl Watch {
     fn commits(&self, positions: &[Position]) -> Result<(), Violation> {
         for Position { epoch, offset } in positions {
             let Some(assignment) = self.epochs.get(epoch) else {
-                return Err(Violation::new(crate::check::Check::Fence, format!("{offset} is to be committed for {epoch:?}, which is over")));
+                return Err(Violation::new(
+                    crate::check::Check::Fence,
+                    format!("{offset} is to be committed for {epoch:?}, which is over"),
+                ));
             };
-            ensure!(*offset >= assignment.base, CommitRange, "{epoch:?} is to be committed at {offset}, below its base {}", assignment.base);
+            ensure!(
+                *offset >= assignment.base,
+                CommitRange,
+                "{epoch:?} is to be committed at {offset}, below its base {}",
+                assignment.base
+            );
             let max = assignment.position_max();
-            ensure!(*offset <= max, Commit, "{epoch:?} is to be committed at {offset}, but {max} is not settled");
+            ensure!(
+                *offset <= max,
+                Commit,
+                "{epoch:?} is to be committed at {offset}, but {max} is not settled"
+            );
         }
         Ok(())
     }
@@ -304,10 +408,26 @@ impl Watch {
         let now = time_of(now.tick);
         let (counts, waiting) = (subject.counts(), subject.waiting());
         let balance = counts.settled_total() + counts.released + waiting.total() as u64;
-        ensure!(counts.read == balance, Balance, "read {} but {balance} settled, released or waiting: {counts:?} {waiting:?}", counts.read);
-        ensure!(waiting.total() == self.unsettled, Balance, "{} records are unsettled, the lane says {waiting:?}", self.unsettled);
+        ensure!(
+            counts.read == balance,
+            Balance,
+            "read {} but {balance} settled, released or waiting: {counts:?} {waiting:?}",
+            counts.read
+        );
+        ensure!(
+            waiting.total() == self.unsettled,
+            Balance,
+            "{} records are unsettled, the lane says {waiting:?}",
+            self.unsettled
+        );
         let window = &self.options.window;
-        ensure!(self.unsettled <= window.records, Bounds, "{} records in a window of {}", self.unsettled, window.records);
+        ensure!(
+            self.unsettled <= window.records,
+            Bounds,
+            "{} records in a window of {}",
+            self.unsettled,
+            window.records
+        );
         ensure!(
             self.unsettled_bytes <= window.bytes + self.over,
             Bounds,
@@ -317,11 +437,26 @@ impl Watch {
             self.over
         );
         for (epochs, deadline) in &self.revoking {
-            ensure!(now < *deadline, Handover, "the revoke of {epochs:?} was to be answered by {deadline}, it is {now}");
-            ensure!(subject.poll_timeout().is_some_and(|t| time_of(t) <= *deadline), Handover, "the lane would sleep past a revoke's deadline");
+            ensure!(
+                now < *deadline,
+                Handover,
+                "the revoke of {epochs:?} was to be answered by {deadline}, it is {now}"
+            );
+            ensure!(
+                subject
+                    .poll_timeout()
+                    .is_some_and(|t| time_of(t) <= *deadline),
+                Handover,
+                "the lane would sleep past a revoke's deadline"
+            );
         }
         let late = !self.drained && self.draining.is_some_and(|deadline| now >= deadline);
-        ensure!(!late, Handover, "the drain was to be answered by {:?}, it is {now}", self.draining);
+        ensure!(
+            !late,
+            Handover,
+            "the drain was to be answered by {:?}, it is {now}",
+            self.draining
+        );
         self.distances()
     }
 
@@ -330,9 +465,17 @@ impl Watch {
             let oldest = assignment.unsettled.keys().next().copied();
             let distance = assignment.read_to - oldest.unwrap_or(assignment.read_to);
             let limit = self.options.window.distance;
-            ensure!(assignment.paused || distance <= limit, Bounds, "{epoch:?} is read {distance} ahead and goes on; {limit} allowed");
+            ensure!(
+                assignment.paused || distance <= limit,
+                Bounds,
+                "{epoch:?} is read {distance} ahead and goes on; {limit} allowed"
+            );
             let stuck = assignment.paused && oldest.is_none();
-            ensure!(!stuck, Bounds, "{epoch:?} is paused although nothing of it waits");
+            ensure!(
+                !stuck,
+                Bounds,
+                "{epoch:?} is paused although nothing of it waits"
+            );
         }
         Ok(())
     }

@@ -79,14 +79,32 @@ impl Ord for Due {
     }
 }
 
+/// What counts as found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum LooksFor {
+    Anything,
+    /// A bug that makes the lane stumble at once has not been seen to break a promise.
+    AnythingButPanics,
+    This(Check),
+}
+
+impl LooksFor {
+    pub(crate) fn counts(self, check: Check) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::AnythingButPanics => check != Check::Panic,
+            Self::This(wanted) => check == wanted,
+        }
+    }
+}
+
 /// How a run is watched.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Watching {
     pub(crate) mutant: Option<Mutant>,
     /// Whether every step of the lanes is checked as well, or only what can be seen from outside.
     pub(crate) steps: bool,
-    /// Whether a panic of the lane counts: a bug that makes it stumble at once has not been seen to lose anything.
-    pub(crate) panics: bool,
+    pub(crate) looks_for: LooksFor,
     pub(crate) trace: bool,
 }
 
@@ -171,7 +189,9 @@ impl World {
         }
         self.at(self.plan.healthy_due, What::HealthyDue);
         for _ in 0..EVENTS_MAX {
-            let Some(Reverse(due)) = self.queue.pop() else { break };
+            let Some(Reverse(due)) = self.queue.pop() else {
+                break;
+            };
             self.now = due.at;
             self.happen(due.what);
             if let Some(violation) = self.violation.take() {
@@ -181,7 +201,10 @@ impl World {
                 return Ok(());
             }
         }
-        Err(Violation::new(Check::Liveness, format!("too many events; {}", self.stuck())))
+        Err(Violation::new(
+            Check::Liveness,
+            format!("too many events; {}", self.stuck()),
+        ))
     }
 
     fn happen(&mut self, what: What) {
@@ -202,7 +225,10 @@ impl World {
     // === Time ===
 
     pub(crate) fn now(&self) -> Now {
-        Now { tick: tick(self.now), wall: Timestamp(self.true_wall().0 + self.wall_skew) }
+        Now {
+            tick: tick(self.now),
+            wall: Timestamp(self.true_wall().0 + self.wall_skew),
+        }
     }
 
     /// The wall clock of those whose clock is right.
@@ -212,7 +238,11 @@ impl World {
 
     pub(crate) fn at(&mut self, at: Time, what: What) {
         self.sequence += 1;
-        self.queue.push(Reverse(Due { at: at.max(self.now), sequence: self.sequence, what }));
+        self.queue.push(Reverse(Due {
+            at: at.max(self.now),
+            sequence: self.sequence,
+            what,
+        }));
     }
 
     pub(crate) fn after(&mut self, wait: Time, what: What) {
@@ -226,7 +256,8 @@ impl World {
 
     /// A wait from `low` to `high` tenths of a millisecond.
     pub(crate) fn wait(&mut self, low: u64, high: u64) -> Time {
-        self.rng.between(low * (MILLISECOND / 10), high * (MILLISECOND / 10))
+        self.rng
+            .between(low * (MILLISECOND / 10), high * (MILLISECOND / 10))
     }
 
     // === Judging ===
@@ -253,7 +284,9 @@ impl World {
     fn healthy_due(&mut self) {
         for (destination, plan) in self.plan.destinations.iter().enumerate() {
             if plan.healthy
-                && let Err(violation) = self.oracle.all_settled(destination, &self.broker, Check::Healthy)
+                && let Err(violation) =
+                    self.oracle
+                        .all_settled(destination, &self.broker, Check::Healthy)
             {
                 return self.fail(violation);
             }
@@ -264,14 +297,20 @@ impl World {
     fn look(&mut self) {
         if self.everything_committed() && self.shells.iter().all(Shell::is_idle) {
             for destination in 0..self.plan.destinations.len() {
-                let result = self.oracle.all_settled(destination, &self.broker, Check::Liveness);
+                let result = self
+                    .oracle
+                    .all_settled(destination, &self.broker, Check::Liveness);
                 self.judge(result);
             }
             self.done = true;
         } else if self.now > self.plan.faults_end + PATIENCE {
             self.fail(Violation::new(Check::Liveness, self.stuck()));
         } else {
-            let wait = if self.now < self.plan.faults_end + 20 * SECOND { 100 } else { 1000 };
+            let wait = if self.now < self.plan.faults_end + 20 * SECOND {
+                100
+            } else {
+                1000
+            };
             self.after(wait * MILLISECOND, What::Look);
         }
     }
@@ -288,13 +327,18 @@ impl World {
     }
 
     fn stuck(&self) -> String {
-        let mut words = format!("not settled {} s after the last fault:", (self.now - self.plan.faults_end.min(self.now)) / SECOND);
+        let mut words = format!(
+            "not settled {} s after the last fault:",
+            (self.now - self.plan.faults_end.min(self.now)) / SECOND
+        );
         for (number, group) in self.broker.groups.iter().enumerate() {
             for tp in self.broker.partitions() {
                 let end = self.broker.log(tp).map_or(0, |log| log.end);
                 let committed = group.committed.get(&tp).copied();
                 if committed != Some(end) {
-                    words += &format!("\n  {tp:?} of destination {number}: committed {committed:?}, end {end}");
+                    words += &format!(
+                        "\n  {tp:?} of destination {number}: committed {committed:?}, end {end}"
+                    );
                 }
             }
         }
@@ -319,7 +363,10 @@ impl World {
             _ if self.faults_over && !matches!(step, Step::Recreate { .. }) => {}
             Step::Crash(instance) => self.crash_instance(instance),
             Step::Freeze { instance, time } => self.freeze_instance(instance, time),
-            Step::Kick { instance, destination } => {
+            Step::Kick {
+                instance,
+                destination,
+            } => {
                 let shell = instance * self.plan.destinations.len() + destination;
                 if let Some(member) = self.shells[shell].member {
                     self.coverage.see(Seen::Kicks);
@@ -359,16 +406,30 @@ impl World {
         let partition = self.rng.index(self.broker.topics[topic].partitions.len());
         let hole_percent = self.plan.hole_percent;
         for _ in 0..burst {
-            let Topic { name, incarnation, partitions, .. } = &mut self.broker.topics[topic];
-            let tp = Tp { topic, incarnation: *incarnation, partition };
+            let Topic {
+                name,
+                incarnation,
+                partitions,
+                ..
+            } = &mut self.broker.topics[topic];
+            let tp = Tp {
+                topic,
+                incarnation: *incarnation,
+                partition,
+            };
             let log = &mut partitions[partition];
             if self.rng.chance(hole_percent) {
                 self.coverage.see(Seen::Holes);
                 log.end += self.rng.between(1, 9) as i64;
             }
             let timestamp = Timestamp(WALL_AT_START + (self.now / MILLISECOND) as i64);
-            let number = self.oracle.produce(&mut self.rng, &self.plan, tp, name, log.end, timestamp);
-            log.records.push(crate::broker::Stored { offset: log.end, number });
+            let number =
+                self.oracle
+                    .produce(&mut self.rng, &self.plan, tp, name, log.end, timestamp);
+            log.records.push(crate::broker::Stored {
+                offset: log.end,
+                number,
+            });
             log.end += 1;
             self.coverage.see(Seen::RecordsProduced);
         }
@@ -385,7 +446,9 @@ impl World {
     fn add_partition(&mut self, topic: usize) {
         if self.broker.topics[topic].exists && self.broker.topics[topic].partitions.len() < 8 {
             self.coverage.see(Seen::PartitionsAdded);
-            self.broker.topics[topic].partitions.push(Log::starting_at(0));
+            self.broker.topics[topic]
+                .partitions
+                .push(Log::starting_at(0));
             self.topics_changed();
         }
     }
