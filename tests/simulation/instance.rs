@@ -1,6 +1,7 @@
 //! A model instance of the daemon: for each destination a shell around a real lane, and how it starts, stops, freezes and dies.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use postrider::delivery::{Attempt, Epoch};
 use postrider::lane::{Event, Position};
@@ -202,7 +203,7 @@ impl World {
         self.shells[shell].running = Some(Running {
             subject: Subject::new(
                 options.clone(),
-                destination.id.clone(),
+                Arc::clone(&destination.id),
                 self.watching.mutant,
             ),
             watch: Watch::new(options),

@@ -23,10 +23,13 @@ mod instance;
 mod mutant;
 mod oracle;
 mod plan;
+mod reader;
 mod receiver;
 mod rng;
 mod run;
+mod script;
 mod service;
+mod settings;
 mod watch;
 mod world;
 

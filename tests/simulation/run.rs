@@ -78,7 +78,7 @@ pub(crate) fn many(seeds: u64, watching: Watching) -> Outcome {
                 && watching.looks_for.counts(violation.check)
             {
                 end.fetch_min(seed, Ordering::Relaxed);
-                let mut found = found.lock().unwrap();
+                let mut found = found.lock().expect("no worker panics while it holds this");
                 if found.as_ref().is_none_or(|(lowest, _)| seed < *lowest) {
                     *found = Some((seed, violation));
                 }
@@ -88,7 +88,7 @@ pub(crate) fn many(seeds: u64, watching: Watching) -> Outcome {
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
         for worker in workers {
-            let (ran, seen) = worker.join().unwrap();
+            let (ran, seen) = worker.join().expect("a run's panics are caught");
             runs += ran;
             coverage.merge(&seen);
         }
@@ -97,6 +97,8 @@ pub(crate) fn many(seeds: u64, watching: Watching) -> Outcome {
         runs,
         took: started.elapsed(),
         coverage,
-        found: found.into_inner().unwrap(),
+        found: found
+            .into_inner()
+            .expect("no worker panics while it holds this"),
     }
 }

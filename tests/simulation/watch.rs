@@ -240,8 +240,9 @@ impl Watch {
     // === What the lane asks for ===
 
     pub(crate) fn asked(&mut self, now: Now, action: &Action) -> Result<(), Violation> {
+        // What is revoked after the drain is answered as well, though there is nothing left to say.
         ensure!(
-            !self.drained,
+            !self.drained || matches!(action, Action::Revoked { .. }),
             Handover,
             "the lane asks for something after it was drained: {action:?}"
         );
