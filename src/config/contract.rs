@@ -142,6 +142,11 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("log", &["format", "level"]),
 ];
 
+/// Words so common that standing elsewhere in the contract says nothing.
+const COMMON: &[&str] = &[
+    "name", "from", "to", "text", "html", "subject", "default", "field", "header", "format",
+];
+
 /// The defaults take what a destination takes, but these.
 const NOT_IN_DEFAULTS: &[&str] = &["webhook", "email", "id"];
 
@@ -149,6 +154,8 @@ const NOT_IN_DEFAULTS: &[&str] = &["webhook", "email", "id"];
 fn canonical(section: &str) -> String {
     match section.strip_prefix("defaults") {
         Some(rest) if rest.is_empty() || rest.starts_with('.') => format!("destinations.*{rest}"),
+        // One part alone may stand without the brackets of a list.
+        _ if section == "notification.type" => "notification.type[]".to_owned(),
         _ => section.to_owned(),
     }
 }
@@ -167,6 +174,9 @@ pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static str> {
 
 /// The other sections that have `key`: those nearest to `section` first.
 pub(super) fn homes(key: &str, section: &str) -> Vec<&'static str> {
+    if COMMON.contains(&key) {
+        return Vec::new();
+    }
     let here = canonical(section);
     let holds = |(name, keys): &&(&str, &[&str])| {
         keys.contains(&key) && (*name != here || section == "defaults")
@@ -186,15 +196,11 @@ pub(super) fn homes(key: &str, section: &str) -> Vec<&'static str> {
     homes
 }
 
-/// A section as the file writes it: `[kafka]`, `[[rules]]`. The name in `path` is kept where the section is of the same kind.
+/// A section as the file writes it: `[kafka]`, `[[rules]]`. The destination's name in `path`, if there is one, is kept.
 pub(super) fn header(section: &str, path: &str) -> String {
-    if section.is_empty() {
-        return "the top of the file".to_owned();
-    }
     if let Some(list) = section.strip_suffix("[]") {
-        let list_of_tables = list == "rules";
-        return if list_of_tables {
-            format!("[[{list}]]")
+        return if list == "rules" {
+            "[[rules]]".to_owned()
         } else {
             format!("`{list}`")
         };

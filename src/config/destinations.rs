@@ -11,15 +11,6 @@ use super::webhook;
 use crate::lane::{LaneOptions, RetryOptions, WindowOptions};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-const LEAST: &str = "the least that is needed:\n\
-    [destinations.shop.webhook]\n\
-    url = \"http://localhost:8000/hooks\"\n\
-    \n\
-    [[rules]]\n\
-    name = \"everything\"\n\
-    topics = [\"orders\"]\n\
-    deliver_to = [\"shop\"]";
-
 /// What a destination is told, apart from its sender.
 #[derive(Debug, Clone)]
 struct Settings {
@@ -68,7 +59,17 @@ fn destination(value: &Value<'_>, mut settings_here: Settings) -> Option<Found> 
             hint,
         );
     }
+    if !value.is_table() {
+        let hint = format!("write it as a section: [destinations.{name}.webhook]");
+        value.wrong_kind("a destination", hint);
+        return None;
+    }
     let reader = value.table()?;
+    if matches!(&*name, "webhook" | "email") && !reader.has("webhook") {
+        let message = format!("`{name}` stands where the name of a destination should be");
+        value.error_at_key(message, format!("write [destinations.NAME.{name}]"));
+        return None;
+    }
     let own_id = reader
         .take("id")
         .and_then(|id| Some((own_id(&id)?, id.span())));
@@ -223,9 +224,22 @@ pub(super) fn check_any(root: &Reader<'_>, destinations: &[Found], rules: &[Foun
     let mistyped = root.context.complained_at_top();
     match (destinations.is_empty(), rules.is_empty()) {
         _ if mistyped => {}
-        (true, true) => root.error_at_header("", "the file has no destination and no rule", LEAST),
-        (true, false) => root.error_at_header("destinations", "the file has no destination", LEAST),
-        (false, true) => root.error_at_header("rules", "the file has no rule", LEAST),
+        (true, true) => {
+            let least = format!("{}\n{}", least_destination("shop"), least_rule("shop"));
+            let hint = format!("the least that is needed:\n{least}");
+            root.error_at_header("", "the file has no destination and no rule", &hint);
+        }
+        (true, false) => {
+            let target = rules
+                .iter()
+                .find_map(|rule| rule.options.deliver_to.first());
+            let hint = least_destination(target.map_or("shop", String::as_str));
+            root.error_at_header("destinations", "the file has no destination", &hint);
+        }
+        (false, true) => {
+            let hint = least_rule(destinations.first().map_or("shop", |found| &found.name));
+            root.error_at_header("rules", "the file has no rule", &hint);
+        }
         (false, false) => {
             if destinations.iter().all(|found| !found.enabled) {
                 root.warn_at_header(
@@ -236,4 +250,14 @@ pub(super) fn check_any(root: &Reader<'_>, destinations: &[Found], rules: &[Foun
             }
         }
     }
+}
+
+fn least_destination(name: &str) -> String {
+    format!("[destinations.{name}.webhook]\nurl = \"http://localhost:8000/hooks\"")
+}
+
+fn least_rule(destination: &str) -> String {
+    format!(
+        "[[rules]]\nname = \"everything\"\ntopics = [\"orders\"]\ndeliver_to = [\"{destination}\"]"
+    )
 }

@@ -90,26 +90,27 @@ fn brokers(value: &Value<'_>) -> Option<Vec<String>> {
 fn broker(text: &str) -> Result<(), Refusal> {
     if text.contains("://") {
         let hint = "write host:port; how to connect is `security.protocol` in [kafka.properties]";
-        return Err(Refusal::new("has a broker with a protocol before it", hint));
+        return Err(Refusal::new("begins with a protocol", hint));
     }
     if text.contains(',') {
         let hint = "write each in quotes of its own: [\"kafka-1:9092\", \"kafka-2:9092\"]";
-        return Err(Refusal::new("has several brokers in one string", hint));
+        return Err(Refusal::new("is several brokers in one string", hint));
     }
     let Some((host, port)) = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()) else {
-        let host = if text.is_empty() || text.starts_with(':') {
-            "kafka-1"
-        } else {
-            text
-        };
+        if text.starts_with(':') {
+            return Err(Refusal::new(
+                "has no host",
+                format!("write \"localhost{text}\""),
+            ));
+        }
         return Err(Refusal::new(
-            "has a broker without a port",
-            format!("write \"{host}:9092\""),
+            "has no port",
+            format!("write \"{text}:9092\""),
         ));
     };
     if port.parse::<u16>().map_or(true, |port| port == 0) {
         return Err(Refusal::new(
-            "has a broker whose port is no port",
+            "has a port that is none",
             "a port is a number from 1 to 65535",
         ));
     }
@@ -126,7 +127,7 @@ fn broker(text: &str) -> Result<(), Refusal> {
     }
     let hint =
         "write a host name or an address; an IPv6 address stands in brackets: \"[::1]:9092\"";
-    Err(Refusal::new("has a broker whose host is no host", hint))
+    Err(Refusal::new("has a host that is none", hint))
 }
 
 fn prefix(value: &Value<'_>) -> Option<String> {
@@ -161,7 +162,9 @@ fn start_at(value: &Value<'_>) -> Option<StartAtOption> {
         _ => {}
     }
     if let Some(age) = text.strip_prefix('-') {
-        return value.accept(units::duration(age)).map(StartAtOption::Ago);
+        let hint = "write an age as a number and its unit, like \"-7d\" or \"-12h\"";
+        let age = units::duration(age).map_err(|refusal| Refusal::new(refusal.message, hint));
+        return value.accept(age).map(StartAtOption::Ago);
     }
     if let Ok(age) = units::duration(&text) {
         let hint = format!("write \"-{}\": that long ago", units::duration_text(age));
@@ -175,10 +178,11 @@ fn moment(text: &str) -> Result<Timestamp, Refusal> {
     let hint = "write \"earliest\", \"latest\", an age like \"-7d\", or a time like \"2026-01-31T08:00:00Z\"";
     match text.parse::<jiff::Timestamp>() {
         Ok(time) => Ok(Timestamp(time.as_millisecond())),
-        Err(_) if text.parse::<jiff::civil::DateTime>().is_ok() => Err(Refusal::new(
-            "is a time without its offset",
-            "add it: Z for UTC, or like +01:00",
-        )),
+        Err(_) if text.parse::<jiff::civil::DateTime>().is_ok() => {
+            let hint =
+                "write it like \"2026-01-31T08:00:00Z\", or with an offset like +01:00 for the Z";
+            Err(Refusal::new("is a time without its offset from UTC", hint))
+        }
         Err(_) => Err(Refusal::new("is neither a place to begin nor a time", hint)),
     }
 }
@@ -225,7 +229,7 @@ fn properties(reader: &Reader<'_>, base: &str, found: &mut BTreeMap<String, Stri
             if let Some(reader) = value.table() {
                 properties(&reader, &name, found);
             }
-        } else if let Some(text) = property(&value)
+        } else if let Some(text) = property(&value.clone().called(&name))
             && found.insert(name.clone(), text).is_some()
         {
             let message = format!("`{name}` is set twice, with quotes and without");

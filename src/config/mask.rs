@@ -100,12 +100,19 @@ fn mask_values(text: &str, bytes: &mut [u8]) {
     }
 }
 
-/// The inside of the TOML string that begins at `start`; when it never ends, the rest of its line, or of the file.
+/// The inside of the TOML string that begins at `start`; when it never ends, the rest of its line, or of the file. What is no string is
+/// taken to the end of its line, but for a table that says where a secret is.
 fn string_at(text: &str, start: usize) -> Option<(usize, usize)> {
     let rest = &text[start..];
-    let quote = ["\"\"\"", "'''", "\"", "'"]
-        .into_iter()
-        .find(|quote| rest.starts_with(quote))?;
+    let quotes = ["\"\"\"", "'''", "\"", "'"];
+    let Some(quote) = quotes.into_iter().find(|quote| rest.starts_with(quote)) else {
+        let sources = ["env", "file", "credential"];
+        let inside = rest.strip_prefix('{').map(str::trim_start);
+        let names_source =
+            inside.is_some_and(|rest| sources.iter().any(|name| rest.starts_with(name)));
+        let line = rest.find(['\n', '\r', '#']).unwrap_or(rest.len());
+        return (!names_source).then_some((start, start + line));
+    };
     let inside = start + quote.len();
     let limit = if quote.len() == 3 {
         None
@@ -161,6 +168,9 @@ mod tests {
                 "authorization = \"************\"",
             ),
             ("password = \"open\nnext = 1", "password = \"****\nnext = 1"),
+            ("password = 1234\n", "password = ****\n"),
+            ("p.password = [\"a\"]", "p.password = *****"),
+            ("token = { value = \"a\" }", "token = ***************"),
             ("password = { env = \"X\" }", "password = { env = \"X\" }"),
             ("prefix = \"postrider\"", "prefix = \"postrider\""),
         ];

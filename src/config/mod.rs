@@ -1,18 +1,21 @@
 //! The file: from text to a [`Config`] that every room can take its options from, or to every problem at once.
 //!
-//! [`syntax`] makes a tree with places of the text, and [`reader`] walks it by hand: a key that nobody asked for, a value of the wrong kind, a
+//! `syntax` makes a tree with places of the text, and `reader` walks it by hand: a key that nobody asked for, a value of the wrong kind, a
 //! name that leads nowhere are written down, and the reading goes on. The sections have a file each. The rooms own their
 //! options and what may stand in them; here is only how they are written. No room imports this one.
 //!
 //! `run`, `check` and reload share [`Config::parse`]. It reads no clock and no environment but the one it is given; files are read
 //! only where a secret is in one.
 
+mod context;
 mod contract;
 mod destinations;
 mod interpolate;
 mod kafka;
 mod mask;
+mod newer;
 mod notification;
+mod number;
 mod problem;
 mod process;
 mod reader;
@@ -42,7 +45,8 @@ use crate::send::WebhookOptions;
 
 pub use problem::{Problem, Problems, Severity};
 
-use reader::{Context, Place, Reader};
+use context::Context;
+use reader::{Place, Reader};
 
 /// A whole file, checked.
 #[derive(Debug, Clone, PartialEq)]

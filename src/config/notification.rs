@@ -68,17 +68,14 @@ fn type_part(value: &Value<'_>, format: ReadFormat) -> Option<TypePart> {
         (None, Some(field)) => pointer(&field, format),
         (Some(_), Some(_)) => {
             value.error(
-                "has two sources in one part",
+                "has two sources",
                 format!("make two parts of it: {EXAMPLE}"),
             );
             None
         }
         (None, None) if others => None,
         (None, None) => {
-            value.error(
-                "has a part without a source",
-                format!("write type = {EXAMPLE}"),
-            );
+            value.error("has no source", format!("write type = {EXAMPLE}"));
             None
         }
     }

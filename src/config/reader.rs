@@ -2,97 +2,16 @@
 //! reading goes on, so that one run shows every problem.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::Path;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
+use super::context::Context;
 use super::contract;
-use super::problem::{Problem, Problems, Severity};
+use super::problem::Severity;
 use super::refusal::{listed, nearest};
 pub(super) use super::value::Value;
-
-/// What the reading of one file shares: where things come from, and what was found wrong.
-pub(super) struct Context<'a> {
-    pub(super) origin: &'a Path,
-    pub(super) text: &'a str,
-    pub(super) environment: &'a dyn Fn(&str) -> Option<String>,
-    problems: RefCell<Vec<Problem>>,
-    known: RefCell<BTreeSet<String>>,
-}
-
-impl<'a> Context<'a> {
-    pub(super) fn new(
-        origin: &'a Path,
-        text: &'a str,
-        environment: &'a dyn Fn(&str) -> Option<String>,
-    ) -> Self {
-        let (problems, known) = (RefCell::default(), RefCell::default());
-        Self {
-            origin,
-            text,
-            environment,
-            problems,
-            known,
-        }
-    }
-
-    /// Writes down what is wrong at `span`; `None` is the file as a whole.
-    pub(super) fn report(
-        &self,
-        severity: Severity,
-        span: Option<Range<usize>>,
-        key: &str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) {
-        self.problems.borrow_mut().push(Problem {
-            severity,
-            file: self.origin.to_string_lossy().into_owned(),
-            line: 1,
-            column: 1,
-            key: key.to_owned(),
-            message: message.into(),
-            hint: hint.into(),
-            span,
-            also: None,
-        });
-    }
-
-    /// Adds a second place to what was reported last.
-    pub(super) fn also(&self, span: Range<usize>, label: &str) {
-        if let Some(problem) = self.problems.borrow_mut().last_mut() {
-            problem.also = Some((span, label.to_owned()));
-        }
-    }
-
-    /// Whether something is wrong so far that makes the file unusable.
-    pub(super) fn failed(&self) -> bool {
-        self.problems
-            .borrow()
-            .iter()
-            .any(|problem| problem.severity == Severity::Error)
-    }
-
-    /// Whether a section of the file is unknown or not readable at all, so that what seems to be missing may stand there.
-    pub(super) fn complained_at_top(&self) -> bool {
-        let top = |problem: &Problem| {
-            problem.span.is_some() && !problem.key.is_empty() && !problem.key.contains(['.', '['])
-        };
-        self.problems.borrow().iter().any(top)
-    }
-
-    /// What was found wrong, and the keys that were asked for.
-    pub(super) fn finish(self) -> (Problems, BTreeSet<String>) {
-        let origin = self.origin.to_string_lossy();
-        (
-            Problems::new(&origin, self.text, self.problems.into_inner()),
-            self.known.into_inner(),
-        )
-    }
-}
 
 /// Where a value stands: `destinations.shop.webhook`, and the same as the contract writes it: `destinations.*.webhook`.
 #[derive(Debug, Clone, Default)]
@@ -162,10 +81,7 @@ impl<'a> Reader<'a> {
     pub(super) fn take(&self, key: &'static str) -> Option<Value<'a>> {
         self.asked.borrow_mut().push(key);
         let place = self.place.key(key);
-        self.context
-            .known
-            .borrow_mut()
-            .insert(place.pattern.clone());
+        self.context.know(&place.pattern);
         let (name, node) = self.table.get_key_value(key)?;
         Some(Value::new(self.context, place, key, name.span(), node))
     }
@@ -173,11 +89,18 @@ impl<'a> Reader<'a> {
     /// The value of `key`; a problem when it is not there.
     pub(super) fn require(&self, key: &'static str, hint: &str) -> Option<Value<'a>> {
         let value = self.take(key);
-        if value.is_none() {
+        if value.is_none() && !self.mistyped(key) {
             let path = self.place.key(key).path;
             self.error_at_header(&path, format!("{} has no `{key}`", self.header()), hint);
         }
         value
+    }
+
+    /// Whether a key that belongs nowhere was probably meant to be `key`; the answer to that one says so.
+    fn mistyped(&self, key: &'static str) -> bool {
+        let unknown = |name: &str| contract::keys(&self.place.pattern).all(|known| known != name);
+        let mut keys = self.table.keys().map(|name| &**name.get_ref());
+        keys.any(|name| unknown(name) && nearest(name, [key]).is_some())
     }
 
     /// The value of `key` read by `read`; `default` when it is not there or not readable.
@@ -240,7 +163,14 @@ impl<'a> Reader<'a> {
 
     /// The table as the file writes it: `[kafka]`.
     pub(super) fn header(&self) -> String {
-        contract::header(&self.place.pattern, &self.place.path)
+        match self.place.pattern.as_str() {
+            "" => "the file".to_owned(),
+            "rules[]" => "[[rules]]".to_owned(),
+            pattern => match pattern.strip_suffix("[]") {
+                Some(list) => format!("an entry of `{list}`"),
+                None => format!("[{}]", self.place.path),
+            },
+        }
     }
 
     /// Reports every key that nobody asked for.
@@ -277,11 +207,10 @@ impl<'a> Reader<'a> {
             );
         }
         let message = if path.is_empty() {
-            let what = if node.get_ref().is_table() {
-                "section"
-            } else {
-                "key"
-            };
+            let tables = |list: &DeArray<'_>| list.iter().any(|entry| entry.get_ref().is_table());
+            let section =
+                node.get_ref().is_table() || node.get_ref().as_array().is_some_and(tables);
+            let what = if section { "section" } else { "key" };
             format!("unknown {what} `{key}`")
         } else {
             format!("unknown key `{key}` in {}", self.header())
@@ -297,7 +226,7 @@ impl<'a> Reader<'a> {
                         "did you mean `{later}`? It is not supported in this version; take it out"
                     )
                 }
-                None => format!("what stands here: {}", listed(asked.iter().copied())),
+                None => format!("what can stand here: {}", listed(asked.iter().copied())),
             },
         };
         (message, hint)

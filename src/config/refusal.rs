@@ -26,8 +26,9 @@ pub(super) fn nearest<'a>(
     let distances = known.into_iter().map(|name| {
         let name_plain = plain(name);
         let distance = strsim::damerau_levenshtein(&written, &name_plain);
-        // "topic" for "topics", "total" for "total_timeout": what was left out counts for little.
-        let begins = written.len() >= 3 && name_plain.starts_with(&written);
+        // "topic" for "topics", "logging" for "log": what is left out or added at the end counts for little.
+        let begins = (written.len() >= 3 && name_plain.starts_with(&written))
+            || (name_plain.len() >= 3 && written.starts_with(&name_plain));
         (if begins { distance.min(1) } else { distance }, name)
     });
     let allowed = (written.chars().count() / 3).clamp(1, 3);
@@ -54,6 +55,7 @@ mod tests {
         assert_eq!(nearest("topic", known), Some("topics"));
         assert_eq!(nearest("tpyes", known), Some("types"));
         assert_eq!(nearest("Deliver-To", known), Some("deliver_to"));
+        assert_eq!(nearest("logging", ["limits", "log"]), Some("log"));
         assert_eq!(nearest("colour", known), None);
         assert_eq!(nearest("x", known), None);
     }

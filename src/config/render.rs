@@ -7,6 +7,9 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Snippet};
 
 use super::problem::{Problem, Severity};
 
+/// Longer lines of the file are cut around what is underlined.
+const WIDTH: usize = 100;
+
 /// `list` as text, each with its line of `text` underlined.
 pub(super) fn render(file: &str, text: &str, list: &[Problem], colour: bool) -> String {
     let renderer = if colour {
@@ -14,6 +17,7 @@ pub(super) fn render(file: &str, text: &str, list: &[Problem], colour: bool) -> 
     } else {
         Renderer::plain()
     };
+    let renderer = renderer.term_width(WIDTH);
     let mut page = String::new();
     for problem in list {
         page.push_str(&renderer.render(&[group(file, text, problem)]));

@@ -3,15 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::context::Context;
 use super::destinations::Found;
 use super::problem::Severity;
-use super::reader::{Context, Reader, Value};
+use super::reader::{Reader, Value};
 use super::refusal::{Refusal, listed, nearest};
 use crate::kafka::check_topic;
 use crate::rules::RuleOptions;
-
-const LEAST: &str =
-    "[[rules]]\nname = \"everything\"\ntopics = [\"orders\"]\ndeliver_to = [\"shop\"]";
 
 /// A rule as it was found, with the places of what it names.
 pub(super) struct FoundRule {
@@ -32,7 +30,7 @@ pub(super) fn read(root: &Reader<'_>, prefix: &str) -> Vec<FoundRule> {
     }
     let mut names: Vec<(Arc<str>, Range<usize>)> = Vec::new();
     let mut found = Vec::new();
-    for value in section.list(LEAST).unwrap_or_default() {
+    for value in section.list("[{ … }]").unwrap_or_default() {
         found.extend(rule(&value, prefix, &mut names));
     }
     found
@@ -43,6 +41,13 @@ fn rule(
     prefix: &str,
     names: &mut Vec<(Arc<str>, Range<usize>)>,
 ) -> Option<FoundRule> {
+    if !value.is_table() {
+        value.wrong_kind(
+            "a rule",
+            "write each rule as a section: [[rules]], with two brackets",
+        );
+        return None;
+    }
     let reader = value.table()?;
     let hint = "write name = \"everything\"; it stands in metrics, logs and dead letters";
     let name = reader
@@ -126,7 +131,7 @@ fn topics(value: &Value<'_>, prefix: &str) -> Vec<String> {
 fn check_rule_topic(name: &str, prefix: &str) -> Result<(), Refusal> {
     if name.starts_with('^') {
         let hint = "name each topic; patterns are not supported in this version";
-        return Err(Refusal::new("has a pattern in it", hint));
+        return Err(Refusal::new("is a pattern", hint));
     }
     if let Err(error) = check_topic(name) {
         let hint = if name.contains('*') {
@@ -134,14 +139,11 @@ fn check_rule_topic(name: &str, prefix: &str) -> Result<(), Refusal> {
         } else {
             "a topic's name is 1 to 249 letters, digits, dots, dashes and underscores"
         };
-        return Err(Refusal::new(format!("has a name that {error}"), hint));
+        return Err(Refusal::new(error.to_string(), hint));
     }
     if name.starts_with("__") {
         let hint = "take it out: topics that begin with `__` are Kafka's own";
-        return Err(Refusal::new(
-            format!("names the topic `{name}`, which is internal to Kafka"),
-            hint,
-        ));
+        return Err(Refusal::new("is internal to Kafka", hint));
     }
     let owned = !prefix.is_empty()
         && name
@@ -151,10 +153,7 @@ fn check_rule_topic(name: &str, prefix: &str) -> Result<(), Refusal> {
         let hint = format!(
             "take it out, or choose another `prefix` in [kafka]: `{prefix}.` begins our own topics"
         );
-        return Err(Refusal::new(
-            format!("names the topic `{name}`, which is one of our own"),
-            hint,
-        ));
+        return Err(Refusal::new("is a topic of our own", hint));
     }
     Ok(())
 }
@@ -181,13 +180,10 @@ pub(super) fn check_names(context: &Context<'_>, destinations: &[Found], rules: 
         return;
     }
     for found in destinations.iter().filter(|found| found.enabled) {
-        let Found { name, .. } = found;
-        if !rules.iter().any(|rule| {
-            rule.options
-                .deliver_to
-                .iter()
-                .any(|target| **target == **name)
-        }) {
+        let name = &found.name;
+        let mut targets = rules.iter().flat_map(|rule| &rule.options.deliver_to);
+        // A name that is nearly this one was answered with it already.
+        if !targets.any(|target| nearest(target, [&**name]).is_some()) {
             let message = format!("no rule delivers to the destination `{name}`");
             let hint = format!(
                 "add \"{name}\" to deliver_to of a rule, or switch it off:\n[destinations.{name}]\nenabled = false"

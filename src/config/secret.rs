@@ -40,7 +40,11 @@ pub(super) fn string_or_secret(value: &Value<'_>) -> Option<Secret> {
         reader.take("credential"),
     ];
     let count = sources.iter().flatten().count();
+    let others = !reader.all_asked();
     reader.finish();
+    if count != 1 && others {
+        return None;
+    }
     if count != 1 {
         value.error(
             "does not say where the secret is",
@@ -63,7 +67,7 @@ pub(super) fn string_or_secret(value: &Value<'_>) -> Option<Secret> {
     if secret.is_empty() {
         source.error(
             "names a secret that is empty",
-            "put the secret there; the rest of the file is fine with it",
+            "put the secret there; one line end behind it does no harm",
         );
         return None;
     }
@@ -117,11 +121,16 @@ fn from_credential(value: &Value<'_>, name: &str) -> Result<String, Refusal> {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let reason = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => "does not exist".to_owned(),
-        ErrorKind::PermissionDenied => "may not be read by this user".to_owned(),
-        ErrorKind::InvalidData => "is not UTF-8 text".to_owned(),
-        _ => format!("cannot be read: {error}"),
+    const REASONS: [(ErrorKind, &str); 3] = [
+        (ErrorKind::NotFound, "does not exist"),
+        (ErrorKind::PermissionDenied, "may not be read by this user"),
+        (ErrorKind::InvalidData, "is not UTF-8 text"),
+    ];
+    let reason = |error: std::io::Error| {
+        let known = REASONS.iter().find(|(kind, _)| *kind == error.kind());
+        known.map_or(format!("cannot be read: {error}"), |(_, reason)| {
+            (*reason).to_owned()
+        })
     };
     // Opening a pipe would wait for whoever writes to it.
     if !std::fs::metadata(path).map_err(reason)?.is_file() {

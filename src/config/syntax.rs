@@ -1,15 +1,15 @@
 //! From the text to a tree with places, in TOML 1.0 and nothing newer.
 //!
-//! The `toml` crate also takes TOML 1.1, which editors and other readers of the file refuse. What is newer is found by looking at how
-//! each value was written.
+//! The parser goes on after an error, and so does this: where only values are wrong, the tree is still worth walking.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
+use super::context::Context;
+use super::newer::refuse_newer;
 use super::problem::Severity;
-use super::reader::Context;
 
 /// More than any file written by people.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
@@ -23,189 +23,222 @@ pub(super) fn parse<'a>(context: &Context<'a>) -> Option<DeTable<'a>> {
         return None;
     }
     let (root, errors) = DeTable::parse_recoverable(text);
-    let mut broken = false;
-    let mut last_line = None;
-    for error in &errors {
-        let Fault {
-            message,
-            hint,
-            local,
-        } = fault(error.message());
-        let span = error.span().unwrap_or(text.len()..text.len());
-        broken |= !local;
-        // A parser that lost its way tends to stumble again at once: the first time tells most.
-        let line = text[..text.floor_char_boundary(span.start)]
-            .matches('\n')
-            .count();
-        if last_line != Some(line) {
-            context.report(Severity::Error, Some(span), "", message, hint);
-        }
-        last_line = Some(line);
-    }
+    let broken = report_faults(
+        context,
+        errors.iter().map(|error| {
+            let end = text.len();
+            (error.span().unwrap_or(end..end), error.message())
+        }),
+    );
     let root = root.into_inner();
     refuse_newer(context, &root);
     (!broken).then_some(root)
 }
 
+/// Reports what is not TOML. Whether the tree is not to be trusted for it.
+fn report_faults<'e>(
+    context: &Context<'_>,
+    errors: impl Iterator<Item = (Range<usize>, &'e str)>,
+) -> bool {
+    let line_of = |at: usize| {
+        let before = &context.text[..context.text.floor_char_boundary(at)];
+        before.bytes().filter(|byte| *byte == b'\n').count()
+    };
+    let mut faults: Vec<_> = errors
+        .map(|(span, message)| (line_of(span.start), fault(message), span))
+        .collect();
+    faults.sort_by_key(|(line, fault, span)| (*line, Reverse(fault.reach), span.start));
+    // A parser that stumbled tends to stumble again at once: in each line, the first time tells most.
+    faults.dedup_by(|(line, _, span), (line_before, before, span_before)| {
+        line == line_before && (before.reach > Reach::Value || span == span_before)
+    });
+    if let Some(first) = faults
+        .iter()
+        .position(|(_, fault, _)| fault.reach == Reach::Rest)
+    {
+        faults.truncate(first + 1);
+    }
+    let breaks = |(_, fault, _): &(usize, Fault, Range<usize>)| fault.reach > Reach::Value;
+    let broken = faults.iter().any(breaks);
+    if broken {
+        faults.truncate(BROKEN_LINES_MAX);
+    }
+    let last = faults.len().saturating_sub(1);
+    for (index, (_, fault, span)) in faults.into_iter().enumerate() {
+        let later = if broken && index == last { LATER } else { "" };
+        let hint = format!("{}{later}", fault.hint);
+        context.report(Severity::Error, Some(span), "", fault.message, hint);
+    }
+    broken
+}
+
+/// How far a fault reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    /// One value is wrong, and the tree around it is right.
+    Value,
+    /// One line is lost.
+    Line,
+    /// From here on nothing is certain.
+    Rest,
+}
+
 struct Fault {
     message: String,
     hint: String,
-    /// Whether the rest of the file can still be read.
-    local: bool,
+    reach: Reach,
 }
 
-/// What the parser says, in the words of this program.
+const BROKEN_LINES_MAX: usize = 10;
+const LATER: &str = ";\nthe rest of the file is looked at once this is mended";
+const CLOSE: &str = "close it on the same line";
+const NUMBER: &str = "write a number in plain digits; what is a text goes in quotes";
+const TIME: &str = "write it like 2026-01-31T08:00:00Z";
+const ESCAPES: &str =
+    "in double quotes write a backslash twice; in single quotes it stands for itself: '\\d+'";
+
+/// What the parser says by how it begins, and the same in the words of this program.
+const FAULTS: &[(&str, &str, &str, Reach)] = &[
+    (
+        "duplicate key",
+        "this stands here for the second time",
+        "keep one of them",
+        Reach::Value,
+    ),
+    (
+        "cannot extend",
+        "this is a value already and cannot be a section too",
+        "keep one of them",
+        Reach::Value,
+    ),
+    (
+        "string values must be quoted",
+        "a text without quotes",
+        "put it in double quotes",
+        Reach::Value,
+    ),
+    (
+        "invalid boolean",
+        "neither true nor false",
+        "write true or false in small letters",
+        Reach::Value,
+    ),
+    (
+        "missing escaped value",
+        "a backslash that begins no escape",
+        ESCAPES,
+        Reach::Value,
+    ),
+    (
+        "too few unicode",
+        "a backslash that begins no escape",
+        ESCAPES,
+        Reach::Value,
+    ),
+    (
+        "invalid basic string, expected `\"`",
+        "a string without its closing quote",
+        CLOSE,
+        Reach::Line,
+    ),
+    (
+        "invalid literal string, expected `'`",
+        "a string without its closing quote",
+        CLOSE,
+        Reach::Line,
+    ),
+    ("invalid float", "not a number", NUMBER, Reach::Value),
+    ("invalid hexadecimal", "not a number", NUMBER, Reach::Value),
+    ("invalid octal", "not a number", NUMBER, Reach::Value),
+    ("invalid binary", "not a number", NUMBER, Reach::Value),
+    ("invalid mantissa", "not a number", NUMBER, Reach::Value),
+    ("invalid integer", "not a number", NUMBER, Reach::Value),
+    (
+        "unexpected leading zero",
+        "not a number",
+        NUMBER,
+        Reach::Value,
+    ),
+    ("`_` may only go", "not a number", NUMBER, Reach::Value),
+    ("invalid date", "not a date", TIME, Reach::Value),
+    ("invalid time", "not a time", TIME, Reach::Value),
+    (
+        "key with no value",
+        "a key without a value",
+        "write key = value; a section is [name]",
+        Reach::Line,
+    ),
+    ("extra `=`", "one `=` too many", "take it out", Reach::Line),
+    (
+        "unexpected key or value",
+        "something stands behind the value",
+        "begin a new line here",
+        Reach::Line,
+    ),
+    (
+        "unclosed table",
+        "a section without its closing bracket",
+        CLOSE,
+        Reach::Line,
+    ),
+    (
+        "unclosed array table",
+        "a section without its closing brackets",
+        CLOSE,
+        Reach::Line,
+    ),
+    (
+        "invalid unquoted key",
+        "a character that cannot stand in a key",
+        "a key is letters, digits, dashes and underscores, then `=`; any other goes in quotes",
+        Reach::Line,
+    ),
+    (
+        "unquoted keys cannot be empty",
+        "a value without a key",
+        "write key = value",
+        Reach::Line,
+    ),
+    (
+        "missing comma",
+        "a comma is missing here, or the bracket that ends the list",
+        "look at the end of the line before",
+        Reach::Rest,
+    ),
+    (
+        "unclosed array",
+        "a list without its closing bracket",
+        "write the ]",
+        Reach::Rest,
+    ),
+    (
+        "unclosed inline table",
+        "a { without its }",
+        CLOSE,
+        Reach::Rest,
+    ),
+    (
+        "extra comma",
+        "a comma with nothing before it",
+        "take it out",
+        Reach::Rest,
+    ),
+];
+
 fn fault(message: &str) -> Fault {
-    let fault = |message: &str, hint: &str, local| Fault {
-        message: message.to_owned(),
-        hint: hint.to_owned(),
-        local,
-    };
-    if message.starts_with("duplicate key") {
-        return fault("the same key stands here twice", "keep one of them", true);
-    }
-    if message.starts_with("string values must be quoted") {
-        return fault("a text without quotes", "put it in double quotes", true);
-    }
-    if message.starts_with("key with no value") {
-        return fault(
-            "a key without a value",
-            "write key = value; a section is [name]",
-            false,
-        );
-    }
-    if message.starts_with("missing comma") {
-        return fault(
-            "a comma is missing here",
-            "put one between two entries",
-            false,
-        );
-    }
-    if message.starts_with("unclosed") || message.contains("expected `]`") {
-        return fault(
-            &format!("not TOML: {message}"),
-            "close it on the same line",
-            false,
-        );
-    }
-    fault(
-        &format!("not TOML: {message}"),
-        "the rest is looked at once this is mended",
-        false,
-    )
-}
-
-fn refuse(context: &Context<'_>, span: Range<usize>, what: &str, hint: &str) {
-    let message = format!("{what} is newer than TOML 1.0, which this file is written in");
-    context.report(Severity::Error, Some(span), "", message, hint);
-}
-
-fn refuse_newer(context: &Context<'_>, table: &DeTable<'_>) {
-    for (key, value) in table {
-        refuse_escapes(context, key.span());
-        refuse_newer_value(context, value);
-    }
-}
-
-fn refuse_newer_value(context: &Context<'_>, value: &Spanned<DeValue<'_>>) {
-    match value.get_ref() {
-        DeValue::String(_) => refuse_escapes(context, value.span()),
-        DeValue::Datetime(time) => {
-            let written = context.text.get(value.span()).unwrap_or_default();
-            if time.time.is_some() && written.matches(':').count() - offset_colons(written) < 2 {
-                refuse(
-                    context,
-                    value.span(),
-                    "a time without seconds",
-                    "add the seconds: 07:32:00",
-                );
-            }
-        }
-        DeValue::Array(entries) => entries
-            .iter()
-            .for_each(|entry| refuse_newer_value(context, entry)),
-        DeValue::Table(table) => {
-            if context
-                .text
-                .get(value.span())
-                .is_some_and(|text| text.starts_with('{'))
-            {
-                refuse_loose_inline(context, value.span(), table);
-            }
-            refuse_newer(context, table);
-        }
-        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => {}
-    }
-}
-
-/// The colons in the offset of a time: `+01:00` has one.
-fn offset_colons(written: &str) -> usize {
-    let time = written
-        .split_once(['T', 't', ' '])
-        .map_or(written, |(_, time)| time);
-    time.find(['+', '-'])
-        .map_or(0, |at| time[at..].matches(':').count())
-}
-
-/// `\e` and `\xHH` in the string or the quoted key at `span`.
-fn refuse_escapes(context: &Context<'_>, span: Range<usize>) {
-    let written = context.text.get(span.clone()).unwrap_or_default();
-    if !written.starts_with('"') {
-        return;
-    }
-    let mut characters = written.char_indices();
-    while let Some((at, character)) = characters.next() {
-        if character != '\\' {
-            continue;
-        }
-        if let Some((_, 'e' | 'x')) = characters.next() {
-            let place = span.start + at..span.start + at + 2;
-            refuse(
-                context,
-                place,
-                "this escape",
-                "write it as \\u and four hexadecimal digits",
-            );
-        }
-    }
-}
-
-/// An inline table over several lines, or with a comma behind its last entry: what stands between its values shows it.
-fn refuse_loose_inline(context: &Context<'_>, span: Range<usize>, table: &DeTable<'_>) {
-    let mut leaves = Vec::new();
-    collect_leaves(context.text, table, &mut leaves);
-    leaves.sort_by_key(|leaf| leaf.start);
-    let ends = leaves.iter().map(|leaf| leaf.end);
-    let starts = leaves.iter().map(|leaf| leaf.start);
-    let gaps = std::iter::once(span.start)
-        .chain(ends)
-        .zip(starts.chain([span.end]));
-    let gaps: Vec<&str> = gaps
-        .map(|(from, to)| context.text.get(from..to).unwrap_or_default())
-        .collect();
-    let begin = span.start..span.start + 1;
-    if gaps.iter().any(|gap| gap.contains('\n')) {
-        let hint = "write it on one line, or as a section of its own: [name]";
-        refuse(context, begin, "a { … } over several lines", hint);
-    } else if !leaves.is_empty() && gaps.last().is_some_and(|gap| gap.contains(',')) {
-        refuse(
-            context,
-            begin,
-            "a comma before the closing }",
-            "take out the last comma",
-        );
-    }
-}
-
-/// The places of the values in an inline table, through its dotted keys.
-fn collect_leaves(text: &str, table: &DeTable<'_>, leaves: &mut Vec<Range<usize>>) {
-    for value in table.values() {
-        match value.get_ref() {
-            // The span of a dotted table is its key, not a value.
-            DeValue::Table(inner) if !text[value.span()].starts_with('{') => {
-                collect_leaves(text, inner, leaves);
-            }
-            _ => leaves.push(value.span()),
-        }
+    match FAULTS
+        .iter()
+        .find(|(begins, ..)| message.starts_with(begins))
+    {
+        Some((_, message, hint, reach)) => Fault {
+            message: (*message).to_owned(),
+            hint: (*hint).to_owned(),
+            reach: *reach,
+        },
+        None => Fault {
+            message: format!("not TOML: {message}"),
+            hint: "compare it with config.example.toml".to_owned(),
+            reach: Reach::Rest,
+        },
     }
 }

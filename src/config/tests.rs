@@ -96,7 +96,11 @@ fn keys_of_value(value: &DeValue<'_>, place: &str, keys: &mut BTreeSet<String>) 
                 keys_of_value(entry.get_ref(), &format!("{place}[]"), keys);
             }
         }
-        _ => {}
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => {}
     }
 }
 
@@ -193,6 +197,22 @@ fn what_is_secret_is_in_no_debug_output() {
         serde_json::to_string(problems.list()).unwrap()
     );
     assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_credential_without_systemd_says_who_passes_it() {
+    let text = with("").replace("\"http://h/x\"", "{ credential = \"shop\" }");
+    let problems = parse(&text).unwrap_err();
+    assert!(
+        problems.list()[0]
+            .message
+            .contains("$CREDENTIALS_DIRECTORY is not set"),
+        "{problems}"
+    );
+    assert!(
+        problems.list()[0].hint.contains("LoadCredential=shop:"),
+        "{problems}"
+    );
 }
 
 /// Deterministic, so that a failure comes back: a step of SplitMix64.

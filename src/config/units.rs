@@ -20,9 +20,10 @@ const SIZE: &[(&str, u64)] = &[
     ("B", 1),
 ];
 
-const TIME_HINT: &str =
+pub(super) const TIME_HINT: &str =
     "write a number and its unit: \"500ms\", \"15s\", \"5m\", \"1h30m\", \"7d\"";
-const SIZE_HINT: &str = "write a number and its unit: \"512B\", \"64KiB\", \"8MiB\", \"1GiB\"";
+pub(super) const SIZE_HINT: &str =
+    "write a number and its unit: \"512B\", \"64KiB\", \"8MiB\", \"1GiB\"";
 
 /// `15s`, `1h30m`: whole numbers, each with a unit, the larger units first.
 pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
@@ -74,6 +75,10 @@ pub(super) fn bare_time_hint(number: &str) -> String {
 
 /// What to write instead of a bare number of a size.
 pub(super) fn bare_size_hint(number: &str) -> String {
+    let bytes = number.replace('_', "").parse::<u64>().ok();
+    if let Some(text) = bytes.map(size_text).filter(|text| text.ends_with("iB")) {
+        return format!("write \"{text}\", if it is bytes");
+    }
     format!("write \"{number}B\", \"{number}KiB\" or \"{number}MiB\"")
 }
 

@@ -1,27 +1,28 @@
 //! One value of the file, read as what it should be. Each reading that fails is written down with what to do, and gives `None`.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 use std::path::Path;
-use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::context::Context;
 use super::interpolate::interpolate;
 use super::problem::Severity;
-use super::reader::{Context, Place, Reader};
+use super::reader::{Place, Reader};
 use super::refusal::{Refusal, nearest};
-use super::units;
 
 /// One value and where it stands.
 #[derive(Clone)]
 pub(super) struct Value<'a> {
     context: &'a Context<'a>,
     place: Place,
-    /// The last key on the way here, which messages name.
+    /// The last key on the way here.
     pub(super) key: &'a str,
+    /// What messages call it.
+    subject: String,
     pub(super) key_span: Range<usize>,
-    node: &'a Spanned<DeValue<'a>>,
+    pub(super) node: &'a Spanned<DeValue<'a>>,
 }
 
 impl<'a> Value<'a> {
@@ -32,12 +33,22 @@ impl<'a> Value<'a> {
         key_span: Range<usize>,
         node: &'a Spanned<DeValue<'a>>,
     ) -> Self {
+        let subject = format!("`{key}`");
         Self {
             context,
             place,
             key,
+            subject,
             key_span,
             node,
+        }
+    }
+
+    /// The same value, called `name` in messages.
+    pub(super) fn called(self, name: &str) -> Self {
+        Self {
+            subject: format!("`{name}`"),
+            ..self
         }
     }
 
@@ -57,7 +68,7 @@ impl<'a> Value<'a> {
     }
 
     fn report(&self, severity: Severity, message: &str, hint: String) {
-        let message = format!("`{}` {message}", self.key);
+        let message = format!("{} {message}", self.subject);
         self.context
             .report(severity, Some(self.span()), &self.place.path, message, hint);
     }
@@ -97,7 +108,7 @@ impl<'a> Value<'a> {
         (self.context.environment)(name)
     }
 
-    fn wrong_kind(&self, wanted: &str, hint: impl Into<String>) {
+    pub(super) fn wrong_kind(&self, wanted: &str, hint: impl Into<String>) {
         self.error(
             format!("must be {wanted}, not {}", kind(self.node.get_ref())),
             hint,
@@ -126,11 +137,9 @@ impl<'a> Value<'a> {
     pub(super) fn text(&self) -> Option<String> {
         match self.node.get_ref() {
             DeValue::String(text) => self.accept(interpolate(text, self.context.environment)),
-            DeValue::Integer(_)
-            | DeValue::Float(_)
-            | DeValue::Boolean(_)
-            | DeValue::Datetime(_) => {
-                self.wrong_kind("a string", format!("put it in quotes: \"{}\"", self.raw()));
+            // The value itself is not repeated: it may be a password made of digits.
+            DeValue::Integer(_) | DeValue::Float(_) | DeValue::Datetime(_) => {
+                self.wrong_kind("a string", "put it in double quotes");
                 None
             }
             DeValue::Array(_) => {
@@ -140,153 +149,52 @@ impl<'a> Value<'a> {
                 );
                 None
             }
-            DeValue::Table(_) => {
-                self.wrong_kind("a string", format!("write {} = \"…\"", self.key));
+            DeValue::Boolean(_) | DeValue::Table(_) => {
+                self.wrong_kind("a string", "write a text in double quotes");
                 None
             }
         }
     }
 
+    /// A string that is `wanted`; `hint` says how it is written.
+    pub(super) fn text_as(&self, wanted: &str, hint: &str) -> Option<String> {
+        if !self.node.get_ref().is_str() {
+            self.wrong_kind(wanted, hint);
+            return None;
+        }
+        self.text()
+    }
+
     /// A time that stands there without quotes, as it is written.
     pub(super) fn datetime(&self) -> Option<String> {
-        match self.node.get_ref() {
-            DeValue::Datetime(time) => Some(time.to_string()),
-            _ => None,
-        }
+        self.node.get_ref().as_datetime().map(ToString::to_string)
     }
 
     /// A string as librdkafka takes it: also a number or a truth value.
     pub(super) fn scalar_text(&self) -> Option<String> {
-        match self.node.get_ref() {
-            DeValue::Boolean(flag) => Some(flag.to_string()),
-            DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
-            DeValue::Float(number) => Some(number.as_str().to_owned()),
-            _ => self.text(),
+        let value = self.node.get_ref();
+        if let DeValue::Boolean(flag) = value {
+            return Some(flag.to_string());
         }
-    }
-
-    pub(super) fn boolean(&self) -> Option<bool> {
-        let DeValue::Boolean(flag) = self.node.get_ref() else {
-            self.wrong_kind("true or false", "write true or false, without quotes");
-            return None;
-        };
-        Some(*flag)
-    }
-
-    /// A whole number within `range`.
-    pub(super) fn integer(&self, range: RangeInclusive<i64>) -> Option<i64> {
-        let hint = format!(
-            "write a whole number from {} to {}, without quotes",
-            range.start(),
-            range.end()
-        );
-        let DeValue::Integer(number) = self.node.get_ref() else {
-            self.wrong_kind("a whole number", hint);
-            return None;
-        };
-        let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
-        let within = number.filter(|number| range.contains(number));
-        if within.is_none() {
-            self.error("is out of range", hint);
+        let number = value.as_integer().filter(|number| number.radix() == 10);
+        let number = number.map(|number| number.as_str());
+        match number.or_else(|| value.as_float().map(|number| number.as_str())) {
+            Some(number) => Some(number.to_owned()),
+            None => self.text(),
         }
-        within
-    }
-
-    /// A number of things, within `range`.
-    pub(super) fn count(&self, range: RangeInclusive<i64>) -> Option<usize> {
-        self.integer(range)
-            .and_then(|number| usize::try_from(number).ok())
-    }
-
-    /// A part of one: 0 to 1.
-    pub(super) fn ratio(&self) -> Option<f64> {
-        let hint = "write a number from 0 to 1, like 0.2";
-        let number: Option<f64> = match self.node.get_ref() {
-            DeValue::Float(number) => number.as_str().parse().ok(),
-            DeValue::Integer(number) => number.as_str().parse().ok(),
-            _ => {
-                self.wrong_kind("a number", hint);
-                return None;
-            }
-        };
-        let within = number.filter(|number| (0.0..=1.0).contains(number));
-        if within.is_none() {
-            self.error("is out of range", hint);
-        }
-        within
-    }
-
-    /// A duration within `range`.
-    pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
-        if let DeValue::Integer(_) | DeValue::Float(_) = self.node.get_ref() {
-            self.error(
-                "is a bare number; a duration needs a unit",
-                units::bare_time_hint(self.raw()),
-            );
-            return None;
-        }
-        let text = self.text()?;
-        let duration = self.accept(units::duration(&text))?;
-        let (least, most) = (
-            units::duration_text(*range.start()),
-            units::duration_text(*range.end()),
-        );
-        if !range.contains(&duration) {
-            let message = if duration < *range.start() {
-                "is too short"
-            } else {
-                "is too long"
-            };
-            self.error(
-                message,
-                format!("write a duration from \"{least}\" to \"{most}\""),
-            );
-            return None;
-        }
-        Some(duration)
-    }
-
-    /// A size in bytes within `range`.
-    pub(super) fn size(&self, range: RangeInclusive<u64>) -> Option<usize> {
-        if let DeValue::Integer(_) | DeValue::Float(_) = self.node.get_ref() {
-            self.error(
-                "is a bare number; a size needs a unit",
-                units::bare_size_hint(self.raw()),
-            );
-            return None;
-        }
-        let text = self.text()?;
-        let size = self.accept(units::size(&text))?;
-        let (least, most) = (
-            units::size_text(*range.start()),
-            units::size_text(*range.end()),
-        );
-        if !range.contains(&size) {
-            let message = if size < *range.start() {
-                "is too small"
-            } else {
-                "is too large"
-            };
-            self.error(
-                message,
-                format!("write a size from \"{least}\" to \"{most}\""),
-            );
-            return None;
-        }
-        usize::try_from(size).ok()
     }
 
     /// One of the words in `choices`. Those in `later` belong to the contract, but not to this version.
     pub(super) fn one_of<T: Clone>(&self, choices: &[(&str, T)], later: &[&str]) -> Option<T> {
-        let text = self.text()?;
-        if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == text) {
-            return Some(choice.clone());
-        }
         let words = || choices.iter().map(|(word, _)| *word);
         let all = words()
             .map(|word| format!("\"{word}\""))
             .collect::<Vec<_>>()
             .join(", ");
+        let text = self.text_as("a string", &format!("write one of {all}"))?;
+        if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == text) {
+            return Some(choice.clone());
+        }
         if later.contains(&text.as_str()) {
             let message = format!("cannot be \"{text}\" in this version");
             self.error(message, format!("this version knows {all}"));
@@ -331,13 +239,12 @@ impl<'a> Value<'a> {
             return None;
         };
         let entry = |(index, node): (usize, &'a Spanned<DeValue<'a>>)| {
-            Value::new(
-                self.context,
-                self.place.entry(index),
-                self.key,
-                node.span(),
-                node,
-            )
+            let place = self.place.entry(index);
+            let subject = format!("an entry of {}", self.subject);
+            Value {
+                subject,
+                ..Value::new(self.context, place, self.key, node.span(), node)
+            }
         };
         Some(array.iter().enumerate().map(entry).collect())
     }
@@ -348,9 +255,9 @@ impl<'a> Value<'a> {
         for entry in self.list(example)? {
             let Some(text) = entry.text() else { continue };
             if text.is_empty() {
-                entry.error("has an empty string in it", "take it out");
+                entry.error("is empty", "take it out");
             } else if let Some((first, _)) = texts.iter().find(|(_, other)| *other == text) {
-                entry.error(format!("names `{text}` twice"), "take one of them out");
+                entry.error("stands there twice", "take one of them out");
                 entry.also(first.span(), "first here");
             } else {
                 texts.push((entry, text));
@@ -364,7 +271,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number",
+        DeValue::Float(_) => "a number with a fraction",
         DeValue::Boolean(_) => "a truth value",
         DeValue::Datetime(_) => "a time",
         DeValue::Array(_) => "a list",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::reader::{Reader, Value};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, nearest};
 use super::secret::{Secret, string_or_secret};
 use crate::delivery::Outcome;
 use crate::send::{EndpointUrl, Method, Selector, WebhookOptions, header};
@@ -13,7 +13,7 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 /// The sender of the destination in `reader`; `None` when it has none, or none with an address.
 pub(super) fn read(reader: &Reader<'_>, name: &str) -> Option<WebhookOptions> {
     let Some(section) = reader.take("webhook") else {
-        if !reader.has("email") {
+        if !reader.has("email") && !reader.has("url") {
             let message = format!("the destination `{name}` has no webhook");
             let hint =
                 format!("[destinations.{name}.webhook]\nurl = \"http://localhost:8000/hooks\"");
@@ -21,8 +21,9 @@ pub(super) fn read(reader: &Reader<'_>, name: &str) -> Option<WebhookOptions> {
         }
         return None;
     };
+    let outside = reader.has("url");
     let reader = section.table()?;
-    let url = address(&reader);
+    let url = address(&reader, outside);
     // What else is wrong is said even when there is no address, and then goes nowhere.
     let mut options = WebhookOptions::new(url.clone().unwrap_or_else(placeholder));
     let methods = [
@@ -54,8 +55,9 @@ fn placeholder() -> EndpointUrl {
     "http://nowhere.invalid".parse().expect("a literal address")
 }
 
-fn address(reader: &Reader<'_>) -> Option<EndpointUrl> {
-    if reader.has("url_from") {
+/// The address. When it stands `elsewhere`, that is what is said about it.
+fn address(reader: &Reader<'_>, elsewhere: bool) -> Option<EndpointUrl> {
+    if elsewhere || reader.has("url_from") {
         return reader.take("url").and_then(|value| url(&value));
     }
     reader
@@ -96,8 +98,12 @@ fn set_outcome(value: &Value<'_>, options: &mut WebhookOptions) {
     let selector = match value.key.parse::<Selector>() {
         Ok(selector) => selector,
         Err(error) => {
-            let hint =
+            let all =
                 "write a status (404), a range (420-429), a class (4xx), tls, timeout or connect";
+            let words = ["2xx", "3xx", "4xx", "5xx", "tls", "timeout", "connect"];
+            let wordy = value.key.contains(|c: char| c.is_ascii_alphabetic());
+            let near = nearest(value.key, words).filter(|_| wordy);
+            let hint = near.map_or(all.to_owned(), |near| format!("did you mean `{near}`?"));
             value.error_at_key(format!("`{}` {error}", value.key), hint);
             return;
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
@@ -21,7 +21,7 @@ use crate::record::Record;
 
 use super::context::{Context, Notice};
 use super::mailbox::{Allowance, Mailbox, Orders};
-use super::raw::{Fetched, RecordQueue};
+use super::raw::{CommitResult, Fetched, Queues};
 use super::start::{self, Question};
 
 /// What a consumer needs to know.
@@ -127,7 +127,7 @@ pub fn start_consumer(plan: ConsumerPlan, clock: Clock) -> Result<ConsumerHandle
     let mailbox = Arc::new(Mailbox::default());
     let beat = Arc::new(AtomicU64::new(millis(clock.now().tick)));
     let thread = ConsumerThread {
-        queue: RecordQueue::new(&consumer),
+        queues: Queues::new(&consumer),
         consumer,
         plan,
         clock,
@@ -174,7 +174,7 @@ type TopicPartition = (Arc<str>, i32);
 
 struct ConsumerThread {
     /// Before the consumer: it must be dropped first.
-    queue: RecordQueue,
+    queues: Queues,
     consumer: BaseConsumer<Context>,
     plan: ConsumerPlan,
     clock: Clock,
@@ -254,31 +254,41 @@ impl ConsumerThread {
         if list.count() == 0 {
             return;
         }
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+        if let Err(error) = self.queues.commit(&list) {
             self.outstanding.clear();
-            self.tell(FromConsumer::CommitFailed(error.to_string()));
+            self.tell(FromConsumer::CommitFailed(error));
         }
     }
 
     /// Handles rebalances, commit results and errors; waits up to `wait` for the first.
     fn serve_events(&mut self, wait: Duration) {
-        match self.consumer.poll(wait) {
-            Some(Ok(message)) => {
-                let fetched = self.queue.stray(&message);
-                drop(message);
-                self.pass_on(vec![fetched]);
-            }
-            Some(Err(error)) => {
-                debug!(destination = %self.plan.destination, %error, "consumer error")
-            }
-            None => {}
+        self.poll(wait);
+        // One poll serves one event, and a rebalance must not wait behind lines of the log.
+        while self.queues.has_events() {
+            self.poll(Duration::ZERO);
         }
         while let Some(notice) = self.consumer.context().next_notice() {
             match notice {
                 Notice::Assign(partitions) => self.assign(&partitions),
                 Notice::Revoke(partitions) => self.revoke(&partitions),
-                Notice::Committed(results) => self.committed(results),
             }
+        }
+        while let Some(results) = self.queues.commit_results(Duration::ZERO) {
+            self.committed(results);
+        }
+    }
+
+    fn poll(&mut self, wait: Duration) {
+        match self.consumer.poll(wait) {
+            Some(Ok(message)) => {
+                let fetched = self.queues.stray(&message);
+                drop(message);
+                self.pass_on(vec![fetched]);
+            }
+            Some(Err(error)) => {
+                debug!(destination = %self.plan.destination, %error, "consumer error");
+            }
+            None => {}
         }
     }
 
@@ -305,7 +315,7 @@ impl ConsumerThread {
             {
                 return self.leave_and_join_again(&error.to_string());
             }
-            self.queue.take_over(&self.consumer, topic, *partition);
+            self.queues.take_over(topic, *partition);
             start::say(&self.plan.destination, topic, *partition, &resolved);
             if resolved.start.lost > 0 {
                 *lost.entry(Arc::clone(topic)).or_default() += resolved.start.lost.unsigned_abs();
@@ -399,22 +409,19 @@ impl ConsumerThread {
         self.commit(positions);
         let asked = |position: &Position| positions.contains(position);
         while self.outstanding.iter().any(asked) {
-            if self.clock.now().tick >= deadline {
-                warn!(destination = %self.plan.destination, "last commit not acknowledged in time: some deliveries will be repeated");
-                return;
-            }
-            if let Some(Ok(message)) = self.consumer.poll(Duration::from_millis(20)) {
-                let fetched = self.queue.stray(&message);
-                drop(message);
-                self.pass_on(vec![fetched]);
-            }
-            while let Some(results) = self.consumer.context().next_commit() {
-                self.committed(results);
+            let left = deadline.since(self.clock.now().tick);
+            match self.queues.commit_results(left) {
+                Some(results) => self.committed(results),
+                None if left.is_zero() => {
+                    warn!(destination = %self.plan.destination, "last commit not acknowledged in time: some deliveries will be repeated");
+                    return;
+                }
+                None => {}
             }
         }
     }
 
-    fn committed(&mut self, results: Vec<(TopicPartition, i64, Option<String>)>) {
+    fn committed(&mut self, results: Vec<CommitResult>) {
         let mut acknowledged = Vec::new();
         let mut refused = None;
         if results.is_empty() {
@@ -454,7 +461,7 @@ impl ConsumerThread {
         }
         let fit = (bytes / self.largest).clamp(1, CHUNK).min(records);
         let mut chunk = std::mem::take(&mut self.chunk);
-        self.queue
+        self.queues
             .read(NAP, usize::try_from(fit).unwrap_or(1), &mut chunk);
         self.pass_on_all(&mut chunk);
         self.chunk = chunk;
@@ -530,7 +537,7 @@ impl ConsumerThread {
         let held: Vec<TopicPartition> = self.assigned.keys().cloned().collect();
         self.forget(&held);
         self.consumer.context().close();
-        drop(self.queue);
+        drop(self.queues);
         drop(self.consumer);
         info!(destination = %self.plan.destination, "consumer closed");
         if self.outbox.blocking_send(FromConsumer::Closed).is_err() {

@@ -7,20 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use tracing::{debug, error, info, warn};
 
-/// One partition's result of a commit: which, the offset that was sent, and the error if there was one.
-pub(super) type CommitResult = ((Arc<str>, i32), i64, Option<String>);
-
-/// Something that librdkafka wants answered or known.
+/// Something that librdkafka wants answered.
 #[derive(Debug)]
 pub(super) enum Notice {
     Assign(Vec<(Arc<str>, i32)>),
     Revoke(Vec<(Arc<str>, i32)>),
-    Committed(Vec<CommitResult>),
 }
 
 /// Keeps notices, and passes librdkafka's log on.
@@ -33,18 +29,6 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn next_notice(&self) -> Option<Notice> {
         self.lock().pop_front()
-    }
-
-    /// The next commit result, past notices that must wait.
-    pub(super) fn next_commit(&self) -> Option<Vec<CommitResult>> {
-        let mut notices = self.lock();
-        let place = notices
-            .iter()
-            .position(|notice| matches!(notice, Notice::Committed(_)))?;
-        match notices.remove(place) {
-            Some(Notice::Committed(results)) => Some(results),
-            Some(Notice::Assign(_) | Notice::Revoke(_)) | None => None,
-        }
     }
 
     /// From here on a revoke is answered at once: the consumer is being dropped and nobody reads notices any more.
@@ -120,20 +104,6 @@ impl ConsumerContext for Context {
         if let Err(error) = answered {
             debug!(%error, "rebalance while closing");
         }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let whole = result.err().map(|error| error.to_string());
-        let mut results = Vec::new();
-        for element in offsets.elements() {
-            let Offset::Offset(offset) = element.offset() else {
-                continue;
-            };
-            let own = element.error().err().map(|error| error.to_string());
-            let tp = (Arc::from(element.topic()), element.partition());
-            results.push((tp, offset, own.or_else(|| whole.clone())));
-        }
-        self.lock().push_back(Notice::Committed(results));
     }
 }
 

@@ -1,9 +1,9 @@
-//! The only unsafe code: reading whole chunks of records with their headers as bytes.
+//! The only unsafe code: reading whole chunks of records with their headers as bytes, and commits whose results come back.
 //!
-//! rdkafka 0.39 has no safe call for three things. A header name that is not UTF-8 makes its header iterator panic, and any producer can write
+//! rdkafka 0.39 has no safe call for four things. A header name that is not UTF-8 makes its header iterator panic, and any producer can write
 //! one. Records of all partitions come through the same queue as rebalances and commit results, so a full window would have to stop
 //! both or neither; here the partitions' queues are forwarded to a queue of their own. And records are taken from it in batches, which
-//! costs a quarter of taking them one by one.
+//! costs a quarter of taking them one by one. The fourth is the result of a commit that nobody waits for.
 #![allow(
     unsafe_code,
     clippy::wildcard_enum_match_arm,
@@ -20,6 +20,7 @@ use rdkafka::bindings as native;
 use rdkafka::bindings::rd_kafka_resp_err_t as NativeError;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::clock::Timestamp;
 use crate::record::{Header, Record};
@@ -38,50 +39,62 @@ pub(super) enum Fetched {
     Error(String),
 }
 
-/// The queue that every assigned partition's records are forwarded to.
+/// One partition's result of a commit: which, the offset that was sent, and the error if there was one.
+pub(super) type CommitResult = ((Arc<str>, i32), i64, Option<String>);
+
+/// A consumer's queues: one that every assigned partition's records are forwarded to, one for the results of commits, and the consumer's own,
+/// where rebalances and errors arrive.
 ///
-/// It must be dropped before the consumer it belongs to.
-pub(super) struct RecordQueue {
-    queue: *mut native::rd_kafka_queue_t,
+/// They must be dropped before the consumer they belong to.
+pub(super) struct Queues {
+    client: *mut native::rd_kafka_t,
+    records: *mut native::rd_kafka_queue_t,
+    commits: *mut native::rd_kafka_queue_t,
+    events: *mut native::rd_kafka_queue_t,
     topics: TopicNames,
     batch: Vec<*mut native::rd_kafka_message_t>,
 }
 
 // SAFETY: librdkafka's queues may be used from any thread, and the batch holds no message between two reads.
-unsafe impl Send for RecordQueue {}
+unsafe impl Send for Queues {}
 
-impl RecordQueue {
-    /// An empty queue of this consumer.
+impl Queues {
+    /// The queues of this consumer.
     pub(super) fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Self {
-        // SAFETY: the client pointer is valid as long as the consumer lives; the queue is destroyed in `drop`.
-        let queue = unsafe { native::rd_kafka_queue_new(consumer.client().native_ptr()) };
-        Self {
-            queue,
-            topics: TopicNames::default(),
-            batch: Vec::new(),
+        let client = consumer.client().native_ptr();
+        // SAFETY: the client is valid as long as the consumer lives; each handle is given back in `drop`.
+        unsafe {
+            Self {
+                client,
+                records: native::rd_kafka_queue_new(client),
+                commits: native::rd_kafka_queue_new(client),
+                events: native::rd_kafka_queue_get_consumer(client),
+                topics: TopicNames::default(),
+                batch: Vec::new(),
+            }
         }
     }
 
     /// Sends the records of a partition here instead of to the consumer's own queue. To be called before the partition is assigned.
-    pub(super) fn take_over<C: ConsumerContext>(
-        &self,
-        consumer: &BaseConsumer<C>,
-        topic: &str,
-        partition: i32,
-    ) {
+    pub(super) fn take_over(&self, topic: &str, partition: i32) {
         let Ok(topic) = CString::new(topic) else {
             return;
         };
-        // SAFETY: both queues are valid here; librdkafka counts the references, so the partition's handle is given back at once.
+        // SAFETY: all handles are valid here; librdkafka counts the references, so the partition's is given back at once.
         unsafe {
-            let client = consumer.client().native_ptr();
             let of_partition =
-                native::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition);
+                native::rd_kafka_queue_get_partition(self.client, topic.as_ptr(), partition);
             if !of_partition.is_null() {
-                native::rd_kafka_queue_forward(of_partition, self.queue);
+                native::rd_kafka_queue_forward(of_partition, self.records);
                 native::rd_kafka_queue_destroy(of_partition);
             }
         }
+    }
+
+    /// Whether a rebalance, an error or a line of the log waits to be polled.
+    pub(super) fn has_events(&self) -> bool {
+        // SAFETY: the handle is valid until `drop`.
+        !self.events.is_null() && unsafe { native::rd_kafka_queue_length(self.events) } > 0
     }
 
     /// Waits up to `wait` for something to arrive, then takes what is there, up to `max`.
@@ -89,23 +102,18 @@ impl RecordQueue {
         let Some(further) = max.checked_sub(1) else {
             return;
         };
-        let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the queue is valid until `drop`. A message belongs to us until it is destroyed, which happens exactly once, after
         // everything in it has been copied.
         unsafe {
-            let first = native::rd_kafka_consume_queue(self.queue, wait_ms);
+            let first = native::rd_kafka_consume_queue(self.records, millis(wait));
             if first.is_null() {
                 return;
             }
             into.push(self.topics.fetched(first));
             native::rd_kafka_message_destroy(first);
             self.batch.resize(further, ptr::null_mut());
-            let taken = native::rd_kafka_consume_batch_queue(
-                self.queue,
-                0,
-                self.batch.as_mut_ptr(),
-                further,
-            );
+            let batch = self.batch.as_mut_ptr();
+            let taken = native::rd_kafka_consume_batch_queue(self.records, 0, batch, further);
             for message in &self.batch[..usize::try_from(taken).unwrap_or(0)] {
                 into.push(self.topics.fetched(*message));
                 native::rd_kafka_message_destroy(*message);
@@ -119,13 +127,72 @@ impl RecordQueue {
         // SAFETY: the message is valid as long as it is borrowed, and everything in it is copied.
         unsafe { self.topics.fetched(message.ptr()) }
     }
+
+    /// Sends a commit. Its result comes from [`Queues::commit_results`]; rdkafka 0.39 would tell nobody of it, because librdkafka reports
+    /// an asynchronous commit only to a callback that rdkafka does not set, or to a queue like this one.
+    pub(super) fn commit(&self, list: &TopicPartitionList) -> Result<(), String> {
+        // SAFETY: the list is copied by the call; without a callback the result is an event on the queue.
+        let error = unsafe {
+            native::rd_kafka_commit_queue(
+                self.client,
+                list.ptr(),
+                self.commits,
+                None,
+                ptr::null_mut(),
+            )
+        };
+        error_text(error).map_or(Ok(()), Err)
+    }
+
+    /// The next result of a commit, within `wait`.
+    pub(super) fn commit_results(&mut self, wait: Duration) -> Option<Vec<CommitResult>> {
+        // SAFETY: an event belongs to us until it is destroyed, and the list in it lives as long. The list's metadata is not looked at:
+        // anyone may have written it, in any encoding.
+        unsafe {
+            let event = native::rd_kafka_queue_poll(self.commits, millis(wait));
+            if event.is_null() {
+                return None;
+            }
+            let whole = error_text(native::rd_kafka_event_error(event));
+            let list = native::rd_kafka_event_topic_partition_list(event);
+            let mut results = Vec::new();
+            if !list.is_null() {
+                let count = usize::try_from((*list).cnt).unwrap_or(0);
+                for element in std::slice::from_raw_parts((*list).elems, count) {
+                    let topic = self.topics.shared(CStr::from_ptr(element.topic));
+                    let error = error_text(element.err).or_else(|| whole.clone());
+                    results.push(((topic, element.partition), element.offset, error));
+                }
+            }
+            native::rd_kafka_event_destroy(event);
+            Some(results)
+        }
+    }
 }
 
-impl Drop for RecordQueue {
+impl Drop for Queues {
     fn drop(&mut self) {
-        // SAFETY: made in `new`, destroyed once.
-        unsafe { native::rd_kafka_queue_destroy(self.queue) }
+        for queue in [self.records, self.commits, self.events] {
+            if !queue.is_null() {
+                // SAFETY: made or taken in `new`, given back once.
+                unsafe { native::rd_kafka_queue_destroy(queue) }
+            }
+        }
     }
+}
+
+fn millis(wait: Duration) -> i32 {
+    i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// What an error code means; `None` when it means success.
+fn error_text(error: NativeError) -> Option<String> {
+    if error == NativeError::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return None;
+    }
+    // SAFETY: librdkafka answers every code with a static text.
+    let text = unsafe { text_of(native::rd_kafka_err2str(error)) };
+    Some(text.unwrap_or_else(|| format!("{error:?}")))
 }
 
 /// One shared name per topic, so that records do not carry a copy each.
