@@ -1,0 +1,198 @@
+//! The simulation: many instances of the real state machine against a model of everything around it, under virtual time.
+//!
+//! A run is drawn from its seed alone. [`world`] is the time and the script of a run, [`plan`] what the seed says beforehand. The real
+//! [`postrider::lane::Lane`] sits in a model [`instance`] with a model [`consumer`] thread; [`service`] is what the model broker does,
+//! [`receiver`] what receivers and the dead-letter topic do. The [`oracle`] judges from outside, [`watch`] judges each step of a lane,
+//! and [`mutant`] plants bugs to see whether they are found.
+//!
+//! `make simulate SEEDS=N` runs the seeds 0 to N - 1, `make simulate SEED=N` replays one and prints what happens in it.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test speaks to people, and looks at few cases"
+)]
+#![expect(clippy::disallowed_methods, reason = "a test may look at the clock")]
+
+mod broker;
+mod check;
+mod consumer;
+mod coverage;
+mod hand;
+mod instance;
+mod mutant;
+mod oracle;
+mod plan;
+mod reader;
+mod receiver;
+mod rng;
+mod run;
+mod script;
+mod service;
+mod settings;
+mod watch;
+mod world;
+
+use check::Check;
+use mutant::Mutant;
+use world::{LooksFor, Watching};
+
+const SEEDS: u64 = 1000;
+/// A planted bug must be found within so many runs.
+const SEEDS_FOR_A_BUG: u64 = 5000;
+
+const HONEST: Watching = Watching {
+    mutant: None,
+    steps: true,
+    looks_for: LooksFor::Anything,
+    trace: false,
+};
+
+fn number_in(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable)
+        .ok()
+        .filter(|text| !text.is_empty())?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable} is not a number: {text}")),
+    )
+}
+
+/// Somebody wants to see one run and nothing else.
+fn chosen_seed() -> Option<u64> {
+    number_in("POSTRIDER_SIM_SEED")
+}
+
+#[test]
+fn seeds() {
+    let mutant = std::env::var("POSTRIDER_SIM_MUTANT")
+        .ok()
+        .and_then(|name| Mutant::named(&name));
+    let watching = Watching { mutant, ..HONEST };
+    if let Some(seed) = chosen_seed() {
+        let (result, _) = run::one(
+            seed,
+            Watching {
+                trace: true,
+                ..watching
+            },
+        );
+        return result.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+    }
+    let seeds = number_in("POSTRIDER_SIM_SEEDS").unwrap_or(SEEDS);
+    let outcome = run::many(seeds, watching);
+    println!(
+        "{} runs in {:.1?}, {:.0} a minute",
+        outcome.runs,
+        outcome.took,
+        outcome.runs_per_minute()
+    );
+    print!("{}", outcome.coverage.table());
+    if let Some((seed, violation)) = outcome.found {
+        panic!(
+            "seed {seed}: {violation}\n\nreplay it alone with\n\n    make simulate SEED={seed}\n"
+        );
+    }
+    // Few runs need not show everything.
+    if seeds >= 500 {
+        let rare = outcome.coverage.too_rare(outcome.runs);
+        assert!(
+            rare.is_empty(),
+            "the runs hardly ever show\n  {}",
+            rare.join("\n  ")
+        );
+    }
+}
+
+#[test]
+fn a_seed_says_everything() {
+    for seed in 0..20 {
+        let (first, second) = (run::one(seed, HONEST), run::one(seed, HONEST));
+        assert_eq!(
+            first.1.table(),
+            second.1.table(),
+            "seed {seed} does not run the same way twice"
+        );
+    }
+}
+
+/// Plants one bug. It must be found step by step and by looking from outside alone, and the lane without it must be clean on the same
+/// seeds.
+fn plant(mutant: Mutant) {
+    if chosen_seed().is_some() {
+        return;
+    }
+    let planted = Watching {
+        mutant: Some(mutant),
+        ..HONEST
+    };
+    let outside = Watching {
+        steps: false,
+        looks_for: LooksFor::AnythingButPanics,
+        ..planted
+    };
+    let mut last = 0;
+    for (how, watching) in [("step by step", planted), ("from outside", outside)] {
+        let found = run::many(SEEDS_FOR_A_BUG, watching).found;
+        let Some((seed, violation)) = found else {
+            panic!("{mutant:?} was not found {how} in {SEEDS_FOR_A_BUG} runs");
+        };
+        println!("{mutant:?} is found {how} by seed {seed}: {violation}");
+        last = seed.max(last);
+    }
+    let clean = run::many(last + 1, HONEST).found;
+    assert!(
+        clean.is_none(),
+        "the lane without {mutant:?} fails as well: {clean:?}"
+    );
+}
+
+#[test]
+fn no_check_is_blind() {
+    if chosen_seed().is_some() {
+        return;
+    }
+    for (mutant, check) in Mutant::FOR_EACH_CHECK {
+        let watching = Watching {
+            mutant: Some(*mutant),
+            looks_for: LooksFor::This(*check),
+            ..HONEST
+        };
+        let found = run::many(SEEDS_FOR_A_BUG, watching).found;
+        let Some((seed, violation)) = found else {
+            panic!("{check:?} did not find {mutant:?} in {SEEDS_FOR_A_BUG} runs");
+        };
+        println!("{mutant:?} is found by seed {seed}: {violation}");
+        assert_ne!(violation.check, Check::Panic);
+    }
+}
+
+#[test]
+fn a_commit_before_settlement_is_found() {
+    plant(Mutant::CommitBeforeSettlement);
+}
+
+#[test]
+fn a_start_from_the_first_record_seen_is_found() {
+    plant(Mutant::StartFromFirstRecord);
+}
+
+#[test]
+fn a_settlement_from_an_old_epoch_is_found() {
+    plant(Mutant::StaleSettlementCounted);
+}
+
+#[test]
+fn a_dead_letter_that_is_not_awaited_is_found() {
+    plant(Mutant::DeadLetterNotAwaited);
+}
+
+#[test]
+fn a_new_id_on_retry_is_found() {
+    plant(Mutant::NewIdOnRetry);
+}
+
+#[test]
+fn a_partition_started_at_latest_after_a_restart_is_found() {
+    plant(Mutant::LatestAfterRestart);
+}

@@ -1,0 +1,358 @@
+//! What a seed says before the run begins: who there is, what they are set to, and what will go wrong when.
+
+use std::sync::Arc;
+
+use postrider::lane::{LaneOptions, StartAt};
+
+use crate::rng::Rng;
+use crate::settings::{broker_mood, destination, start_at};
+use crate::world::{MILLISECOND, SECOND, Time};
+
+/// Three kinds of runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Members join and leave in good order and nothing else happens: nothing may be delivered twice.
+    Calm,
+    /// One destination is dead throughout, the broker and the instances are well: the other destination must not notice.
+    Isolation,
+    /// Anything.
+    Rough,
+}
+
+/// Everything that is decided before the run begins.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) class: Class,
+    pub(crate) instances: usize,
+    pub(crate) destinations: Vec<DestinationPlan>,
+    pub(crate) topics: Vec<TopicPlan>,
+    pub(crate) start_at: StartAt,
+    /// No fault begins after this.
+    pub(crate) faults_end: Time,
+    /// When the healthy destinations must be done.
+    pub(crate) healthy_due: Time,
+    /// How long a member may be silent.
+    pub(crate) session: Time,
+    pub(crate) revoke_wait: Time,
+    pub(crate) drain_wait: Time,
+    pub(crate) request_timeout: Time,
+    /// Records of one chunk come in any order.
+    pub(crate) shuffle: bool,
+    /// The first chunk of an assignment begins below its base, as a compressed batch may.
+    pub(crate) below_base: bool,
+    pub(crate) chunk: usize,
+    pub(crate) hole_percent: u64,
+    /// The clock wakes the lane up to this much late.
+    pub(crate) wake_lag: Time,
+    pub(crate) broker: BrokerMood,
+    pub(crate) script: Vec<(Time, Step)>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct DestinationPlan {
+    pub(crate) id: Arc<str>,
+    pub(crate) options: LaneOptions,
+    /// Its receiver takes everything at once.
+    pub(crate) healthy: bool,
+    pub(crate) outages: Vec<Outage>,
+    pub(crate) mix: Mix,
+    pub(crate) latency: (Time, Time),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TopicPlan {
+    pub(crate) partitions: usize,
+    pub(crate) low: i64,
+}
+
+/// In how many of a hundred cases the broker does this.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct BrokerMood {
+    pub(crate) commit_fails: u64,
+    pub(crate) commit_answer_lost: u64,
+    pub(crate) commit_slow: u64,
+    pub(crate) question_fails: u64,
+    pub(crate) write_fails: u64,
+    pub(crate) write_ack_lost: u64,
+    pub(crate) write_slow: u64,
+}
+
+/// How many of a hundred records are special for a destination.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Mix {
+    /// Of any kind.
+    pub(crate) special: u64,
+    /// Only kinds that end at the first try, as calm runs need it.
+    pub(crate) decided_at_once: bool,
+    /// Not for this destination, or not what it should be.
+    pub(crate) unsent: u64,
+    /// Too large for the dead-letter topic.
+    pub(crate) too_large: u64,
+    /// Requests that come through only after their sender gave up.
+    pub(crate) late: u64,
+}
+
+/// A time in which an endpoint answers everything alike.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outage {
+    pub(crate) from: Time,
+    pub(crate) to: Time,
+    pub(crate) kind: OutageKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutageKind {
+    Refused,
+    Errors,
+    ErrorsWithRetryAfter,
+    PushBack,
+    PushBackWithRetryAfter,
+    Hangs,
+    Unauthorized,
+    Gone,
+}
+
+/// Something that happens to the world at a given time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Step {
+    Produce { topic: usize, burst: u64 },
+    Start(usize),
+    Leave(usize),
+    Crash(usize),
+    Freeze { instance: usize, time: Time },
+    Kick { instance: usize, destination: usize },
+    AddPartition { topic: usize },
+    Delete { topic: usize, back_after: Time },
+    Recreate { topic: usize },
+    Expire { topic: usize },
+    WallJump(i64),
+    FaultsEnd,
+}
+
+impl Plan {
+    pub(crate) fn new(rng: &mut Rng) -> Self {
+        let class = match rng.below(100) {
+            0..12 => Class::Calm,
+            12..20 => Class::Isolation,
+            _ => Class::Rough,
+        };
+        let rough = class == Class::Rough;
+        let faults_end = rng.between(if class == Class::Isolation { 10 } else { 4 }, 20) * SECOND;
+        let instances = rng.between(1, 3) as usize;
+        let destination_count = if class == Class::Isolation {
+            2
+        } else {
+            rng.between(1, 2)
+        };
+        let topics: Vec<TopicPlan> = (0..rng.between(1, 2))
+            .map(|_| TopicPlan {
+                partitions: rng.between(1, 4) as usize,
+                low: rng.pick(&[0, 0, 0, 41]),
+            })
+            .collect();
+        let destinations = (0..destination_count)
+            .map(|number| destination(rng, class, number, faults_end))
+            .collect();
+        let mut plan = Self {
+            class,
+            instances,
+            destinations,
+            topics,
+            start_at: start_at(rng),
+            faults_end,
+            healthy_due: faults_end
+                + if class == Class::Isolation {
+                    0
+                } else {
+                    90 * SECOND
+                },
+            session: rng.between(800, 4000) * MILLISECOND,
+            revoke_wait: if rough { rng.between(20, 1500) } else { 5000 } * MILLISECOND,
+            drain_wait: if rough { rng.between(20, 1500) } else { 5000 } * MILLISECOND,
+            request_timeout: rng.between(if rough { 300 } else { 1000 }, 2000) * MILLISECOND,
+            shuffle: rough && rng.chance(35),
+            below_base: rng.chance(20),
+            chunk: rng.pick(&[1, 5, 20, 100]),
+            hole_percent: rng.pick(&[0, 0, 10, 40]),
+            wake_lag: rng.pick(&[0, 0, 3]) * MILLISECOND,
+            broker: if rough {
+                broker_mood(rng)
+            } else {
+                BrokerMood::default()
+            },
+            script: Vec::new(),
+        };
+        plan.write_script(rng);
+        plan
+    }
+
+    fn write_script(&mut self, rng: &mut Rng) {
+        let mut script = Vec::new();
+        script.push((self.faults_end, Step::FaultsEnd));
+        self.produce(rng, &mut script);
+        for instance in 0..self.instances {
+            let from = if instance == 0 {
+                0
+            } else {
+                rng.below(self.faults_end / 2)
+            };
+            script.push((from, Step::Start(instance)));
+        }
+        match self.class {
+            Class::Isolation => {}
+            Class::Calm => self.comings_and_goings(rng, &mut script),
+            Class::Rough => {
+                if rng.chance(60) {
+                    self.comings_and_goings(rng, &mut script);
+                }
+                self.faults(rng, &mut script);
+                if rng.chance(15) {
+                    self.churn(rng, &mut script);
+                }
+            }
+        }
+        self.script = script;
+    }
+
+    /// A topic that somebody's tests delete and make again and again: its first offsets repeat while answers to the old ones come in.
+    fn churn(&mut self, rng: &mut Rng, script: &mut Vec<(Time, Step)>) {
+        let topic = rng.index(self.topics.len());
+        let mut at = rng.below(SECOND);
+        while at < self.faults_end * 4 / 5 {
+            script.push((
+                at,
+                Step::Delete {
+                    topic,
+                    back_after: rng.between(1, 20) * MILLISECOND,
+                },
+            ));
+            at += rng.between(200, 1500) * MILLISECOND;
+        }
+        for destination in self
+            .destinations
+            .iter_mut()
+            .filter(|destination| !destination.healthy)
+        {
+            destination.mix.special = 70;
+            destination.latency.1 = 250 * MILLISECOND;
+            destination.options.concurrency = 16;
+            destination.options.window.records = 300;
+            destination.options.window.bytes = 1 << 20;
+        }
+    }
+
+    fn produce(&self, rng: &mut Rng, script: &mut Vec<(Time, Step)>) {
+        let mut left = rng.between(50, 300);
+        // An isolated destination is timed from the last record on.
+        let last = if self.class == Class::Isolation {
+            self.faults_end / 3
+        } else {
+            self.faults_end * 4 / 5
+        };
+        let backlog = rng.pick(&[0, 30, 70]);
+        while left > 0 {
+            let most = rng.pick(&[2, 10, 30]);
+            let burst = rng.between(1, most).min(left);
+            left -= burst;
+            let at = if rng.chance(backlog) {
+                0
+            } else {
+                rng.below(last)
+            };
+            script.push((
+                at,
+                Step::Produce {
+                    topic: rng.index(self.topics.len()),
+                    burst,
+                },
+            ));
+        }
+    }
+
+    fn comings_and_goings(&self, rng: &mut Rng, script: &mut Vec<(Time, Step)>) {
+        for _ in 0..rng.between(1, 6) {
+            let instance = rng.index(self.instances);
+            let at = rng.below(self.faults_end);
+            script.push((at, Step::Leave(instance)));
+            script.push((
+                at + rng.between(1, 3000) * MILLISECOND,
+                Step::Start(instance),
+            ));
+        }
+        if rng.chance(40) {
+            let topic = rng.index(self.topics.len());
+            let at = rng.below(self.faults_end * 4 / 5);
+            script.push((at, Step::AddPartition { topic }));
+            script.push((
+                at,
+                Step::Produce {
+                    topic,
+                    burst: rng.between(1, 10),
+                },
+            ));
+        }
+    }
+
+    /// Each kind of fault is there or not, so that a run is not always a bit of everything.
+    fn faults(&self, rng: &mut Rng, script: &mut Vec<(Time, Step)>) {
+        let end = self.faults_end;
+        let several = |rng: &mut Rng, percent: u64, most: u64| {
+            if rng.chance(percent) {
+                rng.between(1, most)
+            } else {
+                0
+            }
+        };
+        for _ in 0..several(rng, 60, 6) {
+            script.push((rng.below(end), Step::Crash(rng.index(self.instances))));
+        }
+        for _ in 0..several(rng, 35, 3) {
+            let (instance, time) = (
+                rng.index(self.instances),
+                rng.between(50, 8000) * MILLISECOND,
+            );
+            script.push((rng.below(end), Step::Freeze { instance, time }));
+        }
+        for _ in 0..several(rng, 35, 4) {
+            let destination = rng.index(self.destinations.len());
+            let instance = rng.index(self.instances);
+            script.push((
+                rng.below(end),
+                Step::Kick {
+                    instance,
+                    destination,
+                },
+            ));
+        }
+        for _ in 0..several(rng, 30, 3) {
+            let topic = rng.index(self.topics.len());
+            let at = rng.below(end);
+            script.push((at, Step::AddPartition { topic }));
+            script.push((
+                at,
+                Step::Produce {
+                    topic,
+                    burst: rng.between(1, 20),
+                },
+            ));
+        }
+        for _ in 0..several(rng, 25, 4) {
+            let topic = rng.index(self.topics.len());
+            let back_after = rng.pick(&[1, 20, 100, 2000]) * MILLISECOND;
+            script.push((rng.below(end * 4 / 5), Step::Delete { topic, back_after }));
+        }
+        for _ in 0..several(rng, 15, 2) {
+            script.push((
+                rng.below(end),
+                Step::Expire {
+                    topic: rng.index(self.topics.len()),
+                },
+            ));
+        }
+        for _ in 0..several(rng, 10, 3) {
+            let jump = rng.between(1, 7_200_000) as i64;
+            let jump = if rng.chance(50) { jump } else { -jump };
+            script.push((rng.below(end), Step::WallJump(jump)));
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The settings of a run, drawn from its seed: of the lanes, of the receivers, of the broker.
+
+use std::time::Duration;
+
+use postrider::clock::Timestamp;
+use postrider::lane::{LaneOptions, RetryOptions, StartAt, WindowOptions};
+
+use crate::plan::{BrokerMood, Class, DestinationPlan, Mix, Outage, OutageKind};
+use crate::rng::Rng;
+use crate::world::{MILLISECOND, SECOND, Time, WALL_AT_START};
+
+pub(crate) fn start_at(rng: &mut Rng) -> StartAt {
+    match rng.below(10) {
+        0..5 => StartAt::Earliest,
+        5..9 => StartAt::Latest,
+        _ => StartAt::Time(Timestamp(WALL_AT_START + rng.below(10_000) as i64)),
+    }
+}
+
+pub(crate) fn destination(
+    rng: &mut Rng,
+    class: Class,
+    number: u64,
+    faults_end: Time,
+) -> DestinationPlan {
+    let healthy = match class {
+        Class::Isolation => number == 0,
+        Class::Calm => false,
+        Class::Rough => rng.chance(20),
+    };
+    let outages = match class {
+        Class::Calm => Vec::new(),
+        _ if healthy => Vec::new(),
+        Class::Isolation => vec![Outage {
+            from: 0,
+            to: faults_end,
+            kind: outage_kind(rng),
+        }],
+        Class::Rough => outages(rng, faults_end),
+    };
+    let rough = class == Class::Rough;
+    let mix = Mix {
+        special: if healthy {
+            0
+        } else {
+            rng.pick(&[0, 5, 20, 60])
+        },
+        decided_at_once: class == Class::Calm,
+        unsent: rng.pick(&[0, 10, 40]),
+        too_large: if rough { 10 } else { 0 },
+        late: if rough && !healthy {
+            rng.pick(&[0, 2])
+        } else {
+            0
+        },
+    };
+    let slowest = match class {
+        Class::Calm => rng.pick(&[5, 60]),
+        _ if healthy => 40,
+        _ => rng.pick(&[5, 60, 250]),
+    };
+    DestinationPlan {
+        id: format!("destination-{number}").into(),
+        options: options(rng, class),
+        healthy,
+        outages,
+        mix,
+        latency: (rng.between(1, 4) * MILLISECOND, slowest * MILLISECOND),
+    }
+}
+
+fn outages(rng: &mut Rng, faults_end: Time) -> Vec<Outage> {
+    match rng.below(4) {
+        0 => vec![Outage {
+            from: 0,
+            to: faults_end,
+            kind: outage_kind(rng),
+        }],
+        1 => Vec::new(),
+        _ => {
+            let mut outages = Vec::new();
+            let mut from = rng.below(2 * SECOND);
+            while from < faults_end {
+                let to = (from + rng.between(100, 3000) * MILLISECOND).min(faults_end);
+                outages.push(Outage {
+                    from,
+                    to,
+                    kind: outage_kind(rng),
+                });
+                from = to + rng.between(100, 3000) * MILLISECOND;
+            }
+            outages
+        }
+    }
+}
+
+pub(crate) fn outage_kind(rng: &mut Rng) -> OutageKind {
+    rng.pick(&[
+        OutageKind::Refused,
+        OutageKind::Refused,
+        OutageKind::Errors,
+        OutageKind::ErrorsWithRetryAfter,
+        OutageKind::PushBack,
+        OutageKind::PushBackWithRetryAfter,
+        OutageKind::Hangs,
+        OutageKind::Unauthorized,
+        OutageKind::Gone,
+    ])
+}
+
+fn options(rng: &mut Rng, class: Class) -> LaneOptions {
+    let millis = |rng: &mut Rng, low, high| Duration::from_millis(rng.between(low, high));
+    let schedule = (0..rng.between(0, 3))
+        .map(|_| millis(rng, 5, 2000))
+        .collect();
+    // A window or a pool this narrow would make slowness a question of the settings.
+    let narrow = class != Class::Isolation;
+    LaneOptions {
+        concurrency: if narrow { rng.pick(&[1, 2, 4, 16]) } else { 8 },
+        window: WindowOptions {
+            records: if narrow {
+                rng.pick(&[1, 5, 30, 300])
+            } else {
+                300
+            },
+            bytes: if narrow {
+                rng.pick(&[1, 3000, 30_000, 1 << 20, 1 << 20])
+            } else {
+                1 << 20
+            },
+            distance: rng.pick(&[1, 6, 30, 1000, 1000]),
+        },
+        retry: RetryOptions {
+            schedule,
+            jitter: rng.pick(&[0.0, 0.2, 1.0]),
+            retry_after_max: millis(rng, 50, 2000),
+        },
+        max_age: if rng.chance(10) {
+            millis(rng, 1, 3000)
+        } else {
+            Duration::from_secs(3600)
+        },
+        commit_interval: Duration::from_millis(rng.pick(&[10, 50, 500])),
+    }
+}
+
+pub(crate) fn broker_mood(rng: &mut Rng) -> BrokerMood {
+    let mut percent = |choices: &[u64]| rng.pick(choices);
+    BrokerMood {
+        commit_fails: percent(&[0, 0, 10, 60]),
+        commit_answer_lost: percent(&[0, 0, 10, 50]),
+        commit_slow: percent(&[0, 10, 50]),
+        question_fails: percent(&[0, 0, 10, 40]),
+        write_fails: percent(&[0, 0, 20, 70]),
+        write_ack_lost: percent(&[0, 0, 20]),
+        write_slow: percent(&[0, 10, 50]),
+    }
+}

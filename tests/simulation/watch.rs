@@ -1,0 +1,483 @@
+//! A book kept beside each lane: what it was told, what it asked for, and whether the one follows from the other.
+//!
+//! The bounds, the law, the fences and the order of attempts are checked here, step by step.
+
+use std::collections::BTreeMap;
+
+use postrider::clock::Now;
+use postrider::delivery::{Attempt, DeliveryKey, Epoch, Outcome, Verdict};
+use postrider::lane::{Action, Event, Incoming, LaneOptions, Position};
+
+use crate::check::{Violation, ensure};
+use crate::mutant::Subject;
+use crate::world::{Time, time_of};
+
+/// What is known of one lane.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    options: LaneOptions,
+    epochs: BTreeMap<Epoch, Assignment>,
+    /// Requests under way for assignments that are not over.
+    in_flight: usize,
+    unsettled: usize,
+    unsettled_bytes: usize,
+    /// The weight of the heaviest record of the last chunk: so much may be over the bound.
+    over: usize,
+    held_until: Time,
+    revoking: Vec<(Vec<Epoch>, Time)>,
+    draining: Option<Time>,
+    drained: bool,
+}
+
+#[derive(Debug)]
+struct Assignment {
+    base: i64,
+    read_to: i64,
+    start_committed: bool,
+    leaving: bool,
+    paused: bool,
+    unsettled: BTreeMap<i64, Book>,
+}
+
+/// One unsettled record.
+#[derive(Debug, Default)]
+struct Book {
+    weight: usize,
+    spent: u32,
+    in_flight: bool,
+    writing: bool,
+    not_before: Time,
+}
+
+impl Assignment {
+    fn position_max(&self) -> i64 {
+        self.unsettled.keys().next().copied().unwrap_or(i64::MAX)
+    }
+}
+
+impl Watch {
+    pub(crate) fn new(options: LaneOptions) -> Self {
+        Self {
+            options,
+            epochs: BTreeMap::new(),
+            in_flight: 0,
+            unsettled: 0,
+            unsettled_bytes: 0,
+            over: 0,
+            held_until: 0,
+            revoking: Vec::new(),
+            draining: None,
+            drained: false,
+        }
+    }
+
+    pub(crate) fn is_over(&self, epoch: Epoch) -> bool {
+        !self.epochs.contains_key(&epoch)
+    }
+
+    pub(crate) fn is_busy(&self, epochs: &[Epoch]) -> bool {
+        let busy = |book: &Book| book.in_flight || book.writing;
+        epochs
+            .iter()
+            .filter_map(|epoch| self.epochs.get(epoch))
+            .any(|a| a.unsettled.values().any(busy))
+    }
+
+    pub(crate) fn is_in_flight(&self, key: DeliveryKey) -> bool {
+        let assignment = self.epochs.get(&key.epoch);
+        assignment
+            .and_then(|a| a.unsettled.get(&key.offset))
+            .is_some_and(|book| book.in_flight)
+    }
+
+    // === What the lane is told ===
+
+    pub(crate) fn told(&mut self, now: Now, event: &Event) {
+        match event {
+            Event::Assigned { partitions, .. } => {
+                for partition in partitions {
+                    self.epochs.insert(
+                        partition.epoch,
+                        Assignment {
+                            base: partition.base,
+                            read_to: partition.base,
+                            start_committed: partition.committed,
+                            leaving: false,
+                            paused: false,
+                            unsettled: BTreeMap::new(),
+                        },
+                    );
+                }
+            }
+            Event::Committed { positions } => {
+                for Position { epoch, .. } in positions {
+                    if let Some(assignment) = self.epochs.get_mut(epoch) {
+                        assignment.start_committed = true;
+                    }
+                }
+            }
+            Event::Revoking { epochs, deadline } => {
+                for epoch in epochs {
+                    if let Some(assignment) = self.epochs.get_mut(epoch) {
+                        assignment.leaving = true;
+                    }
+                }
+                self.revoking.push((epochs.clone(), time_of(*deadline)));
+            }
+            Event::Lost { epochs } => self.fence(epochs),
+            Event::Read { epoch, records } => self.read(*epoch, records),
+            Event::EndOfPartition { .. } | Event::TimePassed => {}
+            Event::AttemptEnded { key, attempt } => self.attempt_ended(now, *key, attempt),
+            Event::WriteEnded { key, result } => {
+                if let Some(book) = self.book(*key) {
+                    book.writing = false;
+                    if result.is_ok() {
+                        self.settle(*key);
+                    }
+                }
+            }
+            Event::Drain { deadline } => {
+                self.draining.get_or_insert(time_of(*deadline));
+                for assignment in self.epochs.values_mut() {
+                    assignment.leaving = true;
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, epoch: Epoch, records: &[Incoming]) {
+        let Some(assignment) = self.epochs.get_mut(&epoch) else {
+            return;
+        };
+        self.over = 0;
+        for Incoming { record, verdict } in records {
+            if record.offset < assignment.base {
+                continue;
+            }
+            assignment.read_to = assignment.read_to.max(record.offset + 1);
+            if matches!(verdict, Verdict::NotMatched | Verdict::Dropped) {
+                continue;
+            }
+            let weight = record.weight();
+            assignment.unsettled.insert(
+                record.offset,
+                Book {
+                    weight,
+                    ..Book::default()
+                },
+            );
+            self.unsettled += 1;
+            self.unsettled_bytes += weight;
+            self.over = self.over.max(weight);
+        }
+    }
+
+    fn attempt_ended(&mut self, now: Now, key: DeliveryKey, attempt: &Attempt) {
+        let now = time_of(now.tick);
+        let retry = self.options.retry.clone();
+        let repeats = matches!(
+            attempt.outcome,
+            Outcome::Retry | Outcome::EndpointFault | Outcome::Gone
+        );
+        if (repeats || attempt.outcome == Outcome::PushBack)
+            && let Some(asked) = attempt.retry_after
+        {
+            let hold = asked.min(retry.retry_after_max).as_nanos() as Time;
+            self.held_until = self.held_until.max(now + hold);
+        }
+        let max_age = self.options.max_age;
+        let Some(book) = self.book(key) else { return };
+        book.in_flight = false;
+        if attempt.outcome != Outcome::PushBack {
+            book.spent += 1;
+        }
+        if repeats && let Some(delay) = retry.schedule.get(book.spent as usize - 1) {
+            // Where the age is short the last attempt comes before its time.
+            let least = if max_age.as_secs() < 60 {
+                0.0
+            } else {
+                1.0 - retry.jitter
+            };
+            book.not_before = now + delay.mul_f64(least.max(0.0)).as_nanos() as Time;
+        }
+        self.in_flight -= 1;
+        if matches!(attempt.outcome, Outcome::Delivered | Outcome::Dropped) {
+            self.settle(key);
+        }
+    }
+
+    fn book(&mut self, key: DeliveryKey) -> Option<&mut Book> {
+        self.epochs
+            .get_mut(&key.epoch)?
+            .unsettled
+            .get_mut(&key.offset)
+    }
+
+    fn settle(&mut self, key: DeliveryKey) {
+        if let Some(book) = self
+            .epochs
+            .get_mut(&key.epoch)
+            .and_then(|a| a.unsettled.remove(&key.offset))
+        {
+            self.unsettled -= 1;
+            self.unsettled_bytes -= book.weight;
+        }
+    }
+
+    fn fence(&mut self, epochs: &[Epoch]) {
+        for epoch in epochs {
+            let Some(assignment) = self.epochs.remove(epoch) else {
+                continue;
+            };
+            for book in assignment.unsettled.values() {
+                self.unsettled -= 1;
+                self.unsettled_bytes -= book.weight;
+                self.in_flight -= usize::from(book.in_flight);
+            }
+        }
+    }
+
+    // === What the lane asks for ===
+
+    pub(crate) fn asked(&mut self, now: Now, action: &Action) -> Result<(), Violation> {
+        // What is revoked after the drain is answered as well, though there is nothing left to say.
+        ensure!(
+            !self.drained || matches!(action, Action::Revoked { .. }),
+            Handover,
+            "the lane asks for something after it was drained: {action:?}"
+        );
+        match action {
+            Action::Send(send) => self.sends(now, send.key, send.attempt),
+            Action::WriteDeadLetter(letter) => self.writes(letter.key, letter.attempts),
+            Action::Commit { positions } => self.commits(positions),
+            Action::Revoked { epochs, positions } => {
+                let asked = self.revoking.iter().position(|(asked, _)| asked == epochs);
+                let Some(asked) = asked else {
+                    return Err(Violation::new(
+                        crate::check::Check::Handover,
+                        format!("nobody asked for {action:?}"),
+                    ));
+                };
+                self.revoking.remove(asked);
+                self.commits(positions)?;
+                self.fence(epochs);
+                Ok(())
+            }
+            Action::Drained { positions } => {
+                ensure!(
+                    self.draining.is_some(),
+                    Handover,
+                    "nobody asked for {action:?}"
+                );
+                let unanswered = &self.revoking;
+                ensure!(
+                    unanswered.is_empty(),
+                    Handover,
+                    "drained, but the revoke {unanswered:?} was not answered"
+                );
+                self.commits(positions)?;
+                let all: Vec<Epoch> = self.epochs.keys().copied().collect();
+                self.fence(&all);
+                self.drained = true;
+                Ok(())
+            }
+            Action::Pause(epoch) => self.set_paused(*epoch, true),
+            Action::Resume(epoch) => self.set_paused(*epoch, false),
+        }
+    }
+
+    fn set_paused(&mut self, epoch: Epoch, paused: bool) -> Result<(), Violation> {
+        if let Some(assignment) = self.epochs.get_mut(&epoch) {
+            ensure!(
+                assignment.paused != paused,
+                Fence,
+                "{epoch:?} is paused or resumed twice"
+            );
+            assignment.paused = paused;
+        }
+        Ok(())
+    }
+
+    fn sends(&mut self, now: Now, key: DeliveryKey, attempt: u32) -> Result<(), Violation> {
+        let now = time_of(now.tick);
+        let held_until = self.held_until;
+        let Some(assignment) = self.epochs.get_mut(&key.epoch) else {
+            return Err(Violation::new(
+                crate::check::Check::Fence,
+                format!("{key:?} is sent after its assignment ended"),
+            ));
+        };
+        ensure!(
+            assignment.start_committed,
+            Start,
+            "{key:?} is sent before its partition's start is committed"
+        );
+        ensure!(
+            !assignment.leaving,
+            Fence,
+            "{key:?} is sent while its partition is being given away"
+        );
+        let Some(book) = assignment.unsettled.get_mut(&key.offset) else {
+            return Err(Violation::new(
+                crate::check::Check::Attempt,
+                format!("{key:?} is sent, but it is settled or was never read"),
+            ));
+        };
+        ensure!(
+            !book.in_flight && !book.writing,
+            Attempt,
+            "{key:?} is sent while something else is under way for it: {book:?}"
+        );
+        ensure!(
+            attempt == book.spent + 1,
+            Attempt,
+            "{key:?} has spent {} attempts, and this one has the number {attempt}",
+            book.spent
+        );
+        ensure!(
+            now >= book.not_before,
+            Attempt,
+            "{key:?} is sent at {now}, before its time {}",
+            book.not_before
+        );
+        ensure!(
+            now >= held_until,
+            Attempt,
+            "{key:?} is sent at {now}; the endpoint asked to be left alone until {held_until}"
+        );
+        book.in_flight = true;
+        self.in_flight += 1;
+        ensure!(
+            self.in_flight <= self.options.concurrency,
+            Bounds,
+            "{} requests under way, {} allowed",
+            self.in_flight,
+            self.options.concurrency
+        );
+        Ok(())
+    }
+
+    fn writes(&mut self, key: DeliveryKey, attempts: u32) -> Result<(), Violation> {
+        let Some(book) = self.book(key) else {
+            return Err(Violation::new(
+                crate::check::Check::Fence,
+                format!("a dead letter for {key:?}, which is settled or not ours"),
+            ));
+        };
+        ensure!(
+            !book.in_flight && !book.writing,
+            Attempt,
+            "a dead letter for {key:?} while something is under way: {book:?}"
+        );
+        ensure!(
+            attempts == book.spent,
+            DeadLetter,
+            "the dead letter of {key:?} says {attempts} attempts, there were {}",
+            book.spent
+        );
+        book.writing = true;
+        Ok(())
+    }
+
+    fn commits(&self, positions: &[Position]) -> Result<(), Violation> {
+        for Position { epoch, offset } in positions {
+            let Some(assignment) = self.epochs.get(epoch) else {
+                return Err(Violation::new(
+                    crate::check::Check::Fence,
+                    format!("{offset} is to be committed for {epoch:?}, which is over"),
+                ));
+            };
+            ensure!(
+                *offset >= assignment.base,
+                CommitRange,
+                "{epoch:?} is to be committed at {offset}, below its base {}",
+                assignment.base
+            );
+            let max = assignment.position_max();
+            ensure!(
+                *offset <= max,
+                Commit,
+                "{epoch:?} is to be committed at {offset}, but {max} is not settled"
+            );
+        }
+        Ok(())
+    }
+
+    // === After each step ===
+
+    pub(crate) fn after(&self, now: Now, subject: &Subject) -> Result<(), Violation> {
+        let now = time_of(now.tick);
+        let (counts, waiting) = (subject.counts(), subject.waiting());
+        let balance = counts.settled_total() + counts.released + waiting.total() as u64;
+        ensure!(
+            counts.read == balance,
+            Balance,
+            "read {} but {balance} settled, released or waiting: {counts:?} {waiting:?}",
+            counts.read
+        );
+        ensure!(
+            waiting.total() == self.unsettled,
+            Balance,
+            "{} records are unsettled, the lane says {waiting:?}",
+            self.unsettled
+        );
+        let window = &self.options.window;
+        ensure!(
+            self.unsettled <= window.records,
+            Bounds,
+            "{} records in a window of {}",
+            self.unsettled,
+            window.records
+        );
+        ensure!(
+            self.unsettled_bytes <= window.bytes + self.over,
+            Bounds,
+            "{} bytes in a window of {} with records of up to {}",
+            self.unsettled_bytes,
+            window.bytes,
+            self.over
+        );
+        for (epochs, deadline) in &self.revoking {
+            ensure!(
+                now < *deadline,
+                Handover,
+                "the revoke of {epochs:?} was to be answered by {deadline}, it is {now}"
+            );
+            ensure!(
+                subject
+                    .poll_timeout()
+                    .is_some_and(|t| time_of(t) <= *deadline),
+                Handover,
+                "the lane would sleep past a revoke's deadline"
+            );
+        }
+        let late = !self.drained && self.draining.is_some_and(|deadline| now >= deadline);
+        ensure!(
+            !late,
+            Handover,
+            "the drain was to be answered by {:?}, it is {now}",
+            self.draining
+        );
+        self.distances()
+    }
+
+    fn distances(&self) -> Result<(), Violation> {
+        for (epoch, assignment) in &self.epochs {
+            let oldest = assignment.unsettled.keys().next().copied();
+            let distance = assignment.read_to - oldest.unwrap_or(assignment.read_to);
+            let limit = self.options.window.distance;
+            ensure!(
+                assignment.paused || distance <= limit,
+                Bounds,
+                "{epoch:?} is read {distance} ahead and goes on; {limit} allowed"
+            );
+            let stuck = assignment.paused && oldest.is_none();
+            ensure!(
+                !stuck,
+                Bounds,
+                "{epoch:?} is paused although nothing of it waits"
+            );
+        }
+        Ok(())
+    }
+}
