@@ -8,7 +8,6 @@ use anyhow::{Context as _, anyhow};
 use rdkafka::ClientConfig;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
@@ -70,8 +69,7 @@ impl EmbeddedBroker {
 
     /// The producer that stands for GraphSpace.
     pub(super) fn producer(&self, clock: Clock) -> anyhow::Result<Graphspace> {
-        let client = self
-            .config()
+        let client = client(&self.address())
             .create()
             .context("the demo's producer cannot be made")?;
         Ok(Graphspace {
@@ -83,8 +81,10 @@ impl EmbeddedBroker {
 
     /// What lies in the dead-letter topic, read back from the broker.
     pub(super) async fn dead_letters(&self) -> anyhow::Result<Vec<DeadLetter>> {
-        let config = self.config();
-        tokio::task::spawn_blocking(move || read_all(&config, DEAD_LETTERS)).await?
+        let config = reader(&self.address(), "demo");
+        tokio::task::spawn_blocking(move || read_all(&config, DEAD_LETTERS))
+            .await?
+            .context("the dead letters cannot be read")
     }
 
     /// Where `group` stands in each of `topics`, and where the topic ends.
@@ -93,21 +93,9 @@ impl EmbeddedBroker {
         group: &str,
         topics: &[&'static str],
     ) -> anyhow::Result<Vec<(i64, i64)>> {
-        let mut config = self.config();
-        config.set("group.id", group);
+        let config = reader(&self.address(), group);
         let topics = topics.to_vec();
         tokio::task::spawn_blocking(move || positions(&config, &topics)).await?
-    }
-
-    fn config(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", self.address())
-            .set("enable.metrics.push", "false")
-            .set("group.id", "demo")
-            .set("enable.partition.eof", "true")
-            .set("fetch.wait.max.ms", "10");
-        config
     }
 }
 
@@ -163,6 +151,24 @@ impl Graphspace {
     }
 }
 
+fn client(address: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", address)
+        .set("enable.metrics.push", "false");
+    config
+}
+
+/// A consumer that joins no group; `group` is whose positions it asks for.
+fn reader(address: &str, group: &str) -> ClientConfig {
+    let mut config = client(address);
+    config
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("fetch.wait.max.ms", "10");
+    config
+}
+
 /// Reads the one partition of `topic` from its beginning to its end.
 fn read_all(config: &ClientConfig, topic: &str) -> anyhow::Result<Vec<DeadLetter>> {
     let consumer: BaseConsumer = config.create()?;
@@ -171,19 +177,15 @@ fn read_all(config: &ClientConfig, topic: &str) -> anyhow::Result<Vec<DeadLetter
     consumer.assign(&from)?;
     // A list that outlives the last use of its consumer keeps it from closing.
     drop(from);
+    let (low, end) = consumer.fetch_watermarks(topic, 0, TIMEOUT)?;
     let mut found = Vec::new();
-    loop {
-        match consumer.poll(TIMEOUT) {
-            Some(Ok(message)) => found.push(dead_letter(&message)),
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(found),
-            Some(Err(error)) => return Err(error).context("the dead letters cannot be read"),
-            None => {
-                return Err(anyhow!(
-                    "the dead letters cannot be read: no answer within 5 s"
-                ));
-            }
-        }
+    let mut next = low;
+    while next < end {
+        let message = consumer.poll(TIMEOUT).context("no answer within 5 s")??;
+        next = message.offset() + 1;
+        found.push(dead_letter(&message));
     }
+    Ok(found)
 }
 
 fn dead_letter(message: &BorrowedMessage<'_>) -> DeadLetter {

@@ -25,6 +25,7 @@ pub(super) enum Tone {
 pub(super) struct Page {
     clock: Clock,
     colour: bool,
+    has_bar: bool,
     bar: ProgressBar,
 }
 
@@ -34,20 +35,18 @@ impl Page {
         let variable = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let terminal = std::io::stdout().is_terminal() && !dumb;
-        let target = match terminal && !plain {
-            true => ProgressDrawTarget::stdout(),
-            false => ProgressDrawTarget::hidden(),
-        };
         Self {
             clock,
             colour: terminal && !variable("NO_COLOR"),
-            bar: ProgressBar::with_draw_target(Some(0), target),
+            has_bar: terminal && !plain,
+            // Seen once there is progress to show.
+            bar: ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden()),
         }
     }
 
     /// Whether progress is seen as a bar; else it is for [`Page::moment`] to say.
     pub(super) fn has_bar(&self) -> bool {
-        !self.bar.is_hidden()
+        self.has_bar
     }
 
     /// Begins to show progress towards `length`.
@@ -58,8 +57,10 @@ impl Page {
         } else {
             "{bar:22}"
         };
-        if let Ok(style) = ProgressStyle::with_template(&format!("  [{bar}] {{msg}}")) {
+        let template = format!("  [{bar}] {{msg}}");
+        if let (true, Ok(style)) = (self.has_bar, ProgressStyle::with_template(&template)) {
             self.bar.set_style(style.progress_chars("=> "));
+            self.bar.set_draw_target(ProgressDrawTarget::stdout());
         }
     }
 

@@ -61,25 +61,18 @@ pub(super) fn show_balance(
         Tone::Quiet,
         "  destination   read = delivered + dead-lettered + dropped + not matched",
     );
+    let mut all = Balance::default();
     let mut checks = Vec::new();
     for lane in lanes {
-        let Balance {
-            read,
-            delivered,
-            dead_lettered,
-            dropped,
-            not_matched,
-            ..
-        } = lane.balance;
-        page.line(
-            Tone::Plain,
-            &format!(
-                "  {:<12}{read:>6} = {delivered:>9} + {dead_lettered:>13} + {dropped:>7} + {not_matched:>11}",
-                lane.name
-            ),
-        );
+        page.line(Tone::Plain, &balance_line(lane.name, &lane.balance));
         checks.extend(checks_of(lane, letters));
+        all.read += lane.balance.read;
+        all.delivered += lane.balance.delivered;
+        all.dead_lettered += lane.balance.dead_lettered;
+        all.dropped += lane.balance.dropped;
+        all.not_matched += lane.balance.not_matched;
     }
+    page.line(Tone::Title, &balance_line("both", &all));
     checks.push((
         drained.in_time && drained.released == 0,
         format!(
@@ -99,6 +92,21 @@ pub(super) fn show_balance(
     checks.iter().all(|(holds, _)| *holds)
 }
 
+fn balance_line(name: &str, balance: &Balance) -> String {
+    let Balance {
+        read,
+        delivered,
+        dead_lettered,
+        dropped,
+        not_matched,
+        ..
+    } = balance;
+    format!(
+        "  {name:<12}{read:>6} = {delivered:>9} + {dead_lettered:>13} + {dropped:>7} + {not_matched:>11}"
+    )
+}
+
+/// Whether what the lane counted is what everybody else counted.
 fn checks_of(lane: &LaneResult, letters: &[DeadLetter]) -> Vec<Check> {
     let LaneResult {
         name,
@@ -145,4 +153,54 @@ fn checks_of(lane: &LaneResult, letters: &[DeadLetter]) -> Vec<Check> {
             ),
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane() -> LaneResult {
+        let balance = Balance {
+            read: 10,
+            delivered: 8,
+            dropped: 2,
+            ..Balance::default()
+        };
+        LaneResult {
+            name: "browser",
+            balance,
+            taken: Taken {
+                deliveries: 8,
+                ..Taken::default()
+            },
+            produced: 10,
+            positions: vec![(5, 5), (5, 5)],
+        }
+    }
+
+    #[track_caller]
+    fn wrong(change: impl Fn(&mut LaneResult), count: usize) {
+        let mut lane = lane();
+        change(&mut lane);
+        let checks = checks_of(&lane, &[]);
+        assert_eq!(
+            checks.iter().filter(|(holds, _)| !holds).count(),
+            count,
+            "{checks:?}"
+        );
+    }
+
+    #[test]
+    fn every_number_that_differs_is_noticed() {
+        wrong(|_| {}, 0);
+        wrong(|lane| lane.produced = 11, 1);
+        wrong(|lane| lane.balance.dropped = 1, 1);
+        wrong(|lane| lane.balance.waiting = 1, 1);
+        wrong(|lane| lane.taken.deliveries = 7, 1);
+        wrong(|lane| lane.taken.repeats = 1, 1);
+        wrong(|lane| lane.taken.refused = 1, 1);
+        wrong(|lane| lane.balance.dead_lettered = 2, 2);
+        wrong(|lane| lane.positions[1] = (4, 5), 1);
+        wrong(|lane| lane.positions.clear(), 1);
+    }
 }

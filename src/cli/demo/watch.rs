@@ -130,21 +130,20 @@ impl Watch {
 
     fn say(&mut self, browser: Balance, mail: Balance) {
         let now = self.clock.now().tick;
-        if self.page.has_bar() || browser.read == 0 || now.since(self.said) < SAY {
+        if browser.read == 0 {
+            self.said = now;
+        }
+        if self.page.has_bar() || now.since(self.said) < SAY {
             return;
         }
         self.said = now;
-        let one = |name, balance: Balance| {
-            format!(
-                "{name} {} delivered, {} waiting",
-                balance.delivered, balance.waiting
-            )
-        };
-        let dead = browser.dead_lettered + mail.dead_lettered;
         let text = format!(
-            "{}; {}; dead letters {dead}",
-            one("browser", browser),
-            one("mail", mail)
+            "delivered: browser {} ({} wait), mail {} ({} wait); dead letters {}",
+            browser.delivered,
+            browser.waiting,
+            mail.delivered,
+            mail.waiting,
+            browser.dead_lettered + mail.dead_lettered
         );
         self.page.moment(Tone::Quiet, &text);
     }
