@@ -25,6 +25,7 @@ use page::{Page, Tone};
 
 /// The demo ends within this time, whatever happens.
 const DEADLINE: Duration = Duration::from_secs(60);
+
 /// See it work.
 #[derive(Debug, clap::Args)]
 pub(super) struct DemoArguments {
@@ -48,6 +49,7 @@ pub(super) fn main(arguments: DemoArguments) -> u8 {
         // The other side waits for this, or the process is at its end.
         drop(ended.send(result));
     });
+    let mut code = exit::NO;
     let problem = match end.recv_timeout(DEADLINE) {
         Ok(Ok(true)) => return exit::OK,
         Ok(Ok(false)) => "the balance does not add up".to_owned(),
@@ -59,13 +61,16 @@ pub(super) fn main(arguments: DemoArguments) -> u8 {
                 DEADLINE.as_secs()
             )
         }
-        Err(RecvTimeoutError::Disconnected) => "it panicked".to_owned(),
+        Err(RecvTimeoutError::Disconnected) => {
+            code = exit::SOFTWARE;
+            "it panicked".to_owned()
+        }
     };
     eprintln!("postrider demo: {problem}");
     if let Some(log) = log {
         eprintln!("the relay's log: {}", log.display());
     }
-    exit::NO
+    code
 }
 
 /// Keeps the relay's log off the page: in a new file of the folder for temporary ones. Without a log file the demo goes on as well.
