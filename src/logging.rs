@@ -49,9 +49,7 @@ impl std::str::FromStr for LogFormat {
 ///
 /// The libraries below speak from warnings on, whatever the level: at `debug` they would print URLs, and the secrets in them.
 pub fn start(options: LogOptions) {
-    use tracing_subscriber::EnvFilter;
-    let level = options.level;
-    let filter = EnvFilter::new(format!("warn,postrider={level}"));
+    let filter = filter(options.level);
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let json = match options.format {
         LogFormat::Auto => !terminal,
@@ -74,4 +72,23 @@ pub fn start(options: LogOptions) {
     if started.is_err() {
         tracing::debug!("the log was started already");
     }
+}
+
+/// Starts the log as text into a file, for a command whose screen belongs to something else. Changes nothing when the log was started already.
+pub fn start_in_file(level: Level, file: std::fs::File) {
+    let builder = tracing_subscriber::fmt().with_env_filter(filter(level));
+    let writer = std::sync::Mutex::new(file);
+    if builder
+        .with_ansi(false)
+        .with_target(false)
+        .with_writer(writer)
+        .try_init()
+        .is_err()
+    {
+        tracing::debug!("the log was started already");
+    }
+}
+
+fn filter(level: Level) -> tracing_subscriber::EnvFilter {
+    tracing_subscriber::EnvFilter::new(format!("warn,postrider={level}"))
 }

@@ -3,6 +3,8 @@
 //! A lane publishes all its numbers at one moment, and a scrape happens between such moments: so the balance read = settled + released +
 //! waiting holds in every scrape, not only in the end.
 
+mod balance;
+
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::{
@@ -13,6 +15,8 @@ use prometheus::{
 use crate::clock::Timestamp;
 use crate::delivery::{DeadLetterReason, FailureReason, Outcome};
 use crate::lane::{Counts, Settlement, Waiting};
+
+pub use balance::Balance;
 
 /// The outcomes that are attempts. The other two never reached a receiver.
 const ATTEMPT_OUTCOMES: [Outcome; 7] = [

@@ -1,6 +1,7 @@
 //! The command line: what a person types, and what the exit code says.
 
 mod check;
+mod demo;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,8 @@ use crate::config::{Config, Problems};
 pub(crate) mod exit {
     /// Done.
     pub(crate) const OK: u8 = 0;
+    /// The answer is no.
+    pub(crate) const NO: u8 = 1;
     /// Something needed could not be reached.
     pub(crate) const UNAVAILABLE: u8 = 69;
     /// A panic, or a task that ended unasked.
@@ -49,6 +52,8 @@ enum Command {
     Run(run::RunArguments),
     /// Check a configuration file and say everything that is wrong with it.
     Check(check::CheckArguments),
+    /// See it work: a broker, two webhooks and the relay between them, all in this process, for some seconds.
+    Demo(demo::DemoArguments),
     /// Print the version.
     Version,
 }
@@ -61,6 +66,7 @@ pub fn main() -> ExitCode {
     let code = match arguments.command {
         Some(Command::Run(run)) => run::main(&arguments.config, run),
         Some(Command::Check(check)) => check::main(&arguments.config, check),
+        Some(Command::Demo(demo)) => demo::main(demo),
         Some(Command::Version) => {
             println!("postrider {}", env!("CARGO_PKG_VERSION"));
             exit::OK
