@@ -3,14 +3,14 @@
 //! The thread waits for the broker and for the lane; nobody waits for the thread. Rebalances are taken from librdkafka as events and
 //! answered here, in this thread's own loop, not inside a callback.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
@@ -21,8 +21,7 @@ use crate::record::Record;
 
 use super::context::{Context, Notice};
 use super::mailbox::{Allowance, Mailbox, Orders};
-use super::raw::{CommitResult, Fetched, Queues};
-use super::start::{self, Question};
+use super::raw::{Fetched, Queues};
 
 /// What a consumer needs to know.
 #[derive(Clone)]
@@ -86,14 +85,11 @@ pub enum FromConsumer {
     Closed,
 }
 
-/// How long a revoke may wait for what is in flight; a third of the shortest `max.poll.interval.ms` that makes sense.
-const REVOKE_DRAIN: Duration = Duration::from_secs(10);
-/// How long the broker may take for a last commit.
-const LAST_COMMIT: Duration = Duration::from_secs(5);
-/// How long the questions at an assignment may take before the group is left and joined again.
-const START_ANSWERS: Duration = Duration::from_secs(10);
 /// How long the thread sleeps at most: how late it hears of a rebalance or a commit.
 const NAP: Duration = Duration::from_millis(50);
+/// A lane that has had no room for this long does not get any soon: its partitions are paused, so that librdkafka stops fetching for it and
+/// gives up what it holds. For shorter waits a pause costs more than it saves.
+const REST_AFTER: Duration = Duration::from_secs(5);
 /// Records taken at once.
 const CHUNK: u64 = 1024;
 
@@ -141,6 +137,9 @@ pub fn start_consumer(plan: ConsumerPlan, clock: Clock) -> Result<ConsumerHandle
         taken: Allowance::default(),
         largest: 1024,
         rejoin_at: None,
+        paused: BTreeSet::new(),
+        full_since: None,
+        resting: false,
         chunk: Vec::new(),
     };
     std::thread::Builder::new()
@@ -170,28 +169,35 @@ pub enum StartError {
     Thread(#[source] std::io::Error),
 }
 
-type TopicPartition = (Arc<str>, i32);
+pub(super) type TopicPartition = (Arc<str>, i32);
 
-struct ConsumerThread {
+/// The thread's own state.
+pub(super) struct ConsumerThread {
     /// Before the consumer: it must be dropped first.
-    queues: Queues,
-    consumer: BaseConsumer<Context>,
-    plan: ConsumerPlan,
-    clock: Clock,
-    outbox: mpsc::Sender<FromConsumer>,
-    mailbox: Arc<Mailbox>,
-    beat: Arc<AtomicU64>,
-    assigned: BTreeMap<TopicPartition, Epoch>,
-    epochs: BTreeMap<Epoch, TopicPartition>,
-    next_epoch: u64,
+    pub(super) queues: Queues,
+    pub(super) consumer: BaseConsumer<Context>,
+    pub(super) plan: ConsumerPlan,
+    pub(super) clock: Clock,
+    pub(super) outbox: mpsc::Sender<FromConsumer>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) beat: Arc<AtomicU64>,
+    pub(super) assigned: BTreeMap<TopicPartition, Epoch>,
+    pub(super) epochs: BTreeMap<Epoch, TopicPartition>,
+    pub(super) next_epoch: u64,
     /// Positions that were sent to the broker and not answered.
-    outstanding: Vec<Position>,
+    pub(super) outstanding: Vec<Position>,
     /// What was read since the start.
-    taken: Allowance,
+    pub(super) taken: Allowance,
     /// The heaviest record of the last chunks: how many fit into the bytes that are left.
-    largest: u64,
-    rejoin_at: Option<Tick>,
-    chunk: Vec<Fetched>,
+    pub(super) largest: u64,
+    pub(super) rejoin_at: Option<Tick>,
+    /// Partitions that the lane wants paused.
+    pub(super) paused: BTreeSet<Epoch>,
+    /// Since when the lane has had no room.
+    pub(super) full_since: Option<Tick>,
+    /// Whether every partition is paused because of that.
+    pub(super) resting: bool,
+    pub(super) chunk: Vec<Fetched>,
 }
 
 impl ConsumerThread {
@@ -217,7 +223,7 @@ impl ConsumerThread {
         }
     }
 
-    fn subscribe(&mut self) {
+    pub(super) fn subscribe(&mut self) {
         let topics: Vec<&str> = self.plan.topics.iter().map(String::as_str).collect();
         if let Err(error) = self.consumer.subscribe(&topics) {
             error!(destination = %self.plan.destination, %error, "subscription refused");
@@ -226,37 +232,48 @@ impl ConsumerThread {
 
     fn obey(&mut self, orders: &Orders) {
         for (epoch, pause) in &orders.paused {
-            let list = self.list_of(std::slice::from_ref(epoch));
-            let done = if *pause {
-                self.consumer.pause(&list)
+            if *pause {
+                self.paused.insert(*epoch);
             } else {
-                self.consumer.resume(&list)
-            };
-            if let Err(error) = done {
-                warn!(destination = %self.plan.destination, %error, pause, "pause or resume refused");
+                self.paused.remove(epoch);
+            }
+            if !self.resting {
+                self.pause(&[*epoch], *pause);
             }
         }
         self.commit(&orders.commit);
     }
 
-    /// Sends a commit for the partitions owned at this moment; the answer comes as an event.
-    fn commit(&mut self, positions: &[Position]) {
-        let mut list = TopicPartitionList::new();
-        for position in positions {
-            let Some((topic, partition)) = self.epochs.get(&position.epoch) else {
-                continue;
-            };
-            let offset = Offset::Offset(position.offset);
-            if list.add_partition_offset(topic, *partition, offset).is_ok() {
-                self.outstanding.push(*position);
-            }
+    /// Pauses or resumes partitions.
+    fn pause(&self, epochs: &[Epoch], pause: bool) {
+        let list = self.list_of(epochs);
+        let done = if pause {
+            self.consumer.pause(&list)
+        } else {
+            self.consumer.resume(&list)
+        };
+        if let Err(error) = done {
+            warn!(destination = %self.plan.destination, %error, pause, "pause or resume refused");
         }
-        if list.count() == 0 {
-            return;
+    }
+
+    /// Rests when the lane has had no room for long, and ends the rest when it has.
+    pub(super) fn rest(&mut self, has_room: bool) {
+        let now = self.clock.now().tick;
+        let since = *self.full_since.get_or_insert(now);
+        if has_room {
+            self.full_since = None;
         }
-        if let Err(error) = self.queues.commit(&list) {
-            self.outstanding.clear();
-            self.tell(FromConsumer::CommitFailed(error));
+        let rest = !has_room && (self.resting || now.since(since) >= REST_AFTER);
+        if rest != self.resting {
+            self.resting = rest;
+            let all = self
+                .epochs
+                .keys()
+                .filter(|epoch| !self.paused.contains(epoch));
+            let all: Vec<Epoch> = all.copied().collect();
+            self.pause(&all, rest);
+            debug!(destination = %self.plan.destination, rest, "no room for long: partitions paused");
         }
     }
 
@@ -292,171 +309,15 @@ impl ConsumerThread {
         }
     }
 
-    fn assign(&mut self, partitions: &[TopicPartition]) {
-        self.beat(START_ANSWERS);
-        let question = Question {
-            client: &self.plan.client,
-            owned_prefix: &self.plan.owned_prefix,
-            start_at: self.plan.start_at,
-            on_records_lost: self.plan.on_records_lost,
-            deadline: START_ANSWERS,
-        };
-        let answer = start::resolve(&self.consumer, partitions, &question);
-        let (cluster_id, starts) = match answer {
-            Ok(answer) => answer,
-            Err(error) => return self.leave_and_join_again(&error),
-        };
-        let mut list = TopicPartitionList::new();
-        let mut assigned = Vec::new();
-        let mut lost: BTreeMap<Arc<str>, u64> = BTreeMap::new();
-        for ((topic, partition), resolved) in partitions.iter().zip(starts) {
-            let offset = resolved.start.offset;
-            if let Err(error) = list.add_partition_offset(topic, *partition, Offset::Offset(offset))
-            {
-                return self.leave_and_join_again(&error.to_string());
-            }
-            self.queues.take_over(topic, *partition);
-            start::say(&self.plan.destination, topic, *partition, &resolved);
-            if resolved.start.lost > 0 {
-                *lost.entry(Arc::clone(topic)).or_default() += resolved.start.lost.unsigned_abs();
-            }
-            let epoch = Epoch(self.next_epoch);
-            self.next_epoch += 1;
-            self.assigned.insert((Arc::clone(topic), *partition), epoch);
-            self.epochs.insert(epoch, (Arc::clone(topic), *partition));
-            assigned.push(AssignedPartition {
-                epoch,
-                topic: Arc::clone(topic),
-                partition: *partition,
-                base: offset,
-                committed: resolved.committed == Some(offset),
-            });
-        }
-        // The lane hears of the partitions before the first record of them can be read.
-        self.tell(FromConsumer::Assigned {
-            cluster_id,
-            partitions: assigned,
-            lost,
-        });
-        let done = self
-            .consumer
-            .incremental_assign(&list)
-            .and_then(|()| self.consumer.resume(&list));
-        if let Err(error) = done {
-            self.leave_and_join_again(&error.to_string());
-        }
-    }
-
-    /// Without an answer the right start is unknown, and a wrong one loses records: out, and in again.
-    fn leave_and_join_again(&mut self, error: &str) {
-        warn!(destination = %self.plan.destination, error, "start positions unknown: leaving the group to join again");
-        if let Err(error) = self.consumer.incremental_assign(&TopicPartitionList::new()) {
-            debug!(%error, "empty assignment refused");
-        }
-        self.consumer.unsubscribe();
-        self.rejoin_at = Some(self.clock.now().tick + Duration::from_secs(1));
-    }
-
-    fn rejoin_when_due(&mut self) {
-        if self
-            .rejoin_at
-            .is_some_and(|due| due <= self.clock.now().tick)
-        {
-            self.rejoin_at = None;
-            self.subscribe();
-        }
-    }
-
-    fn revoke(&mut self, partitions: &[TopicPartition]) {
-        let epochs: Vec<Epoch> = partitions
-            .iter()
-            .filter_map(|tp| self.assigned.get(tp))
-            .copied()
-            .collect();
-        if self.consumer.assignment_lost() {
-            warn!(destination = %self.plan.destination, partitions = epochs.len(), "partitions lost: another member may have them");
-            self.forget(partitions);
-            self.tell(FromConsumer::Lost(epochs));
-        } else if !epochs.is_empty() {
-            let deadline = self.clock.now().tick + REVOKE_DRAIN;
-            self.beat(REVOKE_DRAIN + LAST_COMMIT);
-            self.tell(FromConsumer::Revoking { epochs, deadline });
-            // The lane answers at its deadline at the latest. Without an answer the lane is gone, and nothing of it may be committed.
-            let answer = self
-                .mailbox
-                .wait_for_revoked(REVOKE_DRAIN + Duration::from_secs(2));
-            self.commit_and_wait(&answer.unwrap_or_default());
-            self.forget(partitions);
-        }
-        let list = list(partitions);
-        if let Err(error) = self.consumer.incremental_unassign(&list) {
-            debug!(destination = %self.plan.destination, %error, "unassign refused");
-        }
-    }
-
-    fn forget(&mut self, partitions: &[TopicPartition]) {
-        for partition in partitions {
-            if let Some(epoch) = self.assigned.remove(partition) {
-                self.epochs.remove(&epoch);
-                self.outstanding.retain(|position| position.epoch != epoch);
-            }
-        }
-    }
-
-    /// Commits and waits for the broker's word, but not for ever: a broker that does not answer costs repeats, never records.
-    fn commit_and_wait(&mut self, positions: &[Position]) {
-        let deadline = self.clock.now().tick + LAST_COMMIT;
-        self.commit(positions);
-        let asked = |position: &Position| positions.contains(position);
-        while self.outstanding.iter().any(asked) {
-            let left = deadline.since(self.clock.now().tick);
-            match self.queues.commit_results(left) {
-                Some(results) => self.committed(results),
-                None if left.is_zero() => {
-                    warn!(destination = %self.plan.destination, "last commit not acknowledged in time: some deliveries will be repeated");
-                    return;
-                }
-                None => {}
-            }
-        }
-    }
-
-    fn committed(&mut self, results: Vec<CommitResult>) {
-        let mut acknowledged = Vec::new();
-        let mut refused = None;
-        if results.is_empty() {
-            // A request that failed as a whole, without saying for what: the lane asks again for whatever is open.
-            self.outstanding.clear();
-        }
-        for (tp, offset, error) in results {
-            let asked = |position: &Position| {
-                position.offset == offset && self.epochs.get(&position.epoch) == Some(&tp)
-            };
-            let Some(place) = self.outstanding.iter().position(asked) else {
-                continue;
-            };
-            let position = self.outstanding.swap_remove(place);
-            match error {
-                None => acknowledged.push(position),
-                Some(error) => refused = Some(error),
-            }
-        }
-        if !acknowledged.is_empty() {
-            self.tell(FromConsumer::Committed(acknowledged));
-        }
-        if let Some(error) = refused {
-            debug!(destination = %self.plan.destination, error, "commit refused");
-            self.tell(FromConsumer::CommitFailed(error));
-        }
-    }
-
     fn read(&mut self, allowance: Allowance) {
         if self.assigned.is_empty() {
             return;
         }
         let records = allowance.records.saturating_sub(self.taken.records);
         let bytes = allowance.bytes.saturating_sub(self.taken.bytes);
-        if records == 0 || bytes == 0 {
+        let has_room = records > 0 && bytes > 0;
+        self.rest(has_room);
+        if !has_room {
             return self.mailbox.wait_for_more(allowance, NAP);
         }
         let fit = (bytes / self.largest).clamp(1, CHUNK).min(records);
@@ -525,7 +386,7 @@ impl ConsumerThread {
     }
 
     /// A lane that is gone hears nothing; the loop sees the closed channel and ends.
-    fn tell(&self, event: FromConsumer) {
+    pub(super) fn tell(&self, event: FromConsumer) {
         if self.outbox.blocking_send(event).is_err() {
             debug!(destination = %self.plan.destination, "the lane has ended before its consumer");
         }
@@ -546,7 +407,7 @@ impl ConsumerThread {
     }
 
     /// Says that the loop turns, and that it may now be silent for `pause`.
-    fn beat(&self, pause: Duration) {
+    pub(super) fn beat(&self, pause: Duration) {
         self.beat
             .store(millis(self.clock.now().tick + pause), Ordering::Relaxed);
     }
@@ -561,7 +422,7 @@ impl ConsumerThread {
     }
 }
 
-fn list(partitions: &[TopicPartition]) -> TopicPartitionList {
+pub(super) fn list(partitions: &[TopicPartition]) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (topic, partition) in partitions {
         list.add_partition(topic, *partition);

@@ -4,6 +4,7 @@
 //! our own; [`envelope`] is what a dead letter looks like. Only [`raw`] is unsafe.
 
 mod client;
+mod commits;
 mod consumer;
 mod context;
 mod envelope;
@@ -13,6 +14,7 @@ mod options;
 mod producer;
 mod properties;
 mod raw;
+mod rebalance;
 mod start;
 mod topics;
 

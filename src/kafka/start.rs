@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tracing::{info, warn};
 
+use crate::clock::{Clock, Tick};
 use crate::lane::{
     PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,
 };
@@ -20,7 +21,20 @@ pub(super) struct Question<'a> {
     pub(super) owned_prefix: &'a str,
     pub(super) start_at: StartAt,
     pub(super) on_records_lost: RecordsLostPolicy,
-    pub(super) deadline: Duration,
+    pub(super) clock: Clock,
+    pub(super) deadline: Tick,
+}
+
+impl Question<'_> {
+    /// The time that is left for the next answer.
+    fn left(&self) -> Result<Duration, String> {
+        let left = self.deadline.since(self.clock.now().tick);
+        if left.is_zero() {
+            Err("the broker was too slow".to_owned())
+        } else {
+            Ok(left)
+        }
+    }
 }
 
 /// Where one partition begins, and what was committed for it.
@@ -37,22 +51,26 @@ pub(super) fn resolve<C: ConsumerContext>(
     partitions: &[TopicPartition],
     question: &Question<'_>,
 ) -> Result<(Arc<str>, Vec<Resolved>), String> {
-    let timeout = question.deadline / 4;
     let cluster_id = consumer
         .client()
-        .fetch_cluster_id(timeout)
+        .fetch_cluster_id(question.left()?)
         .ok_or("no cluster id")?;
-    let committed = committed(consumer, partitions, timeout)?;
+    let committed = committed(consumer, partitions, question)?;
     let at_time = match question.start_at {
-        StartAt::Time(time) => offsets_at(consumer, partitions, Offset::Offset(time.0), timeout)?,
+        StartAt::Time(time) => offsets_at(
+            consumer,
+            partitions,
+            Offset::Offset(time.0),
+            question.left()?,
+        )?,
         StartAt::Earliest | StartAt::Latest => BTreeMap::new(),
     };
-    let low = offsets_at(consumer, partitions, Offset::Beginning, timeout)?;
-    let mut high = offsets_at(consumer, partitions, Offset::End, timeout)?;
+    let low = offsets_at(consumer, partitions, Offset::Beginning, question.left()?)?;
+    let mut high = offsets_at(consumer, partitions, Offset::End, question.left()?)?;
     let beyond = |tp: &&TopicPartition| committed.get(*tp) > high.get(*tp);
     let beyond: Vec<TopicPartition> = partitions.iter().filter(beyond).cloned().collect();
     if !beyond.is_empty() {
-        high.extend(true_ends(question.client, &beyond, timeout)?);
+        high.extend(true_ends(question.client, &beyond, question.left()?)?);
     }
     let mut starts = Vec::with_capacity(partitions.len());
     for tp in partitions {
@@ -82,13 +100,13 @@ pub(super) fn resolve<C: ConsumerContext>(
 fn committed<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     partitions: &[TopicPartition],
-    timeout: Duration,
+    question: &Question<'_>,
 ) -> Result<BTreeMap<TopicPartition, Option<i64>>, String> {
     let topics: BTreeSet<&Arc<str>> = partitions.iter().map(|(topic, _)| topic).collect();
     let mut list = TopicPartitionList::new();
     for topic in topics {
         let metadata = consumer
-            .fetch_metadata(Some(topic), timeout)
+            .fetch_metadata(Some(topic), question.left()?)
             .map_err(|e| e.to_string())?;
         let found = metadata.topics().iter().find(|t| t.name() == &**topic);
         let count = found.map_or(0, |topic| topic.partitions().len());
@@ -105,7 +123,7 @@ fn committed<C: ConsumerContext>(
         }
     }
     let answer = consumer
-        .committed_offsets(list, timeout)
+        .committed_offsets(list, question.left()?)
         .map_err(|e| e.to_string())?;
     offsets(&answer)
 }

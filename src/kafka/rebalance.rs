@@ -1,0 +1,153 @@
+//! Partitions that come and go: answered here, in the consumer thread's own loop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tracing::{debug, warn};
+
+use crate::delivery::Epoch;
+use crate::lane::AssignedPartition;
+
+use super::commits::LAST_COMMIT;
+use super::consumer::{ConsumerThread, FromConsumer, TopicPartition, list};
+use super::start::{self, Question};
+
+/// How long a revoke may wait for what is in flight; a third of the shortest `max.poll.interval.ms` that makes sense.
+const REVOKE_DRAIN: Duration = Duration::from_secs(10);
+/// How long the questions at an assignment may take before the group is left and joined again.
+const START_ANSWERS: Duration = Duration::from_secs(10);
+
+impl ConsumerThread {
+    pub(super) fn assign(&mut self, partitions: &[TopicPartition]) {
+        self.beat(START_ANSWERS);
+        // What is assigned again without having been taken away is no longer what it was.
+        self.lose(partitions);
+        let question = Question {
+            client: &self.plan.client,
+            owned_prefix: &self.plan.owned_prefix,
+            start_at: self.plan.start_at,
+            on_records_lost: self.plan.on_records_lost,
+            clock: self.clock,
+            deadline: self.clock.now().tick + START_ANSWERS,
+        };
+        let answer = start::resolve(&self.consumer, partitions, &question);
+        let (cluster_id, starts) = match answer {
+            Ok(answer) => answer,
+            Err(error) => return self.leave_and_join_again(&error),
+        };
+        let mut list = TopicPartitionList::new();
+        let mut assigned = Vec::new();
+        let mut lost: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        for ((topic, partition), resolved) in partitions.iter().zip(starts) {
+            let offset = resolved.start.offset;
+            if let Err(error) = list.add_partition_offset(topic, *partition, Offset::Offset(offset))
+            {
+                return self.leave_and_join_again(&error.to_string());
+            }
+            self.queues.take_over(topic, *partition);
+            start::say(&self.plan.destination, topic, *partition, &resolved);
+            if resolved.start.lost > 0 {
+                *lost.entry(Arc::clone(topic)).or_default() += resolved.start.lost.unsigned_abs();
+            }
+            let epoch = Epoch(self.next_epoch);
+            self.next_epoch += 1;
+            self.assigned.insert((Arc::clone(topic), *partition), epoch);
+            self.epochs.insert(epoch, (Arc::clone(topic), *partition));
+            assigned.push(AssignedPartition {
+                epoch,
+                topic: Arc::clone(topic),
+                partition: *partition,
+                base: offset,
+                committed: resolved.committed == Some(offset),
+            });
+        }
+        // The new ones are read at once; a lane without room rests again soon enough.
+        self.rest(true);
+        // The lane hears of the partitions before the first record of them can be read.
+        self.tell(FromConsumer::Assigned {
+            cluster_id,
+            partitions: assigned,
+            lost,
+        });
+        let done = self
+            .consumer
+            .incremental_assign(&list)
+            .and_then(|()| self.consumer.resume(&list));
+        if let Err(error) = done {
+            self.lose(partitions);
+            self.leave_and_join_again(&error.to_string());
+        }
+    }
+
+    /// Without an answer the right start is unknown, and a wrong one loses records: out, and in again.
+    pub(super) fn leave_and_join_again(&mut self, error: &str) {
+        warn!(destination = %self.plan.destination, error, "start positions unknown: leaving the group to join again");
+        if let Err(error) = self.consumer.incremental_assign(&TopicPartitionList::new()) {
+            debug!(%error, "empty assignment refused");
+        }
+        self.consumer.unsubscribe();
+        self.rejoin_at = Some(self.clock.now().tick + Duration::from_secs(1));
+    }
+
+    pub(super) fn rejoin_when_due(&mut self) {
+        if self
+            .rejoin_at
+            .is_some_and(|due| due <= self.clock.now().tick)
+        {
+            self.rejoin_at = None;
+            self.subscribe();
+        }
+    }
+
+    pub(super) fn revoke(&mut self, partitions: &[TopicPartition]) {
+        let epochs = self.epochs_of(partitions);
+        if self.consumer.assignment_lost() {
+            warn!(destination = %self.plan.destination, partitions = epochs.len(), "partitions lost: another member may have them");
+            self.lose(partitions);
+        } else if !epochs.is_empty() {
+            let deadline = self.clock.now().tick + REVOKE_DRAIN;
+            self.beat(REVOKE_DRAIN + LAST_COMMIT);
+            self.tell(FromConsumer::Revoking { epochs, deadline });
+            // The lane answers at its deadline at the latest. Without an answer the lane is gone, and nothing of it may be committed.
+            let answer = self
+                .mailbox
+                .wait_for_revoked(REVOKE_DRAIN + Duration::from_secs(2));
+            self.commit_and_wait(&answer.unwrap_or_default());
+            self.forget(partitions);
+        }
+        let list = list(partitions);
+        if let Err(error) = self.consumer.incremental_unassign(&list) {
+            debug!(destination = %self.plan.destination, %error, "unassign refused");
+        }
+    }
+
+    fn epochs_of(&self, partitions: &[TopicPartition]) -> Vec<Epoch> {
+        partitions
+            .iter()
+            .filter_map(|tp| self.assigned.get(tp))
+            .copied()
+            .collect()
+    }
+
+    /// Gives partitions up without a hand-over.
+    fn lose(&mut self, partitions: &[TopicPartition]) {
+        let epochs = self.epochs_of(partitions);
+        if !epochs.is_empty() {
+            self.forget(partitions);
+            self.tell(FromConsumer::Lost(epochs));
+        }
+    }
+
+    pub(super) fn forget(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            if let Some(epoch) = self.assigned.remove(partition) {
+                self.epochs.remove(&epoch);
+                self.paused.remove(&epoch);
+                self.outstanding.retain(|position| position.epoch != epoch);
+            }
+        }
+    }
+}
