@@ -16,7 +16,7 @@ SIM_SEEDS_QUICK := 300
 
 # Every test target but the one that needs a broker.
 TEST_TARGETS := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))
-QUICK := --lib --bins $(patsubst %,--test %,$(filter-out real,$(sort $(TEST_TARGETS))))
+QUICK := --lib --bins $(patsubst %,--test %,$(filter-out real latency,$(sort $(TEST_TARGETS))))
 
 # $(call stage,NAME,COMMAND): runs one stage under a title, then says how long it took.
 TIMES := target/stages.txt

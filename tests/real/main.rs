@@ -24,7 +24,6 @@ mod first_run;
 mod ground;
 mod kill;
 mod main_job;
-mod neighbours;
 mod outage;
 mod shutdown;
 mod starts;

@@ -1,0 +1,22 @@
+//! Measured promises: they run alone, because another test beside them would be measured too. They need a real Apache Kafka, as `tests/real`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    reason = "a test that cannot go on stops"
+)]
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "shown with the test that fails"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests wait for real processes in real time"
+)]
+#![allow(clippy::wildcard_enum_match_arm, reason = "the unexpected is a panic")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod neighbours;
