@@ -26,4 +26,5 @@ mod kill;
 mod main_job;
 mod outage;
 mod shutdown;
+mod signing;
 mod starts;
