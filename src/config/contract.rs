@@ -128,6 +128,9 @@ const SECTIONS: &[(&str, &[&str])] = &[
         "destinations.*.email",
         &["from", "to", "subject", "text", "html", "smtp", "bridge"],
     ),
+    ("destinations.*.email.bridge", &["recipe", "with"]),
+    ("destinations.*.email.text", &["file"]),
+    ("destinations.*.email.html", &["file"]),
     (
         "rules[]",
         &[

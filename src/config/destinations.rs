@@ -8,7 +8,7 @@ use super::DestinationConfig;
 use super::reader::{Reader, Value};
 use super::rules::FoundRule;
 use super::webhook;
-use crate::lane::{LaneOptions, RetryOptions, WindowOptions};
+use crate::lane::{LaneOptions, RenderErrorPolicy, RetryOptions, WindowOptions};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// What a destination is told, apart from its sender.
@@ -65,7 +65,7 @@ fn destination(value: &Value<'_>, mut settings_here: Settings) -> Option<Found> 
         return None;
     }
     let reader = value.table()?;
-    if matches!(&*name, "webhook" | "email") && !reader.has("webhook") {
+    if matches!(&*name, "webhook" | "email") && !reader.has("webhook") && !reader.has("email") {
         let message = format!("`{name}` stands where the name of a destination should be");
         value.error_at_key(message, format!("write [destinations.NAME.{name}]"));
         return None;
@@ -74,7 +74,7 @@ fn destination(value: &Value<'_>, mut settings_here: Settings) -> Option<Found> 
         .take("id")
         .and_then(|id| Some((own_id(&id)?, id.span())));
     settings(&reader, &mut settings_here);
-    let webhook = webhook::read(&reader, &name);
+    let sender = webhook::read(&reader, &name);
     reader.finish();
     let (id, id_span) = own_id.unwrap_or_else(|| (Arc::clone(&name), value.key_span.clone()));
     let Settings {
@@ -82,12 +82,13 @@ fn destination(value: &Value<'_>, mut settings_here: Settings) -> Option<Found> 
         lane,
         excerpt_bytes,
     } = settings_here;
-    let config = webhook.map(|webhook| DestinationConfig {
+    let config = sender.map(|sender| DestinationConfig {
         name: Arc::clone(&name),
         id: Arc::clone(&id),
         lane,
         excerpt_bytes,
-        webhook,
+        content: sender.content,
+        webhook: sender.webhook,
     });
     Some(Found {
         name,
@@ -158,6 +159,13 @@ fn settings(reader: &Reader<'_>, settings: &mut Settings) {
         let range = Duration::from_secs(1)..=3650 * DAY;
         lane.max_age = value.duration(range).unwrap_or(lane.max_age);
     }
+    let policies = [
+        ("dead_letter", RenderErrorPolicy::DeadLetter),
+        ("drop", RenderErrorPolicy::Drop),
+    ];
+    lane.on_render_error = reader.read("on_render_error", lane.on_render_error, |value| {
+        value.one_of(&policies, &[])
+    });
     reader.section("retry", |reader| retry(reader, &mut lane.retry));
     let schedule: Duration = lane.retry.schedule.iter().sum();
     if let Some(value) = age.filter(|_| lane.max_age < schedule) {

@@ -94,6 +94,8 @@ fn mask_values(text: &str, bytes: &mut [u8]) {
             .unwrap_or_default()
             .to_ascii_lowercase();
         let telling = TELLING.iter().any(|word| key.contains(word));
+        // A bridge's `api_key` cut short.
+        let telling = telling || key == "key";
         let telling = telling || TELLING_ENDS.iter().any(|word| key.ends_with(word));
         if !telling && !key.ends_with("url") {
             continue;
@@ -183,6 +185,7 @@ mod tests {
             ("p.password = [\"a\"]", "p.password = *****"),
             ("token = { value = \"a\" }", "token = ***************"),
             ("password = { env = \"X\" }", "password = { env = \"X\" }"),
+            ("with = { key = \"a\" }", "with = { key = \"*\" }"),
             ("prefix = \"postrider\"", "prefix = \"postrider\""),
             ("  \"whsec_aGFsbG8=\",", "  \"whsec_********\","),
         ];

@@ -10,6 +10,7 @@
 mod context;
 mod contract;
 mod destinations;
+mod email;
 mod interpolate;
 mod kafka;
 mod mask;
@@ -19,6 +20,7 @@ mod number;
 mod problem;
 mod process;
 mod reader;
+mod recipes;
 mod refusal;
 mod render;
 mod rules;
@@ -26,6 +28,7 @@ mod secret;
 mod signing;
 mod success;
 mod syntax;
+mod template;
 mod units;
 mod value;
 mod webhook;
@@ -42,7 +45,7 @@ use crate::admin::AdminOptions;
 use crate::kafka::KafkaOptions;
 use crate::lane::LaneOptions;
 use crate::logging::LogOptions;
-use crate::rules::{ReadOptions, RuleOptions};
+use crate::rules::{ContentOptions, ReadOptions, RuleOptions};
 use crate::send::WebhookOptions;
 
 pub use problem::{Problem, Problems, Severity};
@@ -84,6 +87,8 @@ pub struct DestinationConfig {
     pub lane: LaneOptions,
     /// How much of an answer a dead letter keeps.
     pub excerpt_bytes: usize,
+    /// What is sent for a record.
+    pub content: ContentOptions,
     /// The sender.
     pub webhook: WebhookOptions,
 }

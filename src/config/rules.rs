@@ -8,6 +8,7 @@ use super::destinations::Found;
 use super::problem::Severity;
 use super::reader::{Reader, Value};
 use super::refusal::{Refusal, listed, nearest};
+use super::template;
 use crate::kafka::check_topic;
 use crate::rules::RuleOptions;
 
@@ -61,6 +62,7 @@ fn rule(
         .take("types")
         .and_then(|value| value.texts("[\"orders.*\"]"));
     let deliver_to = deliver_to(&reader);
+    let content = template::of_rule(&reader);
     reader.finish();
     let (targets, deliver_to) = deliver_to
         .into_iter()
@@ -75,7 +77,7 @@ fn rule(
             .map(|(_, text)| text)
             .collect(),
         deliver_to,
-        content: Default::default(),
+        content,
     };
     Some(FoundRule {
         options,

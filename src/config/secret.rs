@@ -129,7 +129,8 @@ fn from_credential(value: &Value<'_>, name: &str) -> Result<String, Refusal> {
     })
 }
 
-fn read(path: &Path) -> Result<String, String> {
+/// The text in the file at `path`; else why there is none.
+pub(super) fn read(path: &Path) -> Result<String, String> {
     const REASONS: [(ErrorKind, &str); 3] = [
         (ErrorKind::NotFound, "does not exist"),
         (ErrorKind::PermissionDenied, "may not be read by this user"),

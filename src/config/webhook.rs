@@ -5,16 +5,42 @@ use std::time::Duration;
 use super::reader::{Reader, Value};
 use super::refusal::{Refusal, nearest};
 use super::secret::{Secret, string_or_secret};
-use super::{signing, success};
+use super::{email, signing, success, template};
 use crate::delivery::Outcome;
+use crate::rules::{ContentOptions, Escape, Template};
 use crate::send::{EndpointUrl, Method, Selector, WebhookOptions, header, header_name};
 
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
+/// How a destination sends, and what.
+pub(super) struct Sender {
+    pub(super) webhook: WebhookOptions,
+    pub(super) content: ContentOptions,
+}
+
+/// The words for what an answer means.
+pub(super) const OUTCOMES: [(&str, Outcome); 7] = [
+    ("delivered", Outcome::Delivered),
+    ("retry", Outcome::Retry),
+    ("push_back", Outcome::PushBack),
+    ("reject", Outcome::Reject),
+    ("endpoint_fault", Outcome::EndpointFault),
+    ("gone", Outcome::Gone),
+    ("drop", Outcome::Dropped),
+];
+
 /// The sender of the destination in `reader`; `None` when it has none, or none with an address.
-pub(super) fn read(reader: &Reader<'_>, name: &str) -> Option<WebhookOptions> {
-    let Some(section) = reader.take("webhook") else {
-        if !reader.has("email") && !reader.has("url") {
+pub(super) fn read(reader: &Reader<'_>, name: &str) -> Option<Sender> {
+    let (section, mails) = (reader.take("webhook"), reader.take("email"));
+    if let (Some(_), Some(mails)) = (&section, &mails) {
+        let hint = "make two destinations of it, and name both in deliver_to";
+        mails.error_at_key(format!("`{name}` has a webhook and mails"), hint);
+    }
+    let Some(section) = section else {
+        if let Some(mails) = mails {
+            return email::read(&mails);
+        }
+        if !reader.has("url") {
             let message = format!("the destination `{name}` has no webhook");
             let hint =
                 format!("[destinations.{name}.webhook]\nurl = \"http://localhost:8000/hooks\"");
@@ -33,10 +59,14 @@ pub(super) fn read(reader: &Reader<'_>, name: &str) -> Option<WebhookOptions> {
         ("PATCH", Method::PATCH),
     ];
     options.method = reader.read("method", Method::POST, |value| value.one_of(&methods, &[]));
+    let mut content = ContentOptions::default();
+    if let Some(value) = reader.take("body") {
+        content.body = template::template(&value, Escape::Nothing);
+    }
     if let Some(headers) = reader.take("headers").and_then(|value| value.table()) {
         headers
             .entries()
-            .for_each(|value| set_header(&value, &mut options));
+            .for_each(|value| set_header(&value, &mut options, &mut content));
     }
     if let Some(outcomes) = reader.take("outcomes").and_then(|value| value.table()) {
         outcomes
@@ -54,10 +84,14 @@ pub(super) fn read(reader: &Reader<'_>, name: &str) -> Option<WebhookOptions> {
         value.size(range)
     });
     reader.finish();
-    url.map(|_| options)
+    url.map(|_| Sender {
+        webhook: options,
+        content,
+    })
 }
 
-fn placeholder() -> EndpointUrl {
+/// Stands in for an address that is none, so that the rest is read.
+pub(super) fn placeholder() -> EndpointUrl {
     "http://nowhere.invalid".parse().expect("a literal address")
 }
 
@@ -71,14 +105,17 @@ fn address(reader: &Reader<'_>, elsewhere: bool) -> Option<EndpointUrl> {
         .and_then(|value| url(&value))
 }
 
-fn url(value: &Value<'_>) -> Option<EndpointUrl> {
+pub(super) fn url(value: &Value<'_>) -> Option<EndpointUrl> {
     let text = string_or_secret(value).map(Secret::expose)?;
     let parsed = text.parse::<EndpointUrl>();
     value.accept(parsed.map_err(|error| Refusal::new(error.to_string(), error.hint())))
 }
 
-fn set_header(value: &Value<'_>, options: &mut WebhookOptions) {
+fn set_header(value: &Value<'_>, options: &mut WebhookOptions, content: &mut ContentOptions) {
     let Some(text) = value.text() else { return };
+    if Template::is_in(&text) {
+        return template::header(value, content);
+    }
     match header(value.key, &text) {
         Ok((name, header)) => {
             if options.headers.insert(name, header).is_some() {
@@ -106,16 +143,7 @@ fn pass_headers(value: &Value<'_>, options: &mut WebhookOptions) {
 }
 
 fn set_outcome(value: &Value<'_>, options: &mut WebhookOptions) {
-    let outcomes = [
-        ("delivered", Outcome::Delivered),
-        ("retry", Outcome::Retry),
-        ("push_back", Outcome::PushBack),
-        ("reject", Outcome::Reject),
-        ("endpoint_fault", Outcome::EndpointFault),
-        ("gone", Outcome::Gone),
-        ("drop", Outcome::Dropped),
-    ];
-    let outcome = value.one_of(&outcomes, &[]);
+    let outcome = value.one_of(&OUTCOMES, &[]);
     let selector = match value.key.parse::<Selector>() {
         Ok(selector) => selector,
         Err(error) => {

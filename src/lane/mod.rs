@@ -22,7 +22,7 @@ pub use event::{
     Action, AssignedPartition, DeadLetter, Event, Incoming, Position, Send, Shed, WriteError,
 };
 pub use machine::{Lane, Room};
-pub use options::{LaneOptions, RetryOptions, WindowOptions};
+pub use options::{LaneOptions, RenderErrorPolicy, RetryOptions, WindowOptions};
 pub use start::{
     PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,
 };

@@ -13,8 +13,20 @@ pub struct LaneOptions {
     pub retry: RetryOptions,
     /// How long after its first attempt a record may still be tried; time held does not count.
     pub max_age: Duration,
+    /// What becomes of a record for which nothing can be sent.
+    pub on_render_error: RenderErrorPolicy,
     /// How often positions are committed; at least 10 ms.
     pub commit_interval: Duration,
+}
+
+/// What becomes of a record for which nothing can be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RenderErrorPolicy {
+    /// Written to the dead letters.
+    #[default]
+    DeadLetter,
+    /// Settled as dropped.
+    Drop,
 }
 
 /// The bounds of the window. A record that is larger than `bytes` still passes, alone.
@@ -46,6 +58,7 @@ impl Default for LaneOptions {
             window: WindowOptions::default(),
             retry: RetryOptions::default(),
             max_age: Duration::from_secs(7 * 24 * 3600),
+            on_render_error: RenderErrorPolicy::default(),
             commit_interval: Duration::from_millis(500),
         }
     }

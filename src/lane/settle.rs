@@ -8,6 +8,7 @@ use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey, Outcome};
 use super::counts::Settlement;
 use super::event::{Action, DeadLetter, Shed, WriteError};
 use super::machine::Lane;
+use super::options::RenderErrorPolicy;
 use super::retry::{delay_after, write_delay};
 use super::window::{DeadLetterWrite, Delivery, State};
 
@@ -40,7 +41,8 @@ impl Lane {
             return;
         }
         delivery.last_attempt = Some(now.wall);
-        if attempt.outcome != Outcome::PushBack {
+        // Neither was a try at the receiver that it could be blamed for.
+        if !matches!(attempt.outcome, Outcome::PushBack | Outcome::CannotBeMade) {
             delivery.attempts += 1;
         }
         let outcome = attempt.outcome;
@@ -205,7 +207,10 @@ fn after(
         Outcome::Dropped => Next::Settle(Settlement::Dropped),
         Outcome::PushBack => Next::KeepPlace,
         Outcome::Reject => Next::DeadLetter(DeadLetterReason::Rejected),
-        Outcome::CannotBeMade => Next::DeadLetter(DeadLetterReason::Unrenderable),
+        Outcome::CannotBeMade => match options.on_render_error {
+            RenderErrorPolicy::DeadLetter => Next::DeadLetter(DeadLetterReason::Unrenderable),
+            RenderErrorPolicy::Drop => Next::Settle(Settlement::Dropped),
+        },
         Outcome::Panicked => Next::DeadLetter(DeadLetterReason::Panic),
         Outcome::Retry | Outcome::EndpointFault | Outcome::Gone => {
             let Some(delay) = delay_after(&options.retry, delivery.id, delivery.attempts) else {

@@ -11,13 +11,16 @@ use tracing::{debug, info, warn};
 use crate::clock::{Clock, Tick, Timestamp};
 use crate::delivery::{Attempt, DeliveryKey, Outcome, Verdict};
 use crate::kafka::{Allowance, ConsumerHandle, FromConsumer, Producer};
-use crate::lane::{Action, DeadLetter, Event, Incoming, Lane, Send, WindowOptions, WriteError};
+use crate::lane::{
+    Action, DeadLetter, Event, Incoming, Lane, RenderErrorPolicy, Send, WindowOptions, WriteError,
+};
 use crate::metrics::{LaneLevels, LaneMetrics};
 use crate::record::Record;
-use crate::rules::Matcher;
-use crate::send::{Content, Webhook};
+use crate::rules::{Matcher, Renderer};
+use crate::send::Webhook;
 
 use super::CLOSE_DEADLINE;
+use super::content::content;
 
 /// Reports that may wait for the lane's task.
 const REPORTS: usize = 1024;
@@ -29,6 +32,8 @@ pub(super) struct LaneParts {
     pub(super) lane: Lane,
     pub(super) window: WindowOptions,
     pub(super) matcher: Matcher,
+    pub(super) renderer: Arc<Renderer>,
+    pub(super) on_render_error: RenderErrorPolicy,
     pub(super) webhook: Arc<Webhook>,
     pub(super) producer: Arc<Producer>,
     pub(super) consumer: ConsumerHandle,
@@ -332,9 +337,12 @@ impl LaneTask {
             key,
             id,
             record,
+            rule,
             attempt: number,
-            ..
         } = send;
+        let renderer = Arc::clone(&self.parts.renderer);
+        let drops = self.parts.on_render_error == RenderErrorPolicy::Drop;
+        let destination = Arc::clone(&self.parts.name);
         let webhook = Arc::clone(&self.parts.webhook);
         let duration = self.parts.metrics.attempt_duration.clone();
         let age = self.parts.metrics.delivery_age.clone();
@@ -342,7 +350,21 @@ impl LaneTask {
         let report = OneReport::attempt(self.reporter.clone(), key);
         tokio::spawn(async move {
             let began = clock.now();
-            let content = Content::new(record.value.clone().unwrap_or_default());
+            let content = match content(&renderer, &record, &rule, (id, number)) {
+                Ok(content) => content,
+                Err(error) => {
+                    if drops {
+                        let (topic, partition, offset) =
+                            (&*record.topic, record.partition, record.offset);
+                        warn!(
+                            destination = &*destination, topic, partition, offset, %id, rule = &*rule, error,
+                            "record dropped: nothing can be sent for it"
+                        );
+                    }
+                    let attempt = Attempt::failed_before_sending(error);
+                    return report.send(Report::Attempt(key, attempt)).await;
+                }
+            };
             let request = webhook.request(&record, id, number, content, began.wall);
             let attempt = webhook.attempt(&request, began.wall).await;
             let ended = clock.now();

@@ -1,5 +1,6 @@
 //! The wiring: starts the lanes, watches them, and brings them to their end. The only place that knows all rooms.
 
+mod content;
 mod lane_task;
 mod upkeep;
 
@@ -19,7 +20,7 @@ use crate::kafka::{
 };
 use crate::lane::{Lane, StartAt};
 use crate::metrics::Metrics;
-use crate::rules::{Matcher, ReadFormat};
+use crate::rules::{Matcher, ReadFormat, Renderer};
 use crate::send::{Webhook, WebhookError};
 
 use lane_task::{LaneEnd, LaneParts, LaneTask};
@@ -159,6 +160,12 @@ impl Relay {
             window: destination.lane.window,
             metrics: self.metrics.lane(&destination.name, &matcher.rule_names()),
             matcher,
+            renderer: Arc::new(Renderer::new(
+                destination.content.clone(),
+                &config.rules,
+                config.read.clone(),
+            )),
+            on_render_error: destination.lane.on_render_error,
             webhook: Arc::new(webhook),
             producer: Arc::clone(producer),
             consumer,

@@ -2,20 +2,23 @@
 //!
 //! There are no includes, no inheritance and no macros: a template is as long as it looks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Value;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, escape_formatter};
+use minijinja::value::{Kwargs, Value};
+use minijinja::{
+    AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, escape_formatter, filters,
+};
 use thiserror::Error as ThisError;
 
 /// The longest text that a template may make.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// What one rendering may spend: a step costs one, and so do 64 bytes that are made on the way, or 4 bytes of JSON.
 const FUEL: u64 = 500_000;
+const JSON_BYTES_PER_FUEL: u64 = 4;
 /// What is said when a null would be printed.
 const NULL: &str =
     "is null, which has no text; write `| tojson` or `| default(\"\", true)` behind it";
@@ -49,7 +52,7 @@ pub enum TemplateError {
     #[error("names `{0}`, which a template does not know")]
     Name(String),
     /// It uses a filter, a test or a function that does not exist.
-    #[error("is a template with an {0}")]
+    #[error("uses something that does not exist: {0}")]
     Function(String),
 }
 
@@ -63,7 +66,7 @@ impl Template {
     ///
     /// # Errors
     /// When it is no template, or could not be rendered from any record.
-    pub fn new(source: &str, escape: Escape, names: &[&str]) -> Result<Self, TemplateError> {
+    pub fn new(source: &str, escapes: Escape, names: &[&str]) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_debug(false);
@@ -71,7 +74,7 @@ impl Template {
         environment.set_syntax(syntax.map_err(|error| TemplateError::Syntax(described(&error)))?);
         environment.remove_global("debug");
         environment.set_fuel(Some(FUEL));
-        environment.set_auto_escape_callback(move |_| match escape {
+        environment.set_auto_escape_callback(move |_| match escapes {
             Escape::Nothing => AutoEscape::None,
             Escape::Html => AutoEscape::Html,
         });
@@ -82,6 +85,12 @@ impl Template {
             }
             escape_formatter(output, state, value)
         });
+        // These take what is missing for an empty text.
+        environment.remove_filter("indent");
+        environment.remove_filter("pprint");
+        environment.add_filter("escape", escape);
+        environment.add_filter("e", escape);
+        environment.add_filter("tojson", tojson);
         let added = environment.add_template_owned(NAME, source.to_owned());
         added.map_err(|error| TemplateError::Syntax(described(&error)))?;
         let mut used: BTreeSet<String> = environment
@@ -130,6 +139,15 @@ impl Template {
         String::from_utf8(output.bytes).map_err(|_| RenderError("makes no text".to_owned()))
     }
 
+    /// The text for these names and texts.
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    pub fn render_pairs(&self, pairs: &BTreeMap<&str, String>) -> Result<String, RenderError> {
+        let pairs = pairs.iter().map(|(name, text)| (*name, text.clone()));
+        self.render(&Value::from_pairs(pairs))
+    }
+
     fn render_to(&self, context: &Value, output: &mut Bounded) -> Result<(), Error> {
         let template = self.environment.get_template(NAME)?;
         template.render_captured_to(context.clone(), output)?;
@@ -159,14 +177,14 @@ impl Template {
 
     /// What went wrong, and where; of the template itself only names are shown.
     fn explain(&self, error: &Error) -> String {
-        let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '[' | ']');
-        // A range may begin in the middle of a path.
+        let is_shown = |c: char| c.is_alphanumeric() || "_.[]| ".contains(c);
+        // A range may begin in the middle of a path, or at the filter.
         let part = error.range().and_then(|range| {
             let before = self.source.get(..range.start)?;
-            let begin = before.trim_end_matches(is_name).len();
-            self.source.get(begin..range.end)
+            let begin = before.trim_end_matches(is_shown).len();
+            self.source.get(begin..range.end).map(str::trim)
         });
-        let part = part.filter(|part| part.len() <= 100 && part.chars().all(is_name));
+        let part = part.filter(|part| part.len() <= 100 && part.chars().all(is_shown));
         let what = if error.kind() == ErrorKind::UndefinedError {
             "is missing".to_owned()
         } else if error.kind() == ErrorKind::OutOfFuel {
@@ -182,6 +200,30 @@ impl Template {
             None => format!("an expression {what} (line {line})"),
         }
     }
+}
+
+/// minijinja's own makes an empty text of what is missing.
+fn escape(state: &mut State<'_, '_>, value: &Value) -> Result<Value, Error> {
+    if value.is_undefined() {
+        return Err(Error::from(ErrorKind::UndefinedError));
+    }
+    filters::escape(state, value)
+}
+
+/// minijinja's own makes a null of what is missing.
+fn tojson(
+    state: &State<'_, '_>,
+    value: &Value,
+    indent: Option<Value>,
+    args: Kwargs,
+) -> Result<Value, Error> {
+    if value.is_undefined() {
+        return Err(Error::from(ErrorKind::UndefinedError));
+    }
+    let json = filters::tojson(value, indent, args)?;
+    let bytes = json.as_str().map_or(0, str::len);
+    state.consume_fuel(bytes as u64 / JSON_BYTES_PER_FUEL)?;
+    Ok(json)
 }
 
 fn is_unknown(kind: ErrorKind) -> bool {
@@ -287,6 +329,54 @@ mod tests {
         assert_eq!(error("\n{{ value.b }}"), "`value.b` is missing (line 2)");
         assert_eq!(error("{{ value.b.c }}"), "`value.b.c` is missing (line 1)");
         assert!(error("{{ value.none }}").starts_with("`value.none` is null"));
+        assert_eq!(
+            error("{{ value.b | tojson }}"),
+            "`value.b | tojson` is missing (line 1)"
+        );
+        let mut lenient = Vec::new();
+        for filter in [
+            "upper",
+            "lower",
+            "title",
+            "capitalize",
+            "trim",
+            "replace('a', 'b')",
+            "join",
+            "join(',')",
+            "length",
+            "first",
+            "last",
+            "list",
+            "string",
+            "int",
+            "float",
+            "bool",
+            "abs",
+            "round",
+            "escape",
+            "safe",
+            "sort",
+            "unique",
+            "items | list",
+            "dictsort",
+            "indent(2)",
+            "split",
+            "lines",
+            "reverse",
+            "map('upper') | list",
+            "select | list",
+            "batch(2) | list",
+            "format",
+            "min",
+            "max",
+            "sum",
+            "pprint",
+        ] {
+            if render(&format!("{{{{ value.b | {filter} }}}}"), value.clone()).is_ok() {
+                lenient.push(filter);
+            }
+        }
+        assert!(lenient.is_empty(), "{lenient:?}");
         for source in [
             "{{ value.a.password | int }}",
             "{{ value.a.password + 1 }}",
@@ -314,6 +404,9 @@ mod tests {
             "{}",
             error(memory)
         );
+        let json =
+            "{% for a in range(10000) %}{% set x = ((value.s * 1000) | tojson) %}{% endfor %}";
+        assert!(error(json).contains("takes more steps"), "{}", error(json));
         let nested = "{{ value.s * 1000000000000 }}";
         assert!(!error(nested).is_empty());
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postrider::clock::Timestamp;
-use postrider::lane::{LaneOptions, RetryOptions, StartAt, WindowOptions};
+use postrider::lane::{LaneOptions, RenderErrorPolicy, RetryOptions, StartAt, WindowOptions};
 
 use crate::plan::{BrokerMood, Class, DestinationPlan, Mix, Outage, OutageKind};
 use crate::rng::Rng;
@@ -116,6 +116,7 @@ fn options(rng: &mut Rng, class: Class) -> LaneOptions {
     // A window or a pool this narrow would make slowness a question of the settings.
     let narrow = class != Class::Isolation;
     LaneOptions {
+        on_render_error: RenderErrorPolicy::DeadLetter,
         concurrency: if narrow { rng.pick(&[1, 2, 4, 16]) } else { 8 },
         window: WindowOptions {
             records: if narrow {
