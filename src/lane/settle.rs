@@ -41,8 +41,7 @@ impl Lane {
             return;
         }
         delivery.last_attempt = Some(now.wall);
-        // Neither was a try at the receiver that it could be blamed for.
-        if !matches!(attempt.outcome, Outcome::PushBack | Outcome::CannotBeMade) {
+        if attempt.outcome != Outcome::PushBack {
             delivery.attempts += 1;
         }
         let outcome = attempt.outcome;

@@ -78,7 +78,7 @@ fn templates_make_bodies_and_headers_and_what_cannot_be_made_is_a_dead_letter() 
         .map(|letter| {
             let header = |name: &str| letter.header(name).unwrap_or("-");
             assert_eq!(header("postrider-reason"), "unrenderable");
-            assert_eq!(header("postrider-attempts"), "0");
+            assert_eq!(header("postrider-attempts"), "1");
             assert_eq!(header("postrider-destination"), "hook");
             (
                 header("postrider-offset").to_owned(),
