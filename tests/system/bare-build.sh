@@ -36,6 +36,7 @@ cargo_home=${CARGO_HOME:-$HOME/.cargo}
 # In namespaces of its own: the mounts end with the build, however it ends, and no build script can fetch anything.
 say "cargo build --release --locked"
 begin=$(date +%s)
+# shellcheck disable=SC2016  # the words are for the inner shell
 unshare --mount --net --propagation private /bin/bash -euc '
     builder=$1 toolchain=$2 registry=$3 jobs=$4
     mount --bind "$toolchain" "$builder/rust"

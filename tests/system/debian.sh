@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2016  # the variables are for the scripts that read this; the format is for dpkg
 # What the scripts of this folder share: an empty Debian 12 of their own, and an end that leaves nothing behind.
 #
 # They need root on Debian, because they make a whole system in a folder. `make test` does not call them.
@@ -13,7 +14,9 @@ die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 
 # need_tools COMMAND:PACKAGE...: root on Debian gets what is missing; anybody else gets one line.
 need_tools() {
-    [ "$(id -u)" = 0 ] && [ -f /etc/debian_version ] || die "needs root on Debian: it makes a Debian 12 in a folder"
+    if [ "$(id -u)" != 0 ] || [ ! -f /etc/debian_version ]; then
+        die "needs root on Debian: it makes a Debian 12 in a folder"
+    fi
     local tool missing=()
     for tool in "$@"; do
         command -v "${tool%%:*}" >/dev/null || missing+=("${tool##*:}")
