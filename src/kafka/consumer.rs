@@ -422,7 +422,7 @@ impl ConsumerThread {
     }
 }
 
-pub(super) fn list(partitions: &[TopicPartition]) -> TopicPartitionList {
+fn list(partitions: &[TopicPartition]) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (topic, partition) in partitions {
         list.add_partition(topic, *partition);

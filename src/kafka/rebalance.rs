@@ -12,7 +12,8 @@ use crate::delivery::Epoch;
 use crate::lane::AssignedPartition;
 
 use super::commits::LAST_COMMIT;
-use super::consumer::{ConsumerThread, FromConsumer, TopicPartition, list};
+use super::consumer::{ConsumerThread, FromConsumer, TopicPartition};
+use super::context::give_back;
 use super::start::{self, Question};
 
 /// How long a revoke may wait for what is in flight; a third of the shortest `max.poll.interval.ms` that makes sense.
@@ -118,8 +119,7 @@ impl ConsumerThread {
             self.commit_and_wait(&answer.unwrap_or_default());
             self.forget(partitions);
         }
-        let list = list(partitions);
-        if let Err(error) = self.consumer.incremental_unassign(&list) {
+        if let Err(error) = give_back(&self.consumer, partitions) {
             debug!(destination = %self.plan.destination, %error, "unassign refused");
         }
     }
