@@ -20,6 +20,7 @@
 mod harness;
 
 mod bad_input;
+mod crowd;
 mod first_run;
 mod ground;
 mod kill;
