@@ -70,6 +70,10 @@ simulate: tools ## only the simulation: SEEDS=20000, or SEED=17 again
 	@POSTRIDER_SIM_SEEDS=$(or $(SEEDS),$(SIM_SEEDS_TEST)) $(if $(SEED),POSTRIDER_SIM_SEED=$(SEED)) \
 	  $(CARGO) test --quiet --locked --test simulation -- --nocapture
 
+.PHONY: bench
+bench: kafka ## how fast, and what it costs: BENCH_ROUNDS=3
+	@POSTRIDER_KAFKA_LIBS=$(KAFKA_DIR) $(CARGO) bench --quiet --locked --bench delivery
+
 .PHONY: kafka
 kafka: tools-test $(KAFKA_STAMPS) ## fetch the Apache Kafka that the tests start (once)
 
