@@ -15,7 +15,7 @@ use crate::lane::{Action, DeadLetter, Event, Incoming, Lane, Send, WindowOptions
 use crate::metrics::{LaneLevels, LaneMetrics};
 use crate::record::Record;
 use crate::rules::Matcher;
-use crate::send::Webhook;
+use crate::send::{Content, Webhook};
 
 use super::CLOSE_DEADLINE;
 
@@ -342,7 +342,9 @@ impl LaneTask {
         let report = OneReport::attempt(self.reporter.clone(), key);
         tokio::spawn(async move {
             let began = clock.now();
-            let attempt = webhook.attempt(&record, id, number, began.wall).await;
+            let content = Content::new(record.value.clone().unwrap_or_default());
+            let request = webhook.request(&record, id, number, content, began.wall);
+            let attempt = webhook.attempt(&request, began.wall).await;
             let ended = clock.now();
             duration.observe(ended.tick.since(began.tick).as_secs_f64());
             if attempt.outcome == Outcome::Delivered

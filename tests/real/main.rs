@@ -28,4 +28,5 @@ mod main_job;
 mod outage;
 mod rate;
 mod shutdown;
+mod signing;
 mod starts;
