@@ -8,8 +8,8 @@ mod balance;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::clock::Timestamp;
@@ -59,6 +59,7 @@ pub struct Metrics {
     last_delivery: GaugeVec,
     last_commit: GaugeVec,
     commit_errors: IntCounterVec,
+    rate_wait: CounterVec,
     window_usage: GaugeVec,
     partitions_assigned: IntGaugeVec,
     rebalances: IntCounterVec,
@@ -186,6 +187,13 @@ impl Metrics {
                 "Commits that the broker refused, by reason.",
                 &["destination", "reason"],
             )?,
+            rate_wait: families.add(CounterVec::new(
+                opts(
+                    "rate_wait_seconds_total",
+                    "How long the next record in turn waited for the rate.",
+                ),
+                &["destination"],
+            ))?,
             window_usage: families.seconds(
                 "window_usage_ratio",
                 "How full the window is, by bound.",
@@ -410,6 +418,10 @@ impl LaneMetrics {
                 .inc_by(by);
         }
         let writes = |result| all.owned_writes.with_label_values(&["dead_letter", result]);
+        let rate_wait = counts.rate_wait.saturating_sub(before.rate_wait);
+        all.rate_wait
+            .with_label_values(&[d])
+            .inc_by(rate_wait.as_secs_f64());
         writes("ok").inc_by(counts.writes_ok - before.writes_ok);
         writes("error").inc_by(counts.writes_failed - before.writes_failed);
         for (state, records) in levels.waiting.by_state() {

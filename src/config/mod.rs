@@ -18,6 +18,7 @@ mod notification;
 mod number;
 mod problem;
 mod process;
+mod rate;
 mod reader;
 mod refusal;
 mod render;

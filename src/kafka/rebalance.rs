@@ -110,6 +110,7 @@ impl ConsumerThread {
         } else if !epochs.is_empty() {
             let deadline = self.clock.now().tick + REVOKE_DRAIN;
             self.beat(REVOKE_DRAIN + LAST_COMMIT);
+            self.mailbox.forget_revoked();
             self.tell(FromConsumer::Revoking { epochs, deadline });
             // The lane answers at its deadline at the latest. Without an answer the lane is gone, and nothing of it may be committed.
             let answer = self

@@ -25,6 +25,7 @@ mod ground;
 mod kill;
 mod main_job;
 mod outage;
+mod rate;
 mod security;
 mod shutdown;
 mod starts;
