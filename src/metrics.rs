@@ -4,12 +4,13 @@
 //! waiting holds in every scrape, not only in the end.
 
 mod balance;
+mod families;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::{
-    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::clock::Timestamp;
@@ -17,6 +18,8 @@ use crate::delivery::{DeadLetterReason, FailureReason, Outcome};
 use crate::lane::{Counts, Settlement, Waiting};
 
 pub use balance::Balance;
+
+use families::{Families, opts};
 
 /// The outcomes that are attempts. The other two never reached a receiver.
 const ATTEMPT_OUTCOMES: [Outcome; 7] = [
@@ -42,6 +45,7 @@ pub struct Metrics {
     /// Lanes publish under a read lock, a scrape gathers under the write lock.
     gate: RwLock<()>,
     kafka_connected: IntGauge,
+    log_lines_suppressed: IntCounter,
     lane_state: IntGaugeVec,
     records_read: IntCounterVec,
     records_settled: IntCounterVec,
@@ -89,14 +93,14 @@ impl Metrics {
         let families = Families(&registry);
         let metrics = Self {
             gate: RwLock::new(()),
-            kafka_connected: {
-                let gauge = IntGauge::new(
-                    "postrider_kafka_connected",
-                    "Whether a broker has answered within the last 30 seconds.",
-                )?;
-                registry.register(Box::new(gauge.clone()))?;
-                gauge
-            },
+            kafka_connected: families.plain_gauge(
+                "kafka_connected",
+                "Whether a broker has answered within the last 30 seconds.",
+            )?,
+            log_lines_suppressed: families.plain_counter(
+                "log_lines_suppressed_total",
+                "Lines of the Kafka client kept back because they had been said.",
+            )?,
             lane_state: families.gauge(
                 "lane_state",
                 "1 for the state the lane is in.",
@@ -230,6 +234,12 @@ impl Metrics {
         self.kafka_connected.set(i64::from(connected));
     }
 
+    /// How many lines of the log were kept back since the start.
+    pub fn set_log_lines_suppressed(&self, lines: u64) {
+        let counter = &self.log_lines_suppressed;
+        counter.inc_by(lines.saturating_sub(counter.get()));
+    }
+
     /// Everything in Prometheus' text format.
     ///
     /// # Errors
@@ -286,61 +296,6 @@ impl Metrics {
         lane.set_state("starting");
         lane
     }
-}
-
-/// Makes and registers families, each under the program's prefix.
-struct Families<'a>(&'a Registry);
-
-impl Families<'_> {
-    fn add<T: prometheus::core::Collector + Clone + 'static>(
-        &self,
-        family: Result<T, prometheus::Error>,
-    ) -> Result<T, prometheus::Error> {
-        let family = family?;
-        self.0.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
-
-    fn counter(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<IntCounterVec, prometheus::Error> {
-        self.add(IntCounterVec::new(opts(name, help), labels))
-    }
-
-    fn gauge(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<IntGaugeVec, prometheus::Error> {
-        self.add(IntGaugeVec::new(opts(name, help), labels))
-    }
-
-    fn seconds(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<GaugeVec, prometheus::Error> {
-        self.add(GaugeVec::new(opts(name, help), labels))
-    }
-
-    fn histogram(
-        &self,
-        name: &str,
-        help: &str,
-        buckets: &[f64],
-    ) -> Result<HistogramVec, prometheus::Error> {
-        let options = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
-        self.add(HistogramVec::new(options, &["destination"]))
-    }
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("postrider_{name}"), help)
 }
 
 /// The series of one lane.

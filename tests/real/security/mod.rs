@@ -110,6 +110,8 @@ fn refused(prefix: &str, address: &str, properties: &Properties, password: &str,
     }
     let lines = log.lines().count();
     assert!(lines <= LINES_MAX, "{lines} lines in {WATCHED:?}:\n{log}");
+    let kept_back = "postrider_log_lines_suppressed_total";
+    relay.wait_metric(kept_back, &[], SOON, |lines| lines > 0.0);
     assert_eq!(relay.stop(Duration::from_secs(15)).code(), Some(0));
     let log = relay.log();
     for secret in [PASSWORD, WRONG_PASSWORD] {
@@ -143,7 +145,7 @@ fn tls_with_the_authority_as_a_secret_works() {
 fn a_wrong_password_is_said_and_waited_for() {
     let guarded = Guarded::shared();
     let plain = sasl("SASL_PLAINTEXT", "PLAIN");
-    let says = ["uthentication failed"];
+    let says = ["Authentication failed"];
     refused(
         "sec-wrong-plain",
         &guarded.sasl,
@@ -191,4 +193,24 @@ fn missing_credentials_are_said_and_waited_for() {
         PASSWORD,
         &["security.protocol"],
     );
+}
+
+/// What the client library refuses outright is a mistake of the file: said with its reason, and no start.
+#[test]
+fn half_of_the_credentials_are_a_mistake_of_the_file() {
+    let config = Config::new("127.0.0.1:1", "sec-half")
+        .topics(&["in"])
+        .destination(Destination::new("hook", "http://127.0.0.1:1/"));
+    let mut half = sasl("SASL_PLAINTEXT", "PLAIN");
+    half.retain(|(name, _)| *name != "sasl.username");
+    let no_file = vec![
+        ("security.protocol", quoted("SSL")),
+        authority(Path::new("/nowhere/ca.pem")),
+    ];
+    for (properties, says) in [(half, "sasl.username"), (no_file, "ssl.ca.location")] {
+        let mut relay = start(&config, &properties, PASSWORD);
+        assert_eq!(relay.wait_exit(SOON).code(), Some(78));
+        let log = relay.log();
+        assert!(log.contains(says) && !log.contains(PASSWORD), "{log}");
+    }
 }
