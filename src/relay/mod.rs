@@ -14,8 +14,8 @@ use crate::admin::{self, AdminError, Health};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
-    self, Broker, ConsumerPlan, KafkaError, OwnedTopic, Producer, StartAtOption, StartError,
-    consumer_config, producer_config, start_consumer,
+    self, Broker, Complaints, ConsumerPlan, KafkaError, OwnedTopic, Producer, StartAtOption,
+    StartError, consumer_config, producer_config, start_consumer,
 };
 use crate::lane::{Lane, StartAt};
 use crate::metrics::Metrics;
@@ -58,6 +58,7 @@ pub struct Relay {
     lanes: JoinSet<(String, LaneEnd)>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    complaints: Arc<Complaints>,
     stop: CancellationToken,
     stop_serving: CancellationToken,
 }
@@ -92,12 +93,18 @@ impl Relay {
         )
         .await?;
         tokio::spawn(server);
+        let complaints = Arc::new(Complaints::new(clock));
         let producer = Arc::new(Producer::new(
             producer_config(&config.kafka),
             &config.kafka.prefix,
+            Arc::clone(&complaints),
         )?);
         let upkeep = Upkeep {
-            broker: Arc::new(Broker::new(&kafka::client_config(&config.kafka))?),
+            broker: Arc::new(Broker::new(
+                &kafka::client_config(&config.kafka),
+                Arc::clone(&complaints),
+            )?),
+            complaints: Arc::clone(&complaints),
             topics: vec![OwnedTopic {
                 name: format!("{}.dead-letters", config.kafka.prefix),
             }],
@@ -110,6 +117,7 @@ impl Relay {
             lanes: JoinSet::new(),
             health,
             metrics,
+            complaints,
             stop,
             stop_serving,
         };
@@ -148,6 +156,7 @@ impl Relay {
             owned_prefix: format!("{}.", config.kafka.prefix),
             start_at: start_at(config.kafka.start_at),
             on_records_lost: config.kafka.on_records_lost,
+            complaints: Arc::clone(&self.complaints),
         };
         let consumer = start_consumer(plan, clock)?;
         self.health

@@ -27,6 +27,7 @@ mod kill;
 mod main_job;
 mod outage;
 mod rate;
+mod security;
 mod shutdown;
 mod signing;
 mod starts;
