@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response};
+use reqwest::{Client, Request, Response};
 
 use crate::clock::Timestamp;
 use crate::delivery::{Attempt, DeliveryId, FailureReason, Outcome};
@@ -21,6 +21,9 @@ const TOPIC: HeaderName = HeaderName::from_static("postrider-topic");
 const PARTITION: HeaderName = HeaderName::from_static("postrider-partition");
 const OFFSET: HeaderName = HeaderName::from_static("postrider-offset");
 const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
+
+/// How many headers a request has beside the file's: those above, and what the client adds.
+const OWN_HEADERS: usize = 10;
 
 /// How long the rest of a body may take once its head has said that the record was taken.
 const SUCCESS_BODY: Duration = Duration::from_secs(1);
@@ -108,15 +111,11 @@ impl Webhook {
         attempt: u32,
         now: Timestamp,
     ) -> Attempt {
-        let request = self
-            .client
-            .request(
-                self.options.method.clone(),
-                self.options.url.as_url().clone(),
-            )
-            .headers(self.headers(record, id, attempt, now))
-            .body(record.value.clone().unwrap_or_default());
-        match request.send().await {
+        let url = self.options.url.as_url().clone();
+        let mut request = Request::new(self.options.method.clone(), url);
+        *request.headers_mut() = self.headers(record, id, attempt, now);
+        *request.body_mut() = Some(record.value.clone().unwrap_or_default().into());
+        match self.client.execute(request).await {
             Ok(response) => self.answered(response, now).await,
             Err(error) => self.failed(error),
         }
@@ -124,6 +123,7 @@ impl Webhook {
 
     fn headers(&self, record: &Record, id: DeliveryId, attempt: u32, now: Timestamp) -> HeaderMap {
         let mut headers = self.options.headers.clone();
+        headers.reserve(OWN_HEADERS);
         headers.insert(CONTENT_TYPE, self.content_type.clone());
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now.as_seconds()));
         headers.insert(PARTITION, HeaderValue::from(record.partition));
