@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use crate::clock::{Clock, Tick};
-use crate::delivery::Epoch;
+use crate::delivery::{CommitFailure, Epoch};
 use crate::lane::{AssignedPartition, Position, RecordsLostPolicy, StartAt};
 use crate::record::Record;
 
@@ -60,7 +60,7 @@ pub enum FromConsumer {
     /// The broker acknowledged these.
     Committed(Vec<Position>),
     /// A commit was refused, for this reason; asked for again by the lane.
-    CommitFailed(String),
+    CommitFailed(CommitFailure),
     /// To be answered through the mailbox before the deadline.
     Revoking {
         /// Which.
@@ -178,12 +178,13 @@ pub(super) type TopicPartition = (Arc<str>, i32);
 
 /// The thread's own state.
 pub(super) struct ConsumerThread {
+    /// Before everything else: after a panic the consumer may take long to be dropped, or for ever, and the lane must hear of it at once.
+    pub(super) outbox: mpsc::Sender<FromConsumer>,
     /// Before the consumer: it must be dropped first.
     pub(super) queues: Queues,
     pub(super) consumer: BaseConsumer<Context>,
     pub(super) plan: ConsumerPlan,
     pub(super) clock: Clock,
-    pub(super) outbox: mpsc::Sender<FromConsumer>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) beat: Arc<AtomicU64>,
     pub(super) assigned: BTreeMap<TopicPartition, Epoch>,
@@ -241,7 +242,7 @@ impl ConsumerThread {
 
     fn obey(&mut self, orders: &Orders) {
         for (epoch, pause) in &orders.paused {
-            if *pause {
+            if *pause && self.epochs.contains_key(epoch) {
                 self.paused.insert(*epoch);
             } else {
                 self.paused.remove(epoch);

@@ -18,6 +18,8 @@ use super::start::{self, Question};
 
 /// How long a revoke may wait for what is in flight; a third of the shortest `max.poll.interval.ms` that makes sense.
 const REVOKE_DRAIN: Duration = Duration::from_secs(10);
+/// How long librdkafka may take to go to another offset.
+const SEEK: Duration = Duration::from_secs(5);
 /// How long the questions at an assignment may take before the group is left and joined again.
 const START_ANSWERS: Duration = Duration::from_secs(10);
 
@@ -99,12 +101,6 @@ impl ConsumerThread {
             destination = %self.plan.destination, %topic, partition, offset,
             "the offsets of the partition have gone back: its topic was cut, or deleted and made again; reading from here"
         );
-        let mut list = TopicPartitionList::new();
-        if let Err(error) = list.add_partition_offset(topic, partition, Offset::Offset(offset)) {
-            return self.leave_and_join_again(&error.to_string());
-        }
-        let given_back = give_back(&self.consumer, std::slice::from_ref(tp));
-        self.queues.take_over(topic, partition);
         let epoch = self.own(topic, partition, offset);
         self.tell(FromConsumer::Assigned {
             cluster_id: Arc::clone(&self.cluster_id),
@@ -117,9 +113,10 @@ impl ConsumerThread {
             }],
             lost: BTreeMap::new(),
         });
-        let done = given_back
-            .and_then(|()| self.consumer.incremental_assign(&list))
-            .and_then(|()| self.consumer.resume(&list));
+        // What librdkafka has fetched beyond this record belongs to the epoch that is lost, and is fetched again.
+        let done = self
+            .consumer
+            .seek(topic, partition, Offset::Offset(offset), SEEK);
         if let Err(error) = done {
             self.lose(std::slice::from_ref(tp));
             self.leave_and_join_again(&error.to_string());

@@ -1,11 +1,9 @@
 //! The rate of a destination: GCRA (the generic cell rate algorithm) by governor, driven by the lane's own time.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use governor::clock::{Clock, Reference};
+use governor::clock::{Clock, FakeRelativeClock, Reference};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
@@ -18,13 +16,15 @@ use super::options::{RateOptions, RateUnit};
 /// The limits of one destination. A record is admitted when all of them let it.
 #[derive(Debug)]
 pub(super) struct Rate {
-    time: LaneTime,
+    /// A clock that is told the time; governor holds its clock itself.
+    time: FakeRelativeClock,
+    told: Tick,
     limits: Vec<Limit>,
 }
 
 #[derive(Debug)]
 struct Limit {
-    limiter: RateLimiter<NotKeyed, InMemoryState, LaneTime, NoOpMiddleware<Nanos>>,
+    limiter: RateLimiter<NotKeyed, InMemoryState, FakeRelativeClock, NoOpMiddleware<Nanos>>,
     unit: RateUnit,
     /// Cells of one unit.
     parts: u32,
@@ -46,28 +46,9 @@ fn parts(period: Duration) -> u32 {
         .clamp(1, 1000)
 }
 
-/// The lane's time as governor wants it: it holds the clock itself instead of being told.
-#[derive(Debug, Clone, Default)]
-struct LaneTime(Arc<AtomicU64>);
-
-impl LaneTime {
-    fn set(&self, now: Tick) {
-        let nanos = u64::try_from(now.0.as_nanos()).unwrap_or(u64::MAX);
-        self.0.store(nanos, Ordering::Relaxed);
-    }
-}
-
-impl Clock for LaneTime {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        Nanos::from(self.0.load(Ordering::Relaxed))
-    }
-}
-
 impl Rate {
     pub(super) fn new(options: &[RateOptions]) -> Self {
-        let time = LaneTime::default();
+        let time = FakeRelativeClock::default();
         let limit = |option: &RateOptions| {
             let parts = parts(option.period);
             let cell = (option.period / parts).max(Duration::from_nanos(1));
@@ -88,12 +69,14 @@ impl Rate {
         Self {
             limits: options.iter().filter_map(limit).collect(),
             time,
+            told: Tick::default(),
         }
     }
 
     /// Admits the next record, of that many body bytes, or says when to ask again. Asking again costs nothing.
     pub(super) fn admit(&mut self, now: Tick, bytes: usize) -> Result<(), Tick> {
-        self.time.set(now);
+        self.time.advance(now.since(self.told));
+        self.told = self.told.max(now);
         for limit in &mut self.limits {
             limit.pay(limit.cost(bytes)).map_err(|wait| now + wait)?;
         }

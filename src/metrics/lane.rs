@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge};
 
 use crate::clock::Timestamp;
-use crate::delivery::{DeadLetterReason, FailureReason, Outcome};
+use crate::delivery::{CommitFailure, DeadLetterReason, FailureReason, Outcome};
 use crate::lane::{Counts, Settlement, Waiting};
 
 use super::{Metrics, seconds};
@@ -24,6 +24,8 @@ const ATTEMPT_OUTCOMES: [Outcome; 7] = [
 const LANE_STATES: [&str; 8] = [
     "starting", "running", "paused", "quiet", "braked", "blocked", "stopping", "stopped",
 ];
+
+const WINDOW_BOUNDS: [&str; 3] = ["records", "bytes", "distance"];
 
 const REBALANCES: [&str; 3] = ["assigned", "revoked", "lost"];
 
@@ -44,8 +46,8 @@ pub struct LaneMetrics {
     /// In the order of [`Waiting::by_state`].
     waiting: Vec<IntGauge>,
     oldest_waiting: Gauge,
-    /// Records, then bytes.
-    window_usage: [Gauge; 2],
+    /// In the order of [`WINDOW_BOUNDS`].
+    window_usage: [Gauge; 3],
     partitions: IntGauge,
     consumer_loop: Gauge,
     last_delivery: Gauge,
@@ -61,8 +63,8 @@ pub struct LaneLevels {
     pub waiting: Waiting,
     /// The oldest record that waits.
     pub oldest_waiting: Option<Timestamp>,
-    /// How full the window is by records and by bytes, 0 to 1.
-    pub window_usage: [f64; 2],
+    /// How full the window is by records, by bytes and by distance; 1 is full.
+    pub window_usage: [f64; 3],
     /// Partitions held.
     pub partitions: usize,
     /// When the consumer's loop last turned.
@@ -81,6 +83,11 @@ impl Metrics {
         }
         for reason in FailureReason::ALL {
             self.attempt_failures
+                .with_label_values(&[d, reason.name()])
+                .inc_by(0);
+        }
+        for reason in CommitFailure::ALL {
+            self.commit_errors
                 .with_label_values(&[d, reason.name()])
                 .inc_by(0);
         }
@@ -111,7 +118,7 @@ impl Metrics {
             writes_failed: writes("error"),
             waiting: Waiting::default().by_state().map(waiting).into(),
             oldest_waiting: self.oldest_waiting.with_label_values(&[d]),
-            window_usage: ["records", "bytes"]
+            window_usage: WINDOW_BOUNDS
                 .map(|bound| self.window_usage.with_label_values(&[d, bound])),
             partitions: self.partitions_assigned.with_label_values(&[d]),
             consumer_loop: self.consumer_loop.with_label_values(&[d]),
@@ -184,6 +191,8 @@ impl LaneMetrics {
 
     /// Puts the lane into one of the states of the contract.
     pub fn set_state(&self, state: &str) {
+        let gate = &self.all.gate;
+        let _gate = gate.read().unwrap_or_else(PoisonError::into_inner);
         for name in LANE_STATES {
             let value = i64::from(name == state);
             self.all
@@ -215,10 +224,10 @@ impl LaneMetrics {
     }
 
     /// The broker refused a commit.
-    pub fn commit_failed(&self, reason: &str) {
+    pub fn commit_failed(&self, reason: CommitFailure) {
         self.all
             .commit_errors
-            .with_label_values(&[&self.destination, reason])
+            .with_label_values(&[&self.destination, reason.name()])
             .inc();
     }
 

@@ -169,7 +169,6 @@ impl Relay {
             name: Arc::clone(&destination.name),
             id: Arc::clone(&destination.id),
             lane: Lane::new(destination.lane.clone(), Arc::clone(&destination.id)),
-            window: destination.lane.window,
             metrics: self.metrics.lane(&destination.name, &matcher.rule_names()),
             matcher,
             webhook: Arc::new(webhook),
@@ -207,6 +206,10 @@ impl Relay {
             released: 0,
             in_time: true,
         };
+        if self.lanes.is_empty() {
+            // Nothing is enabled. To end would be to be started again, and again, by whatever keeps services running.
+            self.stop.cancelled().await;
+        }
         while let Some(ended) = self.lanes.join_next().await {
             let Ok(Some((name, end))) = ended else {
                 error!("a lane's thread panicked");

@@ -165,7 +165,7 @@ fn a_topic_made_again_while_it_is_read_is_read_from_its_beginning() {
     });
     kafka.create_topic("again-in", 1, &[]);
     kafka.produce(&vec![record("again-in", 0, "second life"); 20]);
-    receiver.wait_accepted(70, SOON);
+    receiver.wait_attempts(70, SOON);
     wait_no_lag(kafka, "again.hook", &["again-in"]);
     relay.wait_log("offsets of the partition have gone back", SOON);
     assert!(relay.metrics().balance("hook").holds());
