@@ -86,10 +86,12 @@ impl Hold {
 
     /// The receiver asks for less. Answers to requests that were sent before the hold began do not lengthen it by themselves.
     pub(super) fn push_back(&mut self, now: Tick, asked: Option<Duration>, cap: Duration) {
-        // "Come back at once" is no hold at all: taken at its word, a receiver that pushes everything back would be asked without a pause.
-        if let Some(asked) = asked.filter(|asked| *asked >= HOLD_MIN) {
+        let was_held = self.is_held(now);
+        if let Some(asked) = asked {
             self.hold(now, asked.min(cap));
-        } else if !self.is_held(now) {
+        }
+        // "Come back at once" is no hold at all: taken at its word, a receiver that pushes everything back would be asked without a pause.
+        if asked.is_none_or(|asked| asked < HOLD_MIN) && !was_held {
             let wait = HOLD_MIN
                 .saturating_mul(1 << self.in_a_row.min(6))
                 .min(HOLD_MAX)
