@@ -193,6 +193,10 @@ impl Relay {
             released: 0,
             in_time: true,
         };
+        if self.lanes.is_empty() {
+            // Nothing is enabled. To end would be to be started again, and again, by whatever keeps services running.
+            self.stop.cancelled().await;
+        }
         while let Some(ended) = self.lanes.join_next().await {
             let (name, end) = match ended {
                 Ok(ended) => ended,

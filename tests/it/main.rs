@@ -21,5 +21,6 @@ mod harness;
 
 mod harness_tests;
 mod oracle;
+mod process;
 mod receiver;
 mod tidy;
