@@ -1,6 +1,6 @@
 //! The one producer of the process: idempotent, acknowledged by every in-sync replica.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -19,7 +19,14 @@ use super::envelope::dead_letter_headers;
 pub struct Producer {
     config: ClientConfig,
     dead_letters: String,
-    client: Mutex<FutureProducer<ProducerContext>>,
+    client: Mutex<Client>,
+}
+
+/// One client, and how many were made before it.
+#[derive(Clone)]
+struct Client {
+    producer: FutureProducer<ProducerContext>,
+    number: u64,
 }
 
 /// Passes librdkafka's log on.
@@ -45,7 +52,10 @@ impl Producer {
     /// # Errors
     /// When librdkafka refuses the settings.
     pub fn new(config: ClientConfig, prefix: &str) -> Result<Self, KafkaError> {
-        let client = Mutex::new(config.create_with_context(ProducerContext)?);
+        let client = Mutex::new(Client {
+            producer: config.create_with_context(ProducerContext)?,
+            number: 0,
+        });
         Ok(Self {
             config,
             dead_letters: format!("{prefix}.dead-letters"),
@@ -73,31 +83,56 @@ impl Producer {
         {
             record = record.payload(value);
         }
-        let client = self
-            .client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        match client.send(record, QUEUE_WAIT).await {
+        let Client { producer, number } = self.client().clone();
+        match producer.send(record, QUEUE_WAIT).await {
             Ok(_) => Ok(()),
-            Err((error, _)) => Err(self.failed(&error)),
+            Err((error, _)) => Err(self.failed(&error, number)),
         }
     }
 
+    fn client(&self) -> MutexGuard<'_, Client> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A client that has met a fatal error never writes again: it is made anew, and the lane writes again.
-    fn failed(&self, error: &KafkaError) -> WriteError {
+    fn failed(&self, error: &KafkaError, number: u64) -> WriteError {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
                 return WriteError::TooLarge;
             }
             Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::OutOfOrderSequenceNumber) => {
-                warn!(%error, "the producer met a fatal error and is made anew");
-                if let Ok(fresh) = self.config.create_with_context(ProducerContext) {
-                    *self.client.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
-                }
+                self.renew(number, error);
             }
             _ => {}
         }
         WriteError::Failed(error.to_string())
+    }
+
+    /// Makes the client anew, once for all the writes that failed in the one with this number.
+    fn renew(&self, number: u64, error: &KafkaError) {
+        let mut client = self.client();
+        if client.number != number {
+            return;
+        }
+        warn!(%error, "the producer met a fatal error and is made anew");
+        if let Ok(producer) = self.config.create_with_context(ProducerContext) {
+            let number = number + 1;
+            *client = Client { producer, number };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fatal_error_that_many_writes_met_makes_one_new_client() {
+        let producer = Producer::new(ClientConfig::new(), "p").unwrap();
+        let fatal = KafkaError::MessageProduction(RDKafkaErrorCode::Fatal);
+        for _ in 0..100 {
+            producer.failed(&fatal, 0);
+        }
+        assert_eq!(producer.client().number, 1);
     }
 }
