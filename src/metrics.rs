@@ -434,6 +434,8 @@ impl LaneMetrics {
 
     /// Puts the lane into one of the states of the contract.
     pub fn set_state(&self, state: &str) {
+        let gate = &self.all.gate;
+        let _gate = gate.read().unwrap_or_else(PoisonError::into_inner);
         for name in LANE_STATES {
             let value = i64::from(name == state);
             self.all

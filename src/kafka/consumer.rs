@@ -175,12 +175,13 @@ pub(super) type TopicPartition = (Arc<str>, i32);
 
 /// The thread's own state.
 pub(super) struct ConsumerThread {
+    /// Before everything else: after a panic the consumer may take long to be dropped, or for ever, and the lane must hear of it at once.
+    pub(super) outbox: mpsc::Sender<FromConsumer>,
     /// Before the consumer: it must be dropped first.
     pub(super) queues: Queues,
     pub(super) consumer: BaseConsumer<Context>,
     pub(super) plan: ConsumerPlan,
     pub(super) clock: Clock,
-    pub(super) outbox: mpsc::Sender<FromConsumer>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) beat: Arc<AtomicU64>,
     pub(super) assigned: BTreeMap<TopicPartition, Epoch>,
@@ -238,7 +239,7 @@ impl ConsumerThread {
 
     fn obey(&mut self, orders: &Orders) {
         for (epoch, pause) in &orders.paused {
-            if *pause {
+            if *pause && self.epochs.contains_key(epoch) {
                 self.paused.insert(*epoch);
             } else {
                 self.paused.remove(epoch);
