@@ -13,7 +13,7 @@ use prometheus::{
 };
 
 use crate::clock::Timestamp;
-use crate::delivery::{DeadLetterReason, FailureReason, Outcome};
+use crate::delivery::{CommitFailure, DeadLetterReason, FailureReason, Outcome};
 use crate::lane::{Counts, Settlement, Waiting};
 
 pub use balance::Balance;
@@ -32,6 +32,8 @@ const ATTEMPT_OUTCOMES: [Outcome; 7] = [
 const LANE_STATES: [&str; 8] = [
     "starting", "running", "paused", "quiet", "braked", "blocked", "stopping", "stopped",
 ];
+
+const WINDOW_BOUNDS: [&str; 3] = ["records", "bytes", "distance"];
 
 const REBALANCES: [&str; 3] = ["assigned", "revoked", "lost"];
 
@@ -248,6 +250,11 @@ impl Metrics {
                 .with_label_values(&[d, reason.name()])
                 .inc_by(0);
         }
+        for reason in CommitFailure::ALL {
+            self.commit_errors
+                .with_label_values(&[d, reason.name()])
+                .inc_by(0);
+        }
         for kind in REBALANCES {
             self.rebalances.with_label_values(&[d, kind]).inc_by(0);
         }
@@ -356,8 +363,8 @@ pub struct LaneLevels {
     pub waiting: Waiting,
     /// The oldest record that waits.
     pub oldest_waiting: Option<Timestamp>,
-    /// How full the window is by records and by bytes, 0 to 1.
-    pub window_usage: [f64; 2],
+    /// How full the window is by records, by bytes and by distance; 1 is full.
+    pub window_usage: [f64; 3],
     /// Partitions held.
     pub partitions: usize,
     /// When the consumer's loop last turned.
@@ -420,7 +427,7 @@ impl LaneMetrics {
         all.oldest_waiting
             .with_label_values(&[d])
             .set(levels.oldest_waiting.map_or(0.0, seconds));
-        for (bound, usage) in ["records", "bytes"].into_iter().zip(levels.window_usage) {
+        for (bound, usage) in WINDOW_BOUNDS.into_iter().zip(levels.window_usage) {
             all.window_usage.with_label_values(&[d, bound]).set(usage);
         }
         all.partitions_assigned
@@ -470,10 +477,10 @@ impl LaneMetrics {
     }
 
     /// The broker refused a commit.
-    pub fn commit_failed(&self, reason: &str) {
+    pub fn commit_failed(&self, reason: CommitFailure) {
         self.all
             .commit_errors
-            .with_label_values(&[&self.destination, reason])
+            .with_label_values(&[&self.destination, reason.name()])
             .inc();
     }
 

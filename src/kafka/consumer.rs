@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use crate::clock::{Clock, Tick};
-use crate::delivery::Epoch;
+use crate::delivery::{CommitFailure, Epoch};
 use crate::lane::{AssignedPartition, Position, RecordsLostPolicy, StartAt};
 use crate::record::Record;
 
@@ -57,7 +57,7 @@ pub enum FromConsumer {
     /// The broker acknowledged these.
     Committed(Vec<Position>),
     /// A commit was refused, for this reason; asked for again by the lane.
-    CommitFailed(String),
+    CommitFailed(CommitFailure),
     /// To be answered through the mailbox before the deadline.
     Revoking {
         /// Which.

@@ -161,6 +161,19 @@ impl Lane {
         Room { records, bytes }
     }
 
+    /// How full the window is by records, by bytes and by the distance of the partition read furthest ahead: 0 to 1, and beyond for what is
+    /// larger than its bound.
+    #[must_use]
+    pub fn window_usage(&self) -> [f64; 3] {
+        let bounds = self.options.window;
+        let distance = self.partitions.values().map(Partition::distance).max();
+        [
+            self.unsettled as f64 / bounds.records as f64,
+            self.unsettled_bytes as f64 / bounds.bytes as f64,
+            distance.unwrap_or(0) as f64 / bounds.distance as f64,
+        ]
+    }
+
     /// What happened since the start.
     #[must_use]
     pub fn counts(&self) -> &Counts {

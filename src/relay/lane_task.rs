@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use crate::clock::{Clock, Tick, Timestamp};
 use crate::delivery::{Attempt, DeliveryKey, Outcome, Verdict};
 use crate::kafka::{Allowance, ConsumerHandle, FromConsumer, Producer};
-use crate::lane::{Action, DeadLetter, Event, Incoming, Lane, Send, WindowOptions, WriteError};
+use crate::lane::{Action, DeadLetter, Event, Incoming, Lane, Send, Shed, WriteError};
 use crate::metrics::{LaneLevels, LaneMetrics};
 use crate::record::Record;
 use crate::rules::Matcher;
@@ -22,12 +22,14 @@ use super::CLOSE_DEADLINE;
 /// Reports that may wait for the lane's task.
 const REPORTS: usize = 1024;
 
+/// How old a lane's numbers may become when nothing happens in it: the time of its consumer's loop is one of them.
+const SHOW_AT_LEAST: Duration = Duration::from_secs(5);
+
 /// Everything a lane is made of.
 pub(super) struct LaneParts {
     pub(super) name: Arc<str>,
     pub(super) id: Arc<str>,
     pub(super) lane: Lane,
-    pub(super) window: WindowOptions,
     pub(super) matcher: Matcher,
     pub(super) webhook: Arc<Webhook>,
     pub(super) producer: Arc<Producer>,
@@ -60,6 +62,8 @@ pub(super) struct LaneTask {
     /// Records and bytes handed to the machine since the start.
     handed: Allowance,
     partitions: usize,
+    /// Whether the last dead letter could not be written.
+    blocked: bool,
     end: Ending,
 }
 
@@ -84,6 +88,7 @@ impl LaneTask {
             reporter,
             handed: Allowance::default(),
             partitions: 0,
+            blocked: false,
             end: Ending::NotYet,
         }
     }
@@ -104,7 +109,7 @@ impl LaneTask {
                 }
                 _ = self.reports.recv_many(&mut reports, 256) => {}
                 () = stop.cancelled(), if self.end == Ending::NotYet => self.begin_drain(),
-                () = sleep_until(due) => self.tell(Event::TimePassed),
+                () = tokio::time::sleep_until(due) => self.tell(Event::TimePassed),
             }
             for event in from_consumer.drain(..) {
                 if matches!(event, FromConsumer::Closed) {
@@ -129,13 +134,15 @@ impl LaneTask {
         }
     }
 
-    /// When the machine or the end must be looked at again, whatever happens.
-    fn due(&self) -> Option<tokio::time::Instant> {
+    /// When the machine or the end must be looked at again, whatever happens; an idle lane once in a while, to show that it lives.
+    fn due(&self) -> tokio::time::Instant {
+        let show = self.parts.clock.now().tick + SHOW_AT_LEAST;
         let due = match self.end {
             Ending::Closing { until, .. } => Some(until),
             Ending::NotYet | Ending::Draining(_) => self.parts.lane.poll_timeout(),
         };
-        due.map(|due| self.parts.clock.instant(due).into())
+        let due = due.map_or(show, |due| due.min(show));
+        self.parts.clock.instant(due).into()
     }
 
     fn begin_drain(&mut self) {
@@ -181,9 +188,7 @@ impl LaneTask {
                 for (topic, records) in lost {
                     self.parts.metrics.records_lost(&topic, records);
                 }
-                if self.end == Ending::NotYet {
-                    self.parts.metrics.set_state("running");
-                }
+                self.show_state();
                 self.tell(Event::Assigned {
                     cluster_id,
                     partitions,
@@ -193,7 +198,7 @@ impl LaneTask {
                 self.parts.metrics.committed(Clock::wall());
                 self.tell(Event::Committed { positions });
             }
-            FromConsumer::CommitFailed(reason) => self.parts.metrics.commit_failed(&reason),
+            FromConsumer::CommitFailed(reason) => self.parts.metrics.commit_failed(reason),
             FromConsumer::Revoking { epochs, deadline } => {
                 self.parts.metrics.rebalanced("revoked");
                 self.partitions = self.partitions.saturating_sub(epochs.len());
@@ -261,8 +266,17 @@ impl LaneTask {
         }
     }
 
-    /// One line for each record that ends as a dead letter, and one for each that cannot even become one.
-    fn say_written(&self, letter: &DeadLetter, result: &Result<(), WriteError>) {
+    /// Shows whether the lane does its work.
+    fn show_state(&self) {
+        if self.end == Ending::NotYet {
+            let state = if self.blocked { "blocked" } else { "running" };
+            self.parts.metrics.set_state(state);
+        }
+    }
+
+    /// One line for each record that ends as a dead letter. One, not one for each record and each try, when they cannot be written: a window's
+    /// worth of records tries again twice a minute for as long as the topic is away.
+    fn say_written(&mut self, letter: &DeadLetter, result: &Result<(), WriteError>) {
         let DeadLetter {
             record,
             id,
@@ -273,16 +287,33 @@ impl LaneTask {
             ..
         } = letter;
         let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
-        let destination = &*self.parts.name;
+        let name = Arc::clone(&self.parts.name);
+        let destination = &*name;
+        let was_blocked = self.blocked;
         match result {
-            Ok(()) => warn!(
-                destination, topic, partition, offset, %id, rule = letter.rule.as_deref(), reason = reason.name(),
-                status, attempts, error, "dead letter written"
+            Ok(()) => {
+                self.blocked = false;
+                warn!(
+                    destination, topic, partition, offset, %id, rule = letter.rule.as_deref(), reason = reason.name(),
+                    status, attempts, error, "dead letter written"
+                );
+            }
+            Err(WriteError::TooLarge) if letter.shed != Shed::Value => debug!(
+                destination, topic, partition, offset, %id, shed = ?letter.shed,
+                "dead letter too large for its topic: written again with less in it"
             ),
-            Err(failure) => warn!(
-                destination, topic, partition, offset, %id, reason = reason.name(), ?failure,
-                "dead letter not written: the record stays, and is written again"
-            ),
+            Err(failure) => {
+                self.blocked = true;
+                if !was_blocked {
+                    warn!(
+                        destination, topic, partition, offset, %id, reason = reason.name(), ?failure,
+                        "dead letter not written: this record and those that follow stay, and are written again until it succeeds"
+                    );
+                }
+            }
+        }
+        if self.blocked != was_blocked {
+            self.show_state();
         }
     }
 
@@ -367,14 +398,11 @@ impl LaneTask {
     fn publish(&mut self) {
         let LaneParts {
             lane,
-            window,
             metrics,
             consumer,
             clock,
             ..
         } = &mut self.parts;
-        let room = lane.room();
-        let usage = |room: usize, all: usize| 1.0 - room.min(all) as f64 / all as f64;
         let silence = clock.now().tick.since(Tick(Duration::from_millis(
             consumer.beat.load(Ordering::Relaxed),
         )));
@@ -382,21 +410,11 @@ impl LaneTask {
         let levels = LaneLevels {
             waiting: lane.waiting(),
             oldest_waiting: lane.oldest_waiting(),
-            window_usage: [
-                usage(room.records, window.records),
-                usage(room.bytes, window.bytes),
-            ],
+            window_usage: lane.window_usage(),
             partitions: self.partitions,
             consumer_loop: Timestamp(loop_turned),
         };
         metrics.publish(lane.counts(), levels);
-    }
-}
-
-async fn sleep_until(due: Option<tokio::time::Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }
 

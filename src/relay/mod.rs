@@ -156,7 +156,6 @@ impl Relay {
             name: Arc::clone(&destination.name),
             id: Arc::clone(&destination.id),
             lane: Lane::new(destination.lane.clone(), Arc::clone(&destination.id)),
-            window: destination.lane.window,
             metrics: self.metrics.lane(&destination.name, &matcher.rule_names()),
             matcher,
             webhook: Arc::new(webhook),

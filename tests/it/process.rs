@@ -54,3 +54,11 @@ fn a_hangup_is_no_end() {
     relay.wait_log("SIGHUP: this version cannot reload", SOON);
     assert_eq!(relay.stop(SOON).code(), Some(0));
 }
+
+#[test]
+fn the_numbers_of_an_idle_lane_do_not_grow_old() {
+    let mut relay = Relay::start(&config());
+    let name = "postrider_consumer_loop_timestamp_seconds";
+    let first = relay.wait_metric(name, &[], SOON, |time| time > 0.0);
+    relay.wait_metric(name, &[], SOON, |time| time >= first + 4.0);
+}

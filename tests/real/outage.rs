@@ -84,6 +84,14 @@ fn a_dead_letter_that_cannot_be_written_keeps_its_record() {
         .destination(Destination::new("hook", &receiver.url()));
     let mut relay = Relay::start(&config);
     relay.wait_log("dead letter not written", SOON);
+    let error = [("kind", "dead_letter"), ("result", "error")];
+    relay.wait_metric("postrider_owned_writes_total", &error, SOON * 2, |n| {
+        n >= 10.0
+    });
+    let lines = relay.log().matches("dead letter not written").count();
+    assert_eq!(lines, 1, "one line, not one for each record and try");
+    let blocked = [("state", "blocked")];
+    assert_eq!(relay.metrics().sum("postrider_lane_state", &blocked), 1.0);
     let (status, why) = relay.get("/readyz").unwrap();
     assert_eq!(status, 503);
     assert!(
