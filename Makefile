@@ -77,6 +77,13 @@ simulate: tools ## only the simulation: SEEDS=20000, or SEED=17 again
 	@POSTRIDER_SIM_SEEDS=$(or $(SEEDS),$(SIM_SEEDS_TEST)) $(if $(SEED),POSTRIDER_SIM_SEED=$(SEED)) \
 	  $(CARGO) test --quiet --locked --test simulation -- --nocapture
 
+.PHONY: bench
+bench: kafka build ## how fast, and what it costs: BENCH_ROUNDS=3
+	@# Cargo builds the binary once more for the bench, with what tests add to the libraries; measured is the one that is installed.
+	@mkdir -p target/bench; cp target/release/postrider target/bench/postrider
+	@POSTRIDER_BINARY=$(CURDIR)/target/bench/postrider POSTRIDER_KAFKA_LIBS=$(KAFKA_DIR) \
+	  $(CARGO) bench --quiet --locked --bench delivery
+
 .PHONY: kafka
 kafka: tools-test $(KAFKA_STAMPS) ## fetch the Apache Kafka that the tests start (once)
 

@@ -116,6 +116,16 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ),
     ("destinations.*.webhook.timeouts", &["connect", "total"]),
     (
+        "destinations.*.webhook.success",
+        &["status", "header", "text", "pointer", "equals"],
+    ),
+    ("destinations.*.webhook.success.header", &["name", "equals"]),
+    ("destinations.*.webhook.signing", &["scheme", "secrets"]),
+    (
+        "destinations.*.webhook.signing.secrets[]",
+        &["file", "env", "credential", "directory", "not_after"],
+    ),
+    (
         "destinations.*.email",
         &["from", "to", "subject", "text", "html", "smtp", "bridge"],
     ),
@@ -145,7 +155,8 @@ const SECTIONS: &[(&str, &[&str])] = &[
 
 /// Words so common that standing elsewhere in the contract says nothing.
 const COMMON: &[&str] = &[
-    "name", "from", "to", "text", "html", "subject", "default", "field", "header", "format",
+    "name", "equals", "status", "file", "env", "from", "to", "text", "html", "subject", "default",
+    "field", "header", "format",
 ];
 
 /// The defaults take what a destination takes, but these.

@@ -24,6 +24,8 @@ mod refusal;
 mod render;
 mod rules;
 mod secret;
+mod signing;
+mod success;
 mod syntax;
 mod units;
 mod value;

@@ -81,8 +81,18 @@ fn type_part(value: &Value<'_>, format: ReadFormat) -> Option<TypePart> {
     }
 }
 
-/// A JSON pointer (RFC 6901) to a field.
 fn pointer(value: &Value<'_>, format: ReadFormat) -> Option<TypePart> {
+    let text = json_pointer(value)?;
+    if format == ReadFormat::Bytes {
+        let hint = "set format = \"json\", or take this part out";
+        value.error("needs JSON, but `format` is \"bytes\"", hint);
+        return None;
+    }
+    Some(TypePart::Field(text))
+}
+
+/// A JSON pointer (RFC 6901) to a field.
+pub(super) fn json_pointer(value: &Value<'_>) -> Option<String> {
     let text = value.text()?;
     if !text.starts_with('/') {
         let hint = format!(
@@ -103,10 +113,5 @@ fn pointer(value: &Value<'_>, format: ReadFormat) -> Option<TypePart> {
         );
         return None;
     }
-    if format == ReadFormat::Bytes {
-        let hint = "set format = \"json\", or take this part out";
-        value.error("needs JSON, but `format` is \"bytes\"", hint);
-        return None;
-    }
-    Some(TypePart::Field(text))
+    Some(text)
 }

@@ -75,6 +75,7 @@ fn rule(
             .map(|(_, text)| text)
             .collect(),
         deliver_to,
+        content: Default::default(),
     };
     Some(FoundRule {
         options,

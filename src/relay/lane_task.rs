@@ -15,9 +15,10 @@ use crate::lane::{Action, DeadLetter, Event, Incoming, Lane, Send, WindowOptions
 use crate::metrics::{LaneLevels, LaneMetrics};
 use crate::record::Record;
 use crate::rules::Matcher;
-use crate::send::Webhook;
+use crate::send::{Content, Webhook};
 
 use super::CLOSE_DEADLINE;
+use super::say;
 
 /// Reports that may wait for the lane's task.
 const REPORTS: usize = 1024;
@@ -252,37 +253,12 @@ impl LaneTask {
                 self.tell(Event::AttemptEnded { key, attempt });
             }
             Report::Write(letter, result) => {
-                self.say_written(&letter, &result);
+                say::written(&self.parts.name, &letter, &result);
                 self.tell(Event::WriteEnded {
                     key: letter.key,
                     result,
                 });
             }
-        }
-    }
-
-    /// One line for each record that ends as a dead letter, and one for each that cannot even become one.
-    fn say_written(&self, letter: &DeadLetter, result: &Result<(), WriteError>) {
-        let DeadLetter {
-            record,
-            id,
-            reason,
-            status,
-            attempts,
-            error,
-            ..
-        } = letter;
-        let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
-        let destination = &*self.parts.name;
-        match result {
-            Ok(()) => warn!(
-                destination, topic, partition, offset, %id, rule = letter.rule.as_deref(), reason = reason.name(),
-                status, attempts, error, "dead letter written"
-            ),
-            Err(failure) => warn!(
-                destination, topic, partition, offset, %id, reason = reason.name(), ?failure,
-                "dead letter not written: the record stays, and is written again"
-            ),
         }
     }
 
@@ -328,13 +304,8 @@ impl LaneTask {
     }
 
     fn send(&self, send: Send) {
-        let Send {
-            key,
-            id,
-            record,
-            attempt: number,
-            ..
-        } = send;
+        let key = send.key;
+        let name = Arc::clone(&self.parts.name);
         let webhook = Arc::clone(&self.parts.webhook);
         let duration = self.parts.metrics.attempt_duration.clone();
         let age = self.parts.metrics.delivery_age.clone();
@@ -342,9 +313,14 @@ impl LaneTask {
         let report = OneReport::attempt(self.reporter.clone(), key);
         tokio::spawn(async move {
             let began = clock.now();
-            let attempt = webhook.attempt(&record, id, number, began.wall).await;
+            let record = &*send.record;
+            let content = Content::new(record.value.clone().unwrap_or_default());
+            let request = webhook.request(record, send.id, send.attempt, content, began.wall);
+            let attempt = webhook.attempt(&request, began.wall).await;
             let ended = clock.now();
-            duration.observe(ended.tick.since(began.tick).as_secs_f64());
+            let took = ended.tick.since(began.tick);
+            duration.observe(took.as_secs_f64());
+            say::attempt_ended(&name, &send, &attempt, took);
             if attempt.outcome == Outcome::Delivered
                 && let Some(Timestamp(written)) = record.timestamp
             {

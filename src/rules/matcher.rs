@@ -162,6 +162,7 @@ mod tests {
             topics: owned(topics),
             types: owned(types),
             deliver_to: owned(to),
+            content: Default::default(),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::content::ContentOptions;
+
 /// One `[[rules]]` entry, already checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleOptions {
@@ -13,6 +15,8 @@ pub struct RuleOptions {
     pub types: Vec<String>,
     /// The names of the destinations that get the record; at least one.
     pub deliver_to: Vec<String>,
+    /// What is sent in place of what the destination has.
+    pub content: ContentOptions,
 }
 
 /// The `[notification]` section: how records are read.

@@ -20,12 +20,15 @@
 mod harness;
 
 mod bad_input;
+mod crowd;
 mod first_run;
 mod ground;
 mod kill;
 mod main_job;
+mod numbers;
 mod outage;
 mod rate;
 mod security;
 mod shutdown;
+mod signing;
 mod starts;
