@@ -4,19 +4,22 @@
 //! waiting holds in every scrape, not only in the end.
 
 mod balance;
+mod families;
 mod lane;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::{
-    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::clock::Timestamp;
 
 pub use balance::Balance;
 pub use lane::{LaneLevels, LaneMetrics};
+
+use families::{Families, opts};
 
 /// The registry and the families in it.
 #[derive(Debug)]
@@ -73,18 +76,14 @@ impl Metrics {
         let families = Families(&registry);
         let metrics = Self {
             gate: RwLock::new(()),
-            kafka_connected: {
-                let gauge = IntGauge::new(
-                    "postrider_kafka_connected",
-                    "Whether a broker has answered within the last 30 seconds.",
-                )?;
-                registry.register(Box::new(gauge.clone()))?;
-                gauge
-            },
-            log_lines_suppressed: families.add(IntCounter::with_opts(opts(
+            kafka_connected: families.plain_gauge(
+                "kafka_connected",
+                "Whether a broker has answered within the last 30 seconds.",
+            )?,
+            log_lines_suppressed: families.plain_counter(
                 "log_lines_suppressed_total",
                 "Lines of the Kafka client kept back because they had been said.",
-            )))?,
+            )?,
             lane_state: families.gauge(
                 "lane_state",
                 "1 for the state the lane is in.",
@@ -235,61 +234,6 @@ impl Metrics {
         };
         TextEncoder::new().encode_to_string(&families)
     }
-}
-
-/// Makes and registers families, each under the program's prefix.
-struct Families<'a>(&'a Registry);
-
-impl Families<'_> {
-    fn add<T: prometheus::core::Collector + Clone + 'static>(
-        &self,
-        family: Result<T, prometheus::Error>,
-    ) -> Result<T, prometheus::Error> {
-        let family = family?;
-        self.0.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
-
-    fn counter(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<IntCounterVec, prometheus::Error> {
-        self.add(IntCounterVec::new(opts(name, help), labels))
-    }
-
-    fn gauge(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<IntGaugeVec, prometheus::Error> {
-        self.add(IntGaugeVec::new(opts(name, help), labels))
-    }
-
-    fn seconds(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<GaugeVec, prometheus::Error> {
-        self.add(GaugeVec::new(opts(name, help), labels))
-    }
-
-    fn histogram(
-        &self,
-        name: &str,
-        help: &str,
-        buckets: &[f64],
-    ) -> Result<HistogramVec, prometheus::Error> {
-        let options = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
-        self.add(HistogramVec::new(options, &["destination"]))
-    }
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("postrider_{name}"), help)
 }
 
 fn seconds(time: Timestamp) -> f64 {

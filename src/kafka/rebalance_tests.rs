@@ -1,8 +1,7 @@
 //! The consumer thread on librdkafka's mock cluster: what no broker does on request.
 
-use std::time::Duration;
-
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
@@ -22,6 +21,7 @@ fn start(cluster: &str) -> ConsumerHandle {
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("partition.assignment.strategy", "cooperative-sticky");
+    let clock = Clock::start();
     let plan = ConsumerPlan {
         client,
         destination: "d".into(),
@@ -30,9 +30,9 @@ fn start(cluster: &str) -> ConsumerHandle {
         owned_prefix: "p.".to_owned(),
         start_at: StartAt::Earliest,
         on_records_lost: RecordsLostPolicy::Earliest,
-        complaints: Arc::new(Complaints::new(Clock::start())),
+        complaints: Arc::new(Complaints::new(clock)),
     };
-    start_consumer(plan, Clock::start()).unwrap()
+    start_consumer(plan, clock).unwrap()
 }
 
 #[tokio::test]

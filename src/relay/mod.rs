@@ -7,9 +7,10 @@ mod upkeep;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use crate::admin::{self, AdminError, Health};
 use crate::clock::{Clock, Timestamp};
@@ -43,6 +44,9 @@ pub enum RelayError {
         /// Why.
         source: WebhookError,
     },
+    /// The system gives no thread.
+    #[error("the thread of a lane cannot be started")]
+    Thread(#[source] std::io::Error),
     /// The admin address cannot be had.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -56,7 +60,7 @@ pub enum RelayError {
 
 /// A relay whose parts all run.
 pub struct Relay {
-    lanes: JoinSet<(String, LaneEnd)>,
+    lanes: JoinSet<Option<(String, LaneEnd)>>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     complaints: Arc<Complaints>,
@@ -176,9 +180,10 @@ impl Relay {
             drain: config.limits.drain,
             stop: self.stop.clone(),
         };
+        let ended = start_thread(&destination.name, LaneTask::new(parts))?;
         let name = destination.name.to_string();
         self.lanes
-            .spawn(async move { (name, LaneTask::new(parts).run().await) });
+            .spawn(async move { ended.await.ok().map(|end| (name, end)) });
         Ok(())
     }
 
@@ -204,12 +209,9 @@ impl Relay {
             in_time: true,
         };
         while let Some(ended) = self.lanes.join_next().await {
-            let (name, end) = match ended {
-                Ok(ended) => ended,
-                Err(panic) => {
-                    error!(%panic, "a lane's task panicked");
-                    return Err(RelayError::Unasked("(panicked)".to_owned()));
-                }
+            let Ok(Some((name, end))) = ended else {
+                error!("a lane's thread panicked");
+                return Err(RelayError::Unasked("(panicked)".to_owned()));
             };
             self.health.forget(&name);
             match end {
@@ -228,6 +230,32 @@ impl Relay {
         self.stop_serving.cancel();
         Ok(drained)
     }
+}
+
+/// Runs a lane and its requests on a thread of its own, and says how it ended; or nothing when it panicked.
+///
+/// Threads that shared the requests of all lanes would have to wake each other for nearly every one, which costs as much again as
+/// making it. And so a lane that is short of processor time takes none from another.
+fn start_thread(
+    destination: &str,
+    lane: LaneTask,
+) -> Result<oneshot::Receiver<LaneEnd>, RelayError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RelayError::Thread)?;
+    let (say_end, ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name(format!("l-{destination}"))
+        .spawn(move || {
+            let end = runtime.block_on(lane.run());
+            runtime.shutdown_background();
+            if say_end.send(end).is_err() {
+                debug!("nobody waits for the end of the lane");
+            }
+        })
+        .map_err(RelayError::Thread)?;
+    Ok(ended)
 }
 
 /// An age becomes a time here, once, so that every lane begins at the same one.
