@@ -18,6 +18,7 @@ use crate::rules::Matcher;
 use crate::send::{Content, Webhook};
 
 use super::CLOSE_DEADLINE;
+use super::say;
 
 /// Reports that may wait for the lane's task.
 const REPORTS: usize = 1024;
@@ -265,7 +266,7 @@ impl LaneTask {
                 self.tell(Event::AttemptEnded { key, attempt });
             }
             Report::Write(letter, result) => {
-                self.say_written(&letter, &result);
+                self.written(&letter, &result);
                 self.tell(Event::WriteEnded {
                     key: letter.key,
                     result,
@@ -282,41 +283,22 @@ impl LaneTask {
         }
     }
 
-    /// One line for each record that ends as a dead letter. One, not one for each record and each try, when they cannot be written: a window's
-    /// worth of records tries again twice a minute for as long as the topic is away.
-    fn say_written(&mut self, letter: &DeadLetter, result: &Result<(), WriteError>) {
-        let DeadLetter {
-            record,
-            id,
-            reason,
-            status,
-            attempts,
-            error,
-            ..
-        } = letter;
-        let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+    /// A lane whose dead letters cannot be written is blocked, and says so once.
+    fn written(&mut self, letter: &DeadLetter, result: &Result<(), WriteError>) {
         let name = Arc::clone(&self.parts.name);
-        let destination = &*name;
         let was_blocked = self.blocked;
         match result {
             Ok(()) => {
                 self.blocked = false;
-                warn!(
-                    destination, topic, partition, offset, %id, rule = letter.rule.as_deref(), reason = reason.name(),
-                    status, attempts, error, "dead letter written"
-                );
+                say::written(&name, letter);
             }
-            Err(WriteError::TooLarge) if letter.shed != Shed::Value => debug!(
-                destination, topic, partition, offset, %id, shed = ?letter.shed,
-                "dead letter too large for its topic: written again with less in it"
-            ),
+            Err(WriteError::TooLarge) if letter.shed != Shed::Value => {
+                say::too_large(&name, letter)
+            }
             Err(failure) => {
                 self.blocked = true;
                 if !was_blocked {
-                    warn!(
-                        destination, topic, partition, offset, %id, reason = reason.name(), ?failure,
-                        "dead letter not written: this record and those that follow stay, and are written again until it succeeds"
-                    );
+                    say::not_written(&name, letter, failure);
                 }
             }
         }
@@ -367,13 +349,8 @@ impl LaneTask {
     }
 
     fn send(&self, send: Send) {
-        let Send {
-            key,
-            id,
-            record,
-            attempt: number,
-            ..
-        } = send;
+        let key = send.key;
+        let name = Arc::clone(&self.parts.name);
         let webhook = Arc::clone(&self.parts.webhook);
         let duration = self.parts.metrics.attempt_duration.clone();
         let age = self.parts.metrics.delivery_age.clone();
@@ -381,11 +358,14 @@ impl LaneTask {
         let report = OneReport::attempt(self.reporter.clone(), key);
         tokio::spawn(async move {
             let began = clock.now();
+            let record = &*send.record;
             let content = Content::new(record.value.clone().unwrap_or_default());
-            let request = webhook.request(&record, id, number, content, began.wall);
+            let request = webhook.request(record, send.id, send.attempt, content, began.wall);
             let attempt = webhook.attempt(&request, began.wall).await;
             let ended = clock.now();
-            duration.observe(ended.tick.since(began.tick).as_secs_f64());
+            let took = ended.tick.since(began.tick);
+            duration.observe(took.as_secs_f64());
+            say::attempt_ended(&name, &send, &attempt, took);
             if attempt.outcome == Outcome::Delivered
                 && let Some(Timestamp(written)) = record.timestamp
             {

@@ -1,6 +1,7 @@
 //! The wiring: starts the lanes, watches them, and brings them to their end. The only place that knows all rooms.
 
 mod lane_task;
+mod say;
 mod upkeep;
 
 use std::sync::Arc;

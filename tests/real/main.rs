@@ -25,6 +25,7 @@ mod first_run;
 mod ground;
 mod kill;
 mod main_job;
+mod numbers;
 mod outage;
 mod rate;
 mod security;
