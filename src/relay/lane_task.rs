@@ -22,6 +22,10 @@ use super::CLOSE_DEADLINE;
 /// Reports that may wait for the lane's task.
 const REPORTS: usize = 1024;
 
+/// How long the consumer may be left without word of room that is not worth waking it. Far less than it takes to believe that the lane
+/// has none.
+const TELL_OF_ROOM: Duration = Duration::from_millis(100);
+
 /// Everything a lane is made of.
 pub(super) struct LaneParts {
     pub(super) name: Arc<str>,
@@ -59,6 +63,8 @@ pub(super) struct LaneTask {
     reporter: mpsc::Sender<Report>,
     /// Records and bytes handed to the machine since the start.
     handed: Allowance,
+    /// When the consumer was last told how much it may read.
+    told: Tick,
     partitions: usize,
     end: Ending,
 }
@@ -83,6 +89,7 @@ impl LaneTask {
             reports,
             reporter,
             handed: Allowance::default(),
+            told: Tick::default(),
             partitions: 0,
             end: Ending::NotYet,
         }
@@ -163,14 +170,17 @@ impl LaneTask {
     /// Says how much the consumer may have read all told: what was handed to the machine, and what it has room for beyond that.
     ///
     /// To wake the thread for every record that leaves a full window would cost more than reading it: as long as there are records
-    /// to send, it is told only of room that is worth it.
-    fn allow(&self) {
+    /// to send, it is told only of room that is worth it, or after a while.
+    fn allow(&mut self) {
         let room = self.parts.lane.room();
         let window = &self.parts.window;
+        let now = self.parts.clock.now().tick;
         let worth = room.records >= window.records / 4 && room.bytes >= window.bytes / 4;
-        if !worth && room.records > 0 && self.parts.lane.has_ready() {
+        let soon = now.since(self.told) < TELL_OF_ROOM;
+        if soon && !worth && room.records > 0 && self.parts.lane.has_ready() {
             return;
         }
+        self.told = now;
         self.parts.consumer.mailbox.allow(Allowance {
             records: self.handed.records + room.records as u64,
             bytes: self.handed.bytes + room.bytes as u64,
