@@ -1,9 +1,9 @@
 //! The only unsafe code: reading whole chunks of records with their headers as bytes, and commits whose results come back.
 //!
-//! rdkafka 0.39 has no safe call for four things. A header name that is not UTF-8 makes its header iterator panic, and any producer can write
-//! one. Records of all partitions come through the same queue as rebalances and commit results, so a full window would have to stop
-//! both or neither; here the partitions' queues are forwarded to a queue of their own. And records are taken from it in batches, which
-//! costs a quarter of taking them one by one. The fourth is the result of a commit that nobody waits for.
+//! rdkafka 0.39 has no safe call for three things. A header name that is not UTF-8 makes its header iterator panic, and any producer can
+//! write one. Records of all partitions come through the same queue as rebalances and commit results, so a full window would have to stop
+//! both or neither; here the partitions' queues are forwarded to a queue of their own. The third is the result of a commit that nobody
+//! waits for.
 #![allow(
     unsafe_code,
     clippy::wildcard_enum_match_arm,
@@ -56,10 +56,9 @@ pub(super) struct Queues {
     commits: *mut native::rd_kafka_queue_t,
     events: *mut native::rd_kafka_queue_t,
     topics: TopicNames,
-    batch: Vec<*mut native::rd_kafka_message_t>,
 }
 
-// SAFETY: librdkafka's queues may be used from any thread, and the batch holds no message between two reads.
+// SAFETY: librdkafka's queues may be used from any thread.
 unsafe impl Send for Queues {}
 
 impl Queues {
@@ -74,7 +73,6 @@ impl Queues {
                 commits: native::rd_kafka_queue_new(client),
                 events: native::rd_kafka_queue_get_consumer(client),
                 topics: TopicNames::default(),
-                batch: Vec::new(),
             }
         }
     }
@@ -102,26 +100,23 @@ impl Queues {
     }
 
     /// Waits up to `wait` for something to arrive, then takes what is there, up to `max`.
+    ///
+    /// One by one: librdkafka 2.12's call for batches takes the end of a partition for a record and counts itself one offset further, so
+    /// that after a pause it steps over the next record, or finds no such offset and begins the partition again.
     pub(super) fn read(&mut self, wait: Duration, max: usize, into: &mut Vec<Fetched>) {
-        let Some(further) = max.checked_sub(1) else {
-            return;
-        };
-        // SAFETY: the queue is valid until `drop`. A message belongs to us until it is destroyed, which happens exactly once, after
-        // everything in it has been copied.
-        unsafe {
-            let first = native::rd_kafka_consume_queue(self.records, millis(wait));
-            if first.is_null() {
-                return;
+        let mut wait = millis(wait);
+        for _ in 0..max {
+            // SAFETY: the queue is valid until `drop`. A message belongs to us until it is destroyed, which happens exactly once, after
+            // everything in it has been copied.
+            unsafe {
+                let message = native::rd_kafka_consume_queue(self.records, wait);
+                if message.is_null() {
+                    return;
+                }
+                into.push(self.topics.fetched(message));
+                native::rd_kafka_message_destroy(message);
             }
-            into.push(self.topics.fetched(first));
-            native::rd_kafka_message_destroy(first);
-            self.batch.resize(further, ptr::null_mut());
-            let batch = self.batch.as_mut_ptr();
-            let taken = native::rd_kafka_consume_batch_queue(self.records, 0, batch, further);
-            for message in &self.batch[..usize::try_from(taken).unwrap_or(0)] {
-                into.push(self.topics.fetched(*message));
-                native::rd_kafka_message_destroy(*message);
-            }
+            wait = 0;
         }
     }
 

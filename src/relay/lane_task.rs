@@ -26,6 +26,10 @@ const REPORTS: usize = 1024;
 /// How old a lane's numbers may become when nothing happens in it: the time of its consumer's loop is one of them.
 const SHOW_AT_LEAST: Duration = Duration::from_secs(5);
 
+/// How long the consumer may be left without word of room that is not worth waking it. Far less than it takes to believe that the lane
+/// has none.
+const TELL_OF_ROOM: Duration = Duration::from_millis(100);
+
 /// Everything a lane is made of.
 pub(super) struct LaneParts {
     pub(super) name: Arc<str>,
@@ -62,6 +66,8 @@ pub(super) struct LaneTask {
     reporter: mpsc::Sender<Report>,
     /// Records and bytes handed to the machine since the start.
     handed: Allowance,
+    /// When the consumer was last told how much it may read.
+    told: Tick,
     partitions: usize,
     /// Whether the last dead letter could not be written.
     blocked: bool,
@@ -88,6 +94,7 @@ impl LaneTask {
             reports,
             reporter,
             handed: Allowance::default(),
+            told: Tick::default(),
             partitions: 0,
             blocked: false,
             end: Ending::NotYet,
@@ -171,14 +178,17 @@ impl LaneTask {
     /// Says how much the consumer may have read all told: what was handed to the machine, and what it has room for beyond that.
     ///
     /// To wake the thread for every record that leaves a full window would cost more than reading it: as long as there are records
-    /// to send, it is told only of room that is worth it.
-    fn allow(&self) {
+    /// to send, it is told only of room that is worth it, or after a while.
+    fn allow(&mut self) {
         let room = self.parts.lane.room();
         let [records, bytes, _] = self.parts.lane.window_usage();
+        let now = self.parts.clock.now().tick;
         let worth = records.max(bytes) <= 0.75;
-        if !worth && room.records > 0 && self.parts.lane.has_ready() {
+        let soon = now.since(self.told) < TELL_OF_ROOM;
+        if soon && !worth && room.records > 0 && self.parts.lane.has_ready() {
             return;
         }
+        self.told = now;
         self.parts.consumer.mailbox.allow(Allowance {
             records: self.handed.records + room.records as u64,
             bytes: self.handed.bytes + room.bytes as u64,
