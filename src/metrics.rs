@@ -49,6 +49,7 @@ pub struct Metrics {
     records_waiting: IntGaugeVec,
     records_lost: IntCounterVec,
     rule_matches: IntCounterVec,
+    unmatched_records: IntCounterVec,
     dead_letters: IntCounterVec,
     owned_writes: IntCounterVec,
     attempts: IntCounterVec,
@@ -130,6 +131,11 @@ impl Metrics {
                 "rule_matches_total",
                 "Records that a rule took.",
                 &["rule"],
+            )?,
+            unmatched_records: families.counter(
+                "unmatched_records_total",
+                "Records that no rule took.",
+                &["topic"],
             )?,
             dead_letters: families.counter(
                 "dead_letters_total",
@@ -441,6 +447,14 @@ impl LaneMetrics {
                 .with_label_values(&[&self.destination, name])
                 .set(value);
         }
+    }
+
+    /// No rule took records.
+    pub fn unmatched(&self, topic: &str, records: u64) {
+        self.all
+            .unmatched_records
+            .with_label_values(&[topic])
+            .inc_by(records);
     }
 
     /// A rule took records.

@@ -138,6 +138,11 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "html",
         ],
     ),
+    ("rules[].match.*", &["present", "is", "lenient"]),
+    (
+        "notification.override[]",
+        &["topics", "format", "type", "values", "unmatched"],
+    ),
     ("admin", &["listen", "socket", "token", "allowed_hosts"]),
     ("log", &["format", "level"]),
 ];
@@ -156,7 +161,11 @@ fn canonical(section: &str) -> String {
         Some(rest) if rest.is_empty() || rest.starts_with('.') => format!("destinations.*{rest}"),
         // One part alone may stand without the brackets of a list.
         _ if section == "notification.type" => "notification.type[]".to_owned(),
-        _ => section.to_owned(),
+        // What may stand in an override is what may stand in the section.
+        _ => match section.strip_prefix("notification.override[].") {
+            Some(rest) => canonical(&format!("notification.{rest}")),
+            None => section.to_owned(),
+        },
     }
 }
 

@@ -25,5 +25,6 @@ mod ground;
 mod kill;
 mod main_job;
 mod outage;
+mod rules;
 mod shutdown;
 mod starts;
