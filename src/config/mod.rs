@@ -163,6 +163,9 @@ fn read(context: &Context<'_>) -> Option<Config> {
     let (admin, log) = (process::admin(&root), process::log(&root));
     root.finish();
     rules::check_names(context, &destinations, &rules);
+    if overrides.is_empty() {
+        rules::check_formats(context, &read, &rules);
+    }
     destinations::check_any(&root, &destinations, &rules);
     let disabled = destinations
         .iter()

@@ -9,7 +9,7 @@ use super::problem::Severity;
 use super::reader::{Reader, Value};
 use super::refusal::{listed, nearest};
 use super::{conditions, topics};
-use crate::rules::{OnError, RuleOptions};
+use crate::rules::{OnError, ReadFormat, ReadOptions, RuleOptions};
 
 /// A rule as it was found, with the places of what it names.
 pub(super) struct FoundRule {
@@ -17,6 +17,8 @@ pub(super) struct FoundRule {
     path: String,
     /// Whether it has `deliver_to`, readable or not, and no action.
     delivers: bool,
+    /// Where its `match` stands.
+    match_span: Option<Range<usize>>,
     targets: Vec<Range<usize>>,
 }
 
@@ -62,7 +64,8 @@ fn rule(
     let types = reader
         .take("types")
         .and_then(|value| value.texts("[\"orders.*\"]"));
-    let conditions = reader.take("match").map(|value| conditions::read(&value));
+    let matches = reader.take("match");
+    let conditions = matches.as_ref().map(conditions::read);
     let default = reader.read("default", false, Value::boolean);
     let choices = [
         ("dead_letter", OnError::DeadLetter),
@@ -95,6 +98,7 @@ fn rule(
         options,
         path: reader.path().to_owned(),
         delivers,
+        match_span: matches.map(|value| value.span()),
         targets,
     })
 }
@@ -137,6 +141,21 @@ fn unique_name(value: &Value<'_>, names: &mut Vec<(Arc<str>, Range<usize>)>) -> 
     }
     names.push((Arc::clone(&name), value.span()));
     Some(name)
+}
+
+/// Bytes have no fields. With overrides it depends on the topic, which may not be there yet.
+pub(super) fn check_formats(context: &Context<'_>, read: &ReadOptions, rules: &[FoundRule]) {
+    if read.format != ReadFormat::Bytes {
+        return;
+    }
+    for rule in rules {
+        if let Some(span) = &rule.match_span {
+            let message = "`match` needs JSON, but `format` is \"bytes\"";
+            let hint = "set format = \"json\" in [notification], or take it out";
+            let key = format!("{}.match", rule.path);
+            context.report(Severity::Error, Some(span.clone()), &key, message, hint);
+        }
+    }
 }
 
 /// Every name in `deliver_to` must be a destination's, and every enabled destination must be named.

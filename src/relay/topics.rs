@@ -30,6 +30,8 @@ pub(super) struct Watched {
     topics: TopicSet,
     mailbox: Arc<Mailbox>,
     known: Known,
+    /// Whether it was said that nothing fits.
+    said_none: bool,
 }
 
 /// The topics of a lane, each with the number of answers in a row that did not name it.
@@ -74,11 +76,18 @@ impl Watched {
             topics,
             mailbox,
             known: Known::default(),
+            said_none: false,
         }
     }
 
     fn look(&mut self, existing: &BTreeSet<String>, prefix: &str) {
         let found = self.topics.resolve(existing, prefix);
+        if found.is_empty() && !std::mem::replace(&mut self.said_none, true) {
+            warn!(
+                destination = &*self.destination,
+                "no topic fits: topics of our own never do, nor those that may not be described"
+            );
+        }
         let Some((new, gone)) = self.known.update(found) else {
             return;
         };

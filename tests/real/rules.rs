@@ -50,7 +50,7 @@ fn a_topic_made_later_is_read_in_time_and_the_others_are_not_disturbed() {
         b"slow" => Answer::ok().after(Duration::from_secs(12)),
         _ => Answer::ok(),
     });
-    let config = Config::new(kafka.brokers(), "late")
+    let config = Config::new(kafka.brokers(), "pattern")
         .kafka("topic_refresh = \"2s\"")
         .more(&destination("hook", &receiver))
         .more("[[rules]]\nname = \"late\"\ntopics = ['^late\\..+']\ndeliver_to = [\"hook\"]\n");
@@ -72,7 +72,7 @@ fn a_topic_made_later_is_read_in_time_and_the_others_are_not_disturbed() {
         made.elapsed()
     );
     receiver.wait_accepted(3, SOON);
-    wait_no_lag(kafka, "late.hook", &["late.a", "late.b"]);
+    wait_no_lag(kafka, "pattern.hook", &["late.a", "late.b"]);
     let metrics = relay.metrics();
     assert_eq!(metrics.sum("postrider_rebalances_total", &revoked), before);
     assert_eq!(metrics.sum("postrider_records_released_total", &[]), 0.0);
@@ -200,7 +200,9 @@ deliver_to = ["two"]
     let letter = |destination: &str, reason: &str| (destination.to_owned(), reason.to_owned());
     assert_eq!(
         dead,
-        [letter("audit", "unmatched"), letter("one", "undecodable")]
+        [letter("audit", "unmatched"), letter("one", "undecodable")],
+        "the topic ends at {:?}",
+        kafka.end_offsets("rules.dead-letters")
     );
 }
 
