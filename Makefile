@@ -41,7 +41,8 @@ help: ## this list
 
 .PHONY: demo
 demo: tools ## see it work: two webhooks, one of them in trouble
-	@[ -d target/debug/deps ] || echo 'The first build takes some minutes; from then on it is seconds.'
+	@if [ ! -x target/debug/postrider ]; then \
+	  echo 'The first build takes some minutes; from then on it is seconds.'; $(CARGO) build --locked; fi
 	@$(CARGO) run --quiet --locked -- demo
 
 .PHONY: test
@@ -69,6 +70,13 @@ test-quick: tools ## under a minute: no real broker, few simulated seeds
 simulate: tools ## only the simulation: SEEDS=20000, or SEED=17 again
 	@POSTRIDER_SIM_SEEDS=$(or $(SEEDS),$(SIM_SEEDS_TEST)) $(if $(SEED),POSTRIDER_SIM_SEED=$(SEED)) \
 	  $(CARGO) test --quiet --locked --test simulation -- --nocapture
+
+.PHONY: bench
+bench: kafka build ## how fast, and what it costs: BENCH_ROUNDS=3
+	@# Cargo builds the binary once more for the bench, with what tests add to the libraries; measured is the one that is installed.
+	@mkdir -p target/bench; cp target/release/postrider target/bench/postrider
+	@POSTRIDER_BINARY=$(CURDIR)/target/bench/postrider POSTRIDER_KAFKA_LIBS=$(KAFKA_DIR) \
+	  $(CARGO) bench --quiet --locked --bench delivery
 
 .PHONY: kafka
 kafka: tools-test $(KAFKA_STAMPS) ## fetch the Apache Kafka that the tests start (once)

@@ -156,6 +156,8 @@ names! {
         Dns = "dns",
         /// The TLS handshake failed.
         Tls = "tls",
+        /// A 2xx that is not what the file calls a success.
+        SuccessCondition = "success_condition",
     }
 }
 

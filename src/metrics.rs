@@ -4,36 +4,19 @@
 //! waiting holds in every scrape, not only in the end.
 
 mod balance;
+mod lane;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::clock::Timestamp;
-use crate::delivery::{DeadLetterReason, FailureReason, Outcome};
-use crate::lane::{Counts, Settlement, Waiting};
 
 pub use balance::Balance;
-
-/// The outcomes that are attempts. The other two never reached a receiver.
-const ATTEMPT_OUTCOMES: [Outcome; 7] = [
-    Outcome::Delivered,
-    Outcome::Retry,
-    Outcome::PushBack,
-    Outcome::Reject,
-    Outcome::EndpointFault,
-    Outcome::Gone,
-    Outcome::Dropped,
-];
-
-const LANE_STATES: [&str; 8] = [
-    "starting", "running", "paused", "quiet", "braked", "blocked", "stopping", "stopped",
-];
-
-const REBALANCES: [&str; 3] = ["assigned", "revoked", "lost"];
+pub use lane::{LaneLevels, LaneMetrics};
 
 /// The registry and the families in it.
 #[derive(Debug)]
@@ -60,6 +43,7 @@ pub struct Metrics {
     last_delivery: GaugeVec,
     last_commit: GaugeVec,
     commit_errors: IntCounterVec,
+    rate_wait: CounterVec,
     window_usage: GaugeVec,
     partitions_assigned: IntGaugeVec,
     rebalances: IntCounterVec,
@@ -192,6 +176,13 @@ impl Metrics {
                 "Commits that the broker refused, by reason.",
                 &["destination", "reason"],
             )?,
+            rate_wait: families.add(CounterVec::new(
+                opts(
+                    "rate_wait_seconds_total",
+                    "How long the next record in turn waited for the rate.",
+                ),
+                &["destination"],
+            ))?,
             window_usage: families.seconds(
                 "window_usage_ratio",
                 "How full the window is, by bound.",
@@ -238,51 +229,6 @@ impl Metrics {
             self.registry.gather()
         };
         TextEncoder::new().encode_to_string(&families)
-    }
-
-    /// The series of one lane, every fixed label value at 0.
-    #[must_use]
-    pub fn lane(self: &Arc<Self>, destination: &str, rules: &[Arc<str>]) -> LaneMetrics {
-        let d = destination;
-        for reason in DeadLetterReason::ALL {
-            self.dead_letters
-                .with_label_values(&[d, reason.name()])
-                .inc_by(0);
-        }
-        for reason in FailureReason::ALL {
-            self.attempt_failures
-                .with_label_values(&[d, reason.name()])
-                .inc_by(0);
-        }
-        for kind in REBALANCES {
-            self.rebalances.with_label_values(&[d, kind]).inc_by(0);
-        }
-        for rule in rules {
-            self.rule_matches.with_label_values(&[rule]).inc_by(0);
-        }
-        self.last_delivery.with_label_values(&[d]).set(0.0);
-        self.last_commit.with_label_values(&[d]).set(0.0);
-        let lane = LaneMetrics {
-            attempt_duration: self.attempt_duration.with_label_values(&[d]),
-            delivery_age: self.delivery_age.with_label_values(&[d]),
-            read: self.records_read.with_label_values(&[d, "topic"]),
-            released: self.records_released.with_label_values(&[d]),
-            destination: d.to_owned(),
-            published: Counts::default(),
-            all: Arc::clone(self),
-        };
-        for settlement in Settlement::ALL {
-            self.records_settled
-                .with_label_values(&[d, settlement.name()])
-                .inc_by(0);
-        }
-        for outcome in ATTEMPT_OUTCOMES {
-            self.attempts
-                .with_label_values(&[d, outcome.name()])
-                .inc_by(0);
-        }
-        lane.set_state("starting");
-        lane
     }
 }
 
@@ -339,172 +285,6 @@ impl Families<'_> {
 
 fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("postrider_{name}"), help)
-}
-
-/// The series of one lane.
-#[derive(Debug)]
-pub struct LaneMetrics {
-    /// How long attempts took, in seconds.
-    pub attempt_duration: Histogram,
-    /// How old records were when delivered, in seconds.
-    pub delivery_age: Histogram,
-    read: IntCounter,
-    released: IntCounter,
-    destination: String,
-    published: Counts,
-    all: Arc<Metrics>,
-}
-
-/// What a lane shows of itself at one moment.
-#[derive(Debug, Clone, Copy)]
-pub struct LaneLevels {
-    /// What waits.
-    pub waiting: Waiting,
-    /// The oldest record that waits.
-    pub oldest_waiting: Option<Timestamp>,
-    /// How full the window is by records and by bytes, 0 to 1.
-    pub window_usage: [f64; 2],
-    /// Partitions held.
-    pub partitions: usize,
-    /// When the consumer's loop last turned.
-    pub consumer_loop: Timestamp,
-}
-
-impl LaneMetrics {
-    /// Publishes everything at one moment.
-    pub fn publish(&mut self, counts: &Counts, levels: LaneLevels) {
-        let all = Arc::clone(&self.all);
-        let d = self.destination.as_str();
-        let _gate = all.gate.read().unwrap_or_else(PoisonError::into_inner);
-        let before = &self.published;
-        self.read.inc_by(counts.read - before.read);
-        self.released.inc_by(counts.released - before.released);
-        let since = |now: Option<&u64>, then: Option<&u64>| {
-            now.copied().unwrap_or(0) - then.copied().unwrap_or(0)
-        };
-        for settlement in Settlement::ALL {
-            let by = since(
-                counts.settled.get(&settlement),
-                before.settled.get(&settlement),
-            );
-            all.records_settled
-                .with_label_values(&[d, settlement.name()])
-                .inc_by(by);
-        }
-        for reason in counts.dead_letters.keys() {
-            let by = since(
-                counts.dead_letters.get(reason),
-                before.dead_letters.get(reason),
-            );
-            all.dead_letters
-                .with_label_values(&[d, reason.name()])
-                .inc_by(by);
-        }
-        for outcome in ATTEMPT_OUTCOMES {
-            let by = since(counts.attempts.get(&outcome), before.attempts.get(&outcome));
-            all.attempts
-                .with_label_values(&[d, outcome.name()])
-                .inc_by(by);
-        }
-        for reason in counts.attempt_failures.keys() {
-            let by = since(
-                counts.attempt_failures.get(reason),
-                before.attempt_failures.get(reason),
-            );
-            all.attempt_failures
-                .with_label_values(&[d, reason.name()])
-                .inc_by(by);
-        }
-        let writes = |result| all.owned_writes.with_label_values(&["dead_letter", result]);
-        writes("ok").inc_by(counts.writes_ok - before.writes_ok);
-        writes("error").inc_by(counts.writes_failed - before.writes_failed);
-        for (state, records) in levels.waiting.by_state() {
-            all.records_waiting
-                .with_label_values(&[d, state])
-                .set(records as i64);
-        }
-        all.oldest_waiting
-            .with_label_values(&[d])
-            .set(levels.oldest_waiting.map_or(0.0, seconds));
-        for (bound, usage) in ["records", "bytes"].into_iter().zip(levels.window_usage) {
-            all.window_usage.with_label_values(&[d, bound]).set(usage);
-        }
-        all.partitions_assigned
-            .with_label_values(&[d])
-            .set(levels.partitions as i64);
-        all.consumer_loop
-            .with_label_values(&[d])
-            .set(seconds(levels.consumer_loop));
-        self.published.clone_from(counts);
-    }
-
-    /// Puts the lane into one of the states of the contract.
-    pub fn set_state(&self, state: &str) {
-        for name in LANE_STATES {
-            let value = i64::from(name == state);
-            self.all
-                .lane_state
-                .with_label_values(&[&self.destination, name])
-                .set(value);
-        }
-    }
-
-    /// No rule took records.
-    pub fn unmatched(&self, topic: &str, records: u64) {
-        self.all
-            .unmatched_records
-            .with_label_values(&[topic])
-            .inc_by(records);
-    }
-
-    /// A rule took records.
-    pub fn matched(&self, rule: &str, records: u64) {
-        self.all
-            .rule_matches
-            .with_label_values(&[rule])
-            .inc_by(records);
-    }
-
-    /// A record was delivered.
-    pub fn delivered(&self, at: Timestamp) {
-        self.all
-            .last_delivery
-            .with_label_values(&[&self.destination])
-            .set(seconds(at));
-    }
-
-    /// The broker acknowledged a commit.
-    pub fn committed(&self, at: Timestamp) {
-        self.all
-            .last_commit
-            .with_label_values(&[&self.destination])
-            .set(seconds(at));
-    }
-
-    /// The broker refused a commit.
-    pub fn commit_failed(&self, reason: &str) {
-        self.all
-            .commit_errors
-            .with_label_values(&[&self.destination, reason])
-            .inc();
-    }
-
-    /// Partitions came or went: `assigned`, `revoked` or `lost`.
-    pub fn rebalanced(&self, kind: &str) {
-        self.all
-            .rebalances
-            .with_label_values(&[&self.destination, kind])
-            .inc();
-    }
-
-    /// Records were gone before they could be read.
-    pub fn records_lost(&self, topic: &str, records: u64) {
-        let labels = [self.destination.as_str(), topic, "retention"];
-        self.all
-            .records_lost
-            .with_label_values(&labels)
-            .inc_by(records);
-    }
 }
 
 fn seconds(time: Timestamp) -> f64 {

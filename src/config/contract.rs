@@ -75,6 +75,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "email",
         ],
     ),
+    ("destinations.*.rate[]", &["limit", "burst", "share", "per"]),
     ("destinations.*.window", &["records", "bytes", "distance"]),
     (
         "destinations.*.retry",
@@ -115,6 +116,16 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ),
     ("destinations.*.webhook.timeouts", &["connect", "total"]),
     (
+        "destinations.*.webhook.success",
+        &["status", "header", "text", "pointer", "equals"],
+    ),
+    ("destinations.*.webhook.success.header", &["name", "equals"]),
+    ("destinations.*.webhook.signing", &["scheme", "secrets"]),
+    (
+        "destinations.*.webhook.signing.secrets[]",
+        &["file", "env", "credential", "directory", "not_after"],
+    ),
+    (
         "destinations.*.email",
         &["from", "to", "subject", "text", "html", "smtp", "bridge"],
     ),
@@ -149,7 +160,8 @@ const SECTIONS: &[(&str, &[&str])] = &[
 
 /// Words so common that standing elsewhere in the contract says nothing.
 const COMMON: &[&str] = &[
-    "name", "from", "to", "text", "html", "subject", "default", "field", "header", "format",
+    "name", "equals", "status", "file", "env", "from", "to", "text", "html", "subject", "default",
+    "field", "header", "format",
 ];
 
 /// The defaults take what a destination takes, but these.
@@ -157,15 +169,18 @@ const NOT_IN_DEFAULTS: &[&str] = &["webhook", "email", "id"];
 
 /// The pattern of a section as the contract has it: `defaults` is written like a destination.
 fn canonical(section: &str) -> String {
-    match section.strip_prefix("defaults") {
+    let section = match section.strip_prefix("defaults") {
         Some(rest) if rest.is_empty() || rest.starts_with('.') => format!("destinations.*{rest}"),
-        // One part alone may stand without the brackets of a list.
-        _ if section == "notification.type" => "notification.type[]".to_owned(),
         // What may stand in an override is what may stand in the section.
         _ => match section.strip_prefix("notification.override[].") {
-            Some(rest) => canonical(&format!("notification.{rest}")),
+            Some(rest) => format!("notification.{rest}"),
             None => section.to_owned(),
         },
+    };
+    // One part alone may stand without the brackets of a list.
+    match section.as_str() {
+        "notification.type" | "destinations.*.rate" => format!("{section}[]"),
+        _ => section,
     }
 }
 

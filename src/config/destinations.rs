@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::DestinationConfig;
+use super::rate::rate;
 use super::reader::{Reader, Value};
 use super::rules::FoundRule;
 use super::webhook;
@@ -151,6 +152,9 @@ fn settings(reader: &Reader<'_>, settings: &mut Settings) {
     if let Some(value) = &concurrency {
         lane.concurrency = requests(value).unwrap_or(lane.concurrency);
     }
+    if let Some(value) = reader.take("rate") {
+        lane.rate = rate(&value);
+    }
     reader.section("window", |reader| window(reader, &mut lane.window));
     if let Some(value) = concurrency.filter(|_| lane.window.records < lane.concurrency) {
         let hint = "every request in flight holds a record of the window: raise window.records";
@@ -164,6 +168,11 @@ fn settings(reader: &Reader<'_>, settings: &mut Settings) {
         let range = Duration::from_secs(1)..=3650 * DAY;
         lane.max_age = value.duration(range).unwrap_or(lane.max_age);
     }
+    lane.expire_after = reader.read("expire_after", lane.expire_after, |value| {
+        value
+            .duration(Duration::from_secs(1)..=3650 * DAY)
+            .map(Some)
+    });
     reader.section("retry", |reader| retry(reader, &mut lane.retry));
     let schedule: Duration = lane.retry.schedule.iter().sum();
     if let Some(value) = age.filter(|_| lane.max_age < schedule) {

@@ -31,6 +31,7 @@ pub(super) fn mask(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
     mask_urls(text, &mut bytes);
     mask_values(text, &mut bytes);
+    mask_signing_secrets(text, &mut bytes);
     // Stars replace whole characters, so what is left is still UTF-8.
     String::from_utf8(bytes).unwrap_or_default()
 }
@@ -70,6 +71,16 @@ fn mask_address(text: &str, base: usize, end: usize, bytes: &mut [u8]) {
     }
     if host_end < address.len() {
         blot(bytes, base + host_end + 1, end);
+    }
+}
+
+/// These say themselves what they are, wherever they stand.
+fn mask_signing_secrets(text: &str, bytes: &mut [u8]) {
+    for (at, mark) in text.match_indices("whsec_") {
+        let inside = &text[at + mark.len()..];
+        let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '}');
+        let length = inside.find(ends).unwrap_or(inside.len());
+        blot(bytes, at + mark.len(), at + mark.len() + length);
     }
 }
 
@@ -173,6 +184,7 @@ mod tests {
             ("token = { value = \"a\" }", "token = ***************"),
             ("password = { env = \"X\" }", "password = { env = \"X\" }"),
             ("prefix = \"postrider\"", "prefix = \"postrider\""),
+            ("  \"whsec_aGFsbG8=\",", "  \"whsec_********\","),
         ];
         for (text, masked) in cases {
             assert_eq!(mask(text), masked);

@@ -141,18 +141,20 @@ fn header(value: &Value<'_>) -> Option<TypePart> {
     Some(TypePart::Header(name))
 }
 
-/// A JSON pointer (RFC 6901) to a field.
 fn pointer(value: &Value<'_>, format: ReadFormat) -> Option<TypePart> {
-    let text = value.text()?;
-    if !check_pointer(value, &text) {
-        return None;
-    }
+    let text = json_pointer(value)?;
     if format == ReadFormat::Bytes {
         let hint = "set format = \"json\", or take this part out";
         value.error("needs JSON, but `format` is \"bytes\"", hint);
         return None;
     }
     Some(TypePart::Field(text))
+}
+
+/// A JSON pointer (RFC 6901) to a field.
+pub(super) fn json_pointer(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    check_pointer(value, &text).then_some(text)
 }
 
 /// Whether `text`, which `value` says, is a JSON pointer; else that is reported.

@@ -153,6 +153,11 @@ impl<'a> Reader<'a> {
         self.table.contains_key(key)
     }
 
+    /// Whether it has no key at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// Whether every key that is there was asked for.
     pub(super) fn all_asked(&self) -> bool {
         let asked = self.asked.borrow();
@@ -167,6 +172,13 @@ impl<'a> Reader<'a> {
             "" => "the file".to_owned(),
             "rules[]" => "[[rules]]".to_owned(),
             pattern => match pattern.strip_suffix("[]") {
+                Some(list) if list.contains('*') => {
+                    let path = &self.place.path;
+                    format!(
+                        "an entry of `{}`",
+                        path.rsplit_once('[').map_or(&**path, |(list, _)| list)
+                    )
+                }
                 Some(list) => format!("an entry of `{list}`"),
                 None => format!("[{}]", self.place.path),
             },

@@ -93,6 +93,7 @@ fn rule(
         default,
         on_error,
         deliver_to,
+        content: Default::default(),
     };
     Some(FoundRule {
         options,

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use super::interpolate::check_name;
-use super::reader::Value;
+use super::reader::{Reader, Value};
 use super::refusal::Refusal;
 
 /// More than any token, key or certificate.
@@ -30,10 +30,19 @@ impl fmt::Debug for Secret {
 
 /// A string, or `{ env = … }`, `{ file = … }`, `{ credential = … }`.
 pub(super) fn string_or_secret(value: &Value<'_>) -> Option<Secret> {
+    string_or_secret_beside(value, |_| {})
+}
+
+/// The same, where the table may have more keys, which `more` reads.
+pub(super) fn string_or_secret_beside<'a>(
+    value: &Value<'a>,
+    more: impl FnOnce(&Reader<'a>),
+) -> Option<Secret> {
     if !value.is_table() {
         return value.text().map(Secret);
     }
     let reader = value.table()?;
+    more(&reader);
     let sources = [
         reader.take("env"),
         reader.take("file"),

@@ -58,6 +58,8 @@ fn the_example_says_what_it_claims_to_be_the_default() {
         shop.lane,
         LaneOptions {
             concurrency: 4,
+            rate: shop.lane.rate.clone(),
+            expire_after: shop.lane.expire_after,
             ..other.lane.clone()
         }
     );

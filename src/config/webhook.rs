@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::reader::{Reader, Value};
 use super::refusal::{Refusal, nearest};
 use super::secret::{Secret, string_or_secret};
+use super::{signing, success};
 use crate::delivery::Outcome;
-use crate::send::{EndpointUrl, Method, Selector, WebhookOptions, header};
+use crate::send::{EndpointUrl, Method, Selector, WebhookOptions, header, header_name};
 
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
@@ -42,6 +43,11 @@ pub(super) fn read(reader: &Reader<'_>, name: &str) -> Option<WebhookOptions> {
             .entries()
             .for_each(|value| set_outcome(&value, &mut options));
     }
+    if let Some(value) = reader.take("pass_headers") {
+        pass_headers(&value, &mut options);
+    }
+    options.signing = signing::read(&reader);
+    options.success = success::read(&reader);
     reader.section("timeouts", |reader| timeouts(reader, &mut options));
     let range = 1..=64 << 20;
     options.response_max_bytes = reader.read("response_max", options.response_max_bytes, |value| {
@@ -81,6 +87,21 @@ fn set_header(value: &Value<'_>, options: &mut WebhookOptions) {
             }
         }
         Err(error) => value.error_at_key(format!("`{}` {error}", value.key), error.hint()),
+    }
+}
+
+fn pass_headers(value: &Value<'_>, options: &mut WebhookOptions) {
+    for (entry, text) in value.texts("[\"traceparent\"]").unwrap_or_default() {
+        match header_name(&text) {
+            Ok(name) if options.pass_headers.contains(&name) => {
+                entry.error(
+                    "stands there twice",
+                    "capitals make no difference; keep one of them",
+                );
+            }
+            Ok(name) => options.pass_headers.push(name),
+            Err(error) => entry.error(format!("names `{text}`, which {error}"), error.hint()),
+        }
     }
 }
 

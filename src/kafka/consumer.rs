@@ -133,6 +133,8 @@ pub fn start_consumer(plan: ConsumerPlan, clock: Clock) -> Result<ConsumerHandle
         assigned: BTreeMap::new(),
         epochs: BTreeMap::new(),
         next_epoch: 0,
+        next_offsets: BTreeMap::new(),
+        cluster_id: "".into(),
         outstanding: Vec::new(),
         taken: Allowance::default(),
         largest: 1024,
@@ -184,6 +186,10 @@ pub(super) struct ConsumerThread {
     pub(super) assigned: BTreeMap<TopicPartition, Epoch>,
     pub(super) epochs: BTreeMap<Epoch, TopicPartition>,
     pub(super) next_epoch: u64,
+    /// The offset after the last record read of each assignment, at first its base.
+    pub(super) next_offsets: BTreeMap<Epoch, i64>,
+    /// The cluster, as of the last assignment.
+    pub(super) cluster_id: Arc<str>,
     /// Positions that were sent to the broker and not answered.
     pub(super) outstanding: Vec<Position>,
     /// What was read since the start.
@@ -346,6 +352,7 @@ impl ConsumerThread {
     fn pass_on_all(&mut self, fetched: &mut Vec<Fetched>) {
         let mut run: Option<(Epoch, Vec<Record>)> = None;
         let mut largest = 0;
+        let mut cut = Vec::new();
         for item in fetched.drain(..) {
             match item {
                 Fetched::Record(record) => {
@@ -354,6 +361,11 @@ impl ConsumerThread {
                     self.taken.records += 1;
                     self.taken.bytes += weight;
                     let tp = (Arc::clone(&record.topic), record.partition);
+                    if self.has_gone_back(&tp, record.offset) {
+                        self.tell_read(run.take());
+                        self.lose(std::slice::from_ref(&tp));
+                        cut.push((tp.clone(), record.offset));
+                    }
                     // A partition that is not ours any more: its next owner reads the record.
                     let Some(epoch) = self.assigned.get(&tp).copied() else {
                         self.tell(FromConsumer::Read {
@@ -386,7 +398,23 @@ impl ConsumerThread {
             }
         }
         self.tell_read(run);
+        for (tp, offset) in cut {
+            self.begin_again(&tp, offset);
+        }
         self.largest = largest.max(self.largest - self.largest / 8).max(1);
+    }
+
+    /// Whether the partition is ours and was read beyond this offset already. Notes the offset if not.
+    fn has_gone_back(&mut self, tp: &TopicPartition, offset: i64) -> bool {
+        let epoch = self.assigned.get(tp);
+        let Some(next) = epoch.and_then(|epoch| self.next_offsets.get_mut(epoch)) else {
+            return false;
+        };
+        if offset < *next {
+            return true;
+        }
+        *next = offset + 1;
+        false
     }
 
     fn tell_read(&self, run: Option<(Epoch, Vec<Record>)>) {
@@ -432,7 +460,7 @@ impl ConsumerThread {
     }
 }
 
-pub(super) fn list(partitions: &[TopicPartition]) -> TopicPartitionList {
+fn list(partitions: &[TopicPartition]) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (topic, partition) in partitions {
         list.add_partition(topic, *partition);

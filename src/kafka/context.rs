@@ -1,13 +1,13 @@
 //! What librdkafka calls back with, kept until the consumer thread asks for it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use tracing::{debug, error, info, warn};
@@ -103,12 +103,26 @@ impl ConsumerContext for Context {
         let answered = if assign {
             consumer.incremental_assign(&TopicPartitionList::new())
         } else {
-            consumer.incremental_unassign(partitions)
+            give_back(consumer, &list)
         };
         if let Err(error) = answered {
             debug!(%error, "rebalance while closing");
         }
     }
+}
+
+/// Answers a revoke. librdkafka refuses the whole answer, and waits for another one for ever, when it names a partition that was never taken:
+/// one whose start could not be found out, and which is revoked all the same.
+pub(super) fn give_back(
+    consumer: &BaseConsumer<Context>,
+    partitions: &[(Arc<str>, i32)],
+) -> KafkaResult<()> {
+    let held: BTreeSet<(Arc<str>, i32)> = names(&consumer.assignment()?).into_iter().collect();
+    let mut list = TopicPartitionList::new();
+    for (topic, partition) in partitions.iter().filter(|tp| held.contains(*tp)) {
+        list.add_partition(topic, *partition);
+    }
+    consumer.incremental_unassign(&list)
 }
 
 fn names(list: &TopicPartitionList) -> Vec<(Arc<str>, i32)> {

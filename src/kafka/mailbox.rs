@@ -114,6 +114,11 @@ impl Mailbox {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Throws away an answer that came too late for the revocation it belongs to.
+    pub(super) fn forget_revoked(&self) {
+        self.lock().revoked = None;
+    }
+
     /// Waits for the answer to a revocation; `None` when the time is up.
     pub(super) fn wait_for_revoked(&self, time: Duration) -> Option<Vec<Position>> {
         let unanswered = |mail: &mut Mail| mail.revoked.is_none();

@@ -15,6 +15,8 @@ mod producer;
 mod properties;
 mod raw;
 mod rebalance;
+#[cfg(test)]
+mod rebalance_tests;
 mod start;
 mod topics;
 

@@ -86,7 +86,8 @@ impl Hold {
 
     /// The receiver asks for less. Answers to requests that were sent before the hold began do not lengthen it by themselves.
     pub(super) fn push_back(&mut self, now: Tick, asked: Option<Duration>, cap: Duration) {
-        if let Some(asked) = asked {
+        // "Come back at once" is no hold at all: taken at its word, a receiver that pushes everything back would be asked without a pause.
+        if let Some(asked) = asked.filter(|asked| *asked >= HOLD_MIN) {
             self.hold(now, asked.min(cap));
         } else if !self.is_held(now) {
             let wait = HOLD_MIN
@@ -155,6 +156,15 @@ mod tests {
         assert_eq!(hold.total(tick(30)), 8 * SECOND);
         hold.hold(tick(40), SECOND);
         assert_eq!(hold.total(tick(50)), 9 * SECOND);
+    }
+
+    #[test]
+    fn a_push_back_that_says_at_once_is_held_all_the_same() {
+        let mut hold = Hold::default();
+        hold.push_back(tick(1), Some(Duration::ZERO), 3600 * SECOND);
+        assert_eq!(hold.until(), tick(2));
+        hold.push_back(tick(2), Some(Duration::ZERO), 3600 * SECOND);
+        assert_eq!(hold.until(), tick(4), "and doubles like any other");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::lane::{Action, DeadLetter, Event, Incoming, Lane, Send, WindowOptions
 use crate::metrics::{LaneLevels, LaneMetrics};
 use crate::record::Record;
 use crate::rules::Matcher;
-use crate::send::Webhook;
+use crate::send::{Content, Webhook};
 
 use super::CLOSE_DEADLINE;
 
@@ -353,14 +353,16 @@ impl LaneTask {
             // No rule of the audit delivers. If one did, the promise of a report makes a dead letter of the record.
             return drop(OneReport::attempt(self.reporter.clone(), key));
         };
-        let record = self.parts.matcher.as_sent(&record);
+        let payload = self.parts.matcher.payload(&record);
         let duration = self.parts.metrics.attempt_duration.clone();
         let age = self.parts.metrics.delivery_age.clone();
         let clock = self.parts.clock;
         let report = OneReport::attempt(self.reporter.clone(), key);
         tokio::spawn(async move {
             let began = clock.now();
-            let attempt = webhook.attempt(&record, id, number, began.wall).await;
+            let content = Content::new(payload);
+            let request = webhook.request(&record, id, number, content, began.wall);
+            let attempt = webhook.attempt(&request, began.wall).await;
             let ended = clock.now();
             duration.observe(ended.tick.since(began.tick).as_secs_f64());
             if attempt.outcome == Outcome::Delivered

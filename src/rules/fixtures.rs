@@ -20,6 +20,7 @@ pub(super) fn rule(name: &str, topics: &[&str], types: &[&str], to: &[&str]) -> 
         default: false,
         on_error: OnError::DeadLetter,
         deliver_to: owned(to),
+        content: Default::default(),
     }
 }
 

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::delivery::{DeadLetterReason, Verdict};
 use crate::record::Record;
 
 use super::condition::Condition;
-use super::options::{
-    OnError, ReadFormat, ReadOptions, ReadOverride, RuleOptions, Unmatched, ValuePolicy,
-};
+use super::options::{OnError, ReadOptions, ReadOverride, RuleOptions, Unmatched, ValuePolicy};
 use super::pattern::Pattern;
-use super::reading::{CONFLUENT_PREFIX, Reading};
+use super::reading::{Reading, payload};
 use super::topics::{TopicSelector, TopicSet};
 
 /// What the file says about records, all of it.
@@ -214,22 +214,10 @@ impl Matcher {
         }
     }
 
-    /// The record as it is sent: without what stands before the JSON.
+    /// What is sent for a record where no template says otherwise.
     #[must_use]
-    pub fn as_sent(&self, record: &Arc<Record>) -> Arc<Record> {
-        let read = &self.reads[self.read_of(&record.topic)].1;
-        let value = record.value.as_ref().filter(|value| {
-            read.format == ReadFormat::ConfluentJson
-                && value.len() >= CONFLUENT_PREFIX
-                && value[0] == 0
-        });
-        match value {
-            Some(value) => Arc::new(Record {
-                value: Some(value.slice(CONFLUENT_PREFIX..)),
-                ..Record::clone(record)
-            }),
-            None => Arc::clone(record),
-        }
+    pub fn payload(&self, record: &Record) -> Bytes {
+        payload(record, self.reads[self.read_of(&record.topic)].1.format)
     }
 
     fn judge_for_destination(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::condition::Condition;
+use super::content::ContentOptions;
 use super::topics::TopicSelector;
 
 /// One `[[rules]]` entry, already checked.
@@ -22,6 +23,8 @@ pub struct RuleOptions {
     pub on_error: OnError,
     /// The names of the destinations that get the record; none: the record is dropped.
     pub deliver_to: Vec<String>,
+    /// What is sent in place of what the destination has.
+    pub content: ContentOptions,
 }
 
 impl RuleOptions {

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::record::Record;
@@ -11,7 +12,7 @@ use super::options::{ReadFormat, ReadOptions, TypePart};
 /// Stands for a part that the record does not have.
 const MISSING: &str = "-";
 /// What Confluent's serializers put before a value: a zero and the number of its schema.
-pub(super) const CONFLUENT_PREFIX: usize = 5;
+const CONFLUENT_PREFIX: usize = 5;
 
 /// A record that is being judged.
 pub(super) struct Reading<'a> {
@@ -89,6 +90,18 @@ fn header<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
 /// CloudEvents' binary mode puts the attributes into headers and leaves the value to the data.
 fn is_binary_event(record: &Record) -> bool {
     header(record, "ce_specversion").is_some()
+}
+
+/// What is sent where no template says otherwise: the value, without what stands before the JSON.
+pub(super) fn payload(record: &Record, format: ReadFormat) -> Bytes {
+    let value = record.value.clone().unwrap_or_default();
+    let prefixed =
+        format == ReadFormat::ConfluentJson && value.len() >= CONFLUENT_PREFIX && value[0] == 0;
+    if prefixed {
+        value.slice(CONFLUENT_PREFIX..)
+    } else {
+        value
+    }
 }
 
 fn decode(record: &Record, format: ReadFormat) -> Result<Value, String> {

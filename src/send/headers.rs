@@ -53,6 +53,21 @@ impl HeaderError {
 ///
 /// When one of the two cannot be sent, or the header is not the file's to set.
 pub fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HeaderError> {
+    let name = header_name(name)?;
+    if value.chars().any(|c| !c.is_ascii() || c.is_ascii_control()) {
+        return Err(HeaderError::Value);
+    }
+    let mut value = HeaderValue::try_from(value).map_err(|_| HeaderError::Value)?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+/// The name of a header that is the file's to set.
+///
+/// # Errors
+///
+/// When it is none, or not the file's.
+pub fn header_name(name: &str) -> Result<HeaderName, HeaderError> {
     let name = HeaderName::try_from(name).map_err(|_| HeaderError::Name)?;
     let prefixed = RESERVED_PREFIXES
         .iter()
@@ -60,12 +75,7 @@ pub fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Head
     if prefixed || RESERVED.contains(&name.as_str()) {
         return Err(HeaderError::Reserved);
     }
-    if value.chars().any(|c| !c.is_ascii() || c.is_ascii_control()) {
-        return Err(HeaderError::Value);
-    }
-    let mut value = HeaderValue::try_from(value).map_err(|_| HeaderError::Value)?;
-    value.set_sensitive(true);
-    Ok((name, value))
+    Ok(name)
 }
 
 #[cfg(test)]

@@ -1,17 +1,27 @@
 //! Sending: one attempt at a webhook, and how its end is judged.
 //!
-//! [`webhook`] makes the request; [`outcomes`] is the table of what an answer means; [`retry_after`] reads what the receiver asks for.
+//! [`request`] makes a request and [`sign`] signs it; [`webhook`] sends it through [`client`]; [`outcomes`] is the table of what an answer means,
+//! [`success`] what must hold beyond the status; [`retry_after`] reads what the receiver asks for.
 
+mod client;
+mod failure;
 mod headers;
 mod options;
 mod outcomes;
+mod request;
 mod retry_after;
+mod sign;
+mod success;
 mod url;
 mod webhook;
 
-pub use headers::{HeaderError, header};
+pub use headers::{HeaderError, header, header_name};
 pub use options::WebhookOptions;
 pub use outcomes::{Failure, OutcomeTable, Overlap, Selector, SelectorError};
+pub use request::{Content, Request};
 pub use reqwest::Method;
+pub use reqwest::header::HeaderName;
+pub use sign::{SigningOptions, SigningSecret, SigningSecretError};
+pub use success::SuccessCondition;
 pub use url::{EndpointUrl, UrlError};
 pub use webhook::{Webhook, WebhookError};

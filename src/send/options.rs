@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, HeaderName};
 
-use super::{EndpointUrl, OutcomeTable};
+use super::{EndpointUrl, OutcomeTable, SigningOptions, SuccessCondition};
 
 /// One `[destinations.NAME.webhook]`, already checked. `Debug` shows neither the URL's path nor what the headers hold.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +16,12 @@ pub struct WebhookOptions {
     pub method: Method,
     /// Headers of every request, each marked sensitive; none that Postrider sets itself.
     pub headers: HeaderMap,
+    /// Headers of the record that go out with it, under their own names.
+    pub pass_headers: Vec<HeaderName>,
+    /// What requests are signed with, if they are.
+    pub signing: Option<SigningOptions>,
+    /// What a 2xx answer must be beyond its status.
+    pub success: Option<SuccessCondition>,
     /// How long a connection may take.
     pub connect_timeout: Duration,
     /// How long an attempt may take, connection and answer included.
@@ -34,6 +40,9 @@ impl WebhookOptions {
             url,
             method: Method::POST,
             headers: HeaderMap::new(),
+            pass_headers: Vec::new(),
+            signing: None,
+            success: None,
             connect_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(15),
             response_max_bytes: 64 * 1024,

@@ -1,26 +1,22 @@
-//! One attempt at a webhook: the record's bytes as they are, and what came back.
+//! One attempt at a webhook, and what came back.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response};
+use reqwest::Response;
+use reqwest::header::HeaderValue;
 
 use crate::clock::Timestamp;
 use crate::delivery::{Attempt, DeliveryId, FailureReason, Outcome};
 use crate::record::Record;
 
+use super::client::Sender;
+use super::failure::{causes, failure, reason};
 use super::options::WebhookOptions;
 use super::outcomes::Failure;
+use super::request::{Content, Request};
 use super::retry_after::retry_after;
-
-const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
-const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const TOPIC: HeaderName = HeaderName::from_static("postrider-topic");
-const PARTITION: HeaderName = HeaderName::from_static("postrider-partition");
-const OFFSET: HeaderName = HeaderName::from_static("postrider-offset");
-const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
+use super::success::SuccessCondition;
 
 /// How long the rest of a body may take once its head has said that the record was taken.
 const SUCCESS_BODY: Duration = Duration::from_secs(1);
@@ -28,7 +24,7 @@ const SUCCESS_BODY: Duration = Duration::from_secs(1);
 /// A destination's HTTP client.
 #[derive(Debug)]
 pub struct Webhook {
-    client: Client,
+    sender: Sender,
     options: WebhookOptions,
     content_type: HeaderValue,
     excerpt_bytes: usize,
@@ -39,7 +35,7 @@ pub struct Webhook {
 pub enum WebhookError {
     /// TLS cannot check anybody.
     #[error(
-        "the HTTP client for {url} cannot be made: no CA certificates are installed, and https needs them (on Debian: apt-get install ca-certificates)"
+        "the HTTP client for {url} cannot be made: no CA certificates were found (SSL_CERT_FILE, SSL_CERT_DIR or the system's), and https needs them (on Debian: apt-get install ca-certificates)"
     )]
     NoCertificates {
         /// Scheme and host.
@@ -65,88 +61,67 @@ impl Webhook {
         content_type: &'static str,
         excerpt_bytes: usize,
     ) -> Result<Self, WebhookError> {
-        let mut builder = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .connect_timeout(options.connect_timeout)
-            .timeout(options.total_timeout)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .user_agent(concat!("postrider/", env!("CARGO_PKG_VERSION")));
-        let tls = options.url.as_url().scheme() == "https";
-        if !tls {
-            // Without this the client refuses to be made where no CA certificates are installed, although nothing will ask for one.
-            builder = builder.tls_certs_only([]);
-        }
-        let client = builder.build().map_err(|error| {
+        let sender = Sender::new(&options).map_err(|error| {
             let reason = causes(&error.without_url());
             let url = options.url.to_string();
+            let tls = options.url.as_url().scheme() == "https";
             if tls && reason.to_ascii_lowercase().contains("certificates") {
                 WebhookError::NoCertificates { url }
             } else {
                 WebhookError::Client { url, reason }
             }
         })?;
-        let content_type = options
-            .headers
-            .get(CONTENT_TYPE)
-            .cloned()
-            .unwrap_or_else(|| HeaderValue::from_static(content_type));
         Ok(Self {
-            client,
+            sender,
             options,
-            content_type,
+            content_type: HeaderValue::from_static(content_type),
             excerpt_bytes,
         })
     }
 
-    /// Makes one request for `record` and says how it ended. Never fails: what goes wrong is the outcome.
-    pub async fn attempt(
+    /// The request for attempt number `attempt` at the delivery `id` of `record`, signed as of `now`.
+    #[must_use]
+    pub fn request(
         &self,
         record: &Record,
         id: DeliveryId,
         attempt: u32,
+        content: Content,
         now: Timestamp,
-    ) -> Attempt {
-        let request = self
-            .client
-            .request(
-                self.options.method.clone(),
-                self.options.url.as_url().clone(),
-            )
-            .headers(self.headers(record, id, attempt, now))
-            .body(record.value.clone().unwrap_or_default());
-        match request.send().await {
-            Ok(response) => self.answered(response, now).await,
-            Err(error) => self.failed(error),
-        }
+    ) -> Request {
+        let delivery = (record, id, attempt);
+        Request::new(&self.options, &self.content_type, delivery, content, now)
     }
 
-    fn headers(&self, record: &Record, id: DeliveryId, attempt: u32, now: Timestamp) -> HeaderMap {
-        let mut headers = self.options.headers.clone();
-        headers.insert(CONTENT_TYPE, self.content_type.clone());
-        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now.as_seconds()));
-        headers.insert(PARTITION, HeaderValue::from(record.partition));
-        headers.insert(OFFSET, HeaderValue::from(record.offset));
-        headers.insert(ATTEMPT, HeaderValue::from(attempt));
-        // Neither can fail: an id is ASCII by construction and a topic's name by Kafka's rules.
-        if let Ok(id) = HeaderValue::try_from(id.to_string()) {
-            headers.insert(WEBHOOK_ID, id);
+    /// Makes one attempt and says how it ended. Never fails: what goes wrong is the outcome.
+    pub async fn attempt(&self, request: &Request, now: Timestamp) -> Attempt {
+        // The client limits each request; this limits two of them, when the first met a dead connection. Once a head is there the
+        // client's own limit is enough, and a status that acknowledges is not lost to a body that takes too long.
+        let sent = self.sender.send(&self.options, request);
+        match tokio::time::timeout(self.options.total_timeout, sent).await {
+            Ok(Ok(response)) => self.answered(response, now).await,
+            Ok(Err(error)) => self.failed(error),
+            Err(_) => self.failure(Failure::Timeout, "operation timed out".to_owned()),
         }
-        if let Ok(topic) = HeaderValue::from_str(&record.topic) {
-            headers.insert(TOPIC, topic);
-        }
-        headers
     }
 
     async fn answered(&self, response: Response, now: Timestamp) -> Attempt {
-        let status = response.status().as_u16();
+        let status = response.status();
         let retry_after = retry_after(response.headers(), now);
-        let outcome = self.options.outcomes.outcome(status, retry_after.is_some());
+        let outcome = self
+            .options
+            .outcomes
+            .outcome(status.as_u16(), retry_after.is_some());
+        let condition = self.options.success.as_ref();
         if outcome == Outcome::Delivered {
-            // The status is the acknowledgement. The body is read only so that the connection can be used again.
-            drop(tokio::time::timeout(SUCCESS_BODY, self.body(response)).await);
-            return Attempt::delivered(status);
+            return match condition.filter(|_| status.is_success()) {
+                Some(condition) => self.judged(response, condition, retry_after).await,
+                None => {
+                    // The status is the acknowledgement. The body is read only so that the connection can be used again.
+                    drop(tokio::time::timeout(SUCCESS_BODY, self.body(response)).await);
+                    Attempt::delivered(status.as_u16())
+                }
+            };
         }
         let (body, broken) = self.body(response).await;
         let broken = broken
@@ -154,12 +129,50 @@ impl Webhook {
             .unwrap_or_default();
         Attempt {
             outcome,
-            reason: reason(status),
-            status: Some(status),
-            error: format!("the receiver answered {status}{broken}"),
-            excerpt: body.slice(..body.len().min(self.excerpt_bytes)),
+            reason: reason(status.as_u16()),
+            status: Some(status.as_u16()),
+            error: format!("the receiver answered {}{broken}", status.as_u16()),
+            excerpt: self.excerpt(&body),
             retry_after,
         }
+    }
+
+    /// A success by its status, which must be one by `condition` too.
+    async fn judged(
+        &self,
+        response: Response,
+        condition: &SuccessCondition,
+        retry_after: Option<Duration>,
+    ) -> Attempt {
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let read = self.body(response);
+        let (body, broken) = if condition.needs_body() {
+            read.await
+        } else {
+            let read = tokio::time::timeout(SUCCESS_BODY, read).await;
+            (read.map(|(body, _)| body).unwrap_or_default(), None)
+        };
+        let Err(unmet) = condition.check(status, &headers, &body) else {
+            return Attempt::delivered(status);
+        };
+        let broken = broken
+            .map(|why| format!("; its body {why}"))
+            .unwrap_or_default();
+        Attempt {
+            outcome: Outcome::Retry,
+            reason: Some(FailureReason::SuccessCondition),
+            status: Some(status),
+            error: format!(
+                "the receiver answered {status}, but {unmet} that `success` asks for{broken}"
+            ),
+            excerpt: self.excerpt(&body),
+            retry_after,
+        }
+    }
+
+    fn excerpt(&self, body: &Bytes) -> Bytes {
+        body.slice(..body.len().min(self.excerpt_bytes))
     }
 
     /// The body, up to the limit, and what was wrong with it.
@@ -182,85 +195,18 @@ impl Webhook {
 
     fn failed(&self, error: reqwest::Error) -> Attempt {
         let failure = failure(&error, self.options.url.as_url().scheme() == "https");
+        // The error's own text would show the URL, and with it the token that may be in it.
+        self.failure(failure, causes(&error.without_url()))
+    }
+
+    fn failure(&self, failure: Failure, error: String) -> Attempt {
         Attempt {
             outcome: self.options.outcomes.failure(failure),
             reason: Some(failure.reason()),
             status: None,
-            // The error's own text would show the URL, and with it the token that may be in it.
-            error: causes(&error.without_url()),
+            error,
             excerpt: Bytes::new(),
             retry_after: None,
         }
     }
-}
-
-/// The label of a status that is no success.
-fn reason(status: u16) -> Option<FailureReason> {
-    Some(match status {
-        401 => FailureReason::Http401,
-        403 => FailureReason::Http403,
-        404 => FailureReason::Http404,
-        408 => FailureReason::Http408,
-        410 => FailureReason::Http410,
-        429 => FailureReason::Http429,
-        400..=499 => FailureReason::Http4xx,
-        500.. => FailureReason::Http5xx,
-        300..=399 => FailureReason::Http3xx,
-        0..=299 => return None,
-    })
-}
-
-/// Which of the ways to fail without an answer this is.
-fn failure(error: &reqwest::Error, tls: bool) -> Failure {
-    let chain = causes(error);
-    if chain.contains("dns error") {
-        let unknown = [
-            "Name or service not known",
-            "No address associated",
-            "nodename nor servname",
-        ];
-        let unknown = unknown.iter().any(|text| chain.contains(text));
-        return if unknown {
-            Failure::UnknownHost
-        } else {
-            Failure::Dns
-        };
-    }
-    if error.is_timeout() {
-        return Failure::Timeout;
-    }
-    if !error.is_connect() {
-        return Failure::Reset;
-    }
-    // A connection that was made and then failed before the first request, on a URL with TLS, failed in the handshake. What the
-    // system refused has the system's error number.
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            let handshake =
-                tls && io.raw_os_error().is_none() && io.kind() != std::io::ErrorKind::TimedOut;
-            return if handshake {
-                Failure::Tls
-            } else {
-                Failure::Connect
-            };
-        }
-        source = cause.source();
-    }
-    Failure::Connect
-}
-
-/// An error and its causes, in one line.
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -22,4 +22,5 @@ mod harness;
 mod harness_tests;
 mod oracle;
 mod receiver;
+mod send;
 mod tidy;

@@ -20,11 +20,14 @@
 mod harness;
 
 mod bad_input;
+mod crowd;
 mod first_run;
 mod ground;
 mod kill;
 mod main_job;
 mod outage;
+mod rate;
 mod rules;
 mod shutdown;
+mod signing;
 mod starts;

@@ -181,6 +181,6 @@ rm "$machine/etc/postrider/postrider.toml"
 refused "cannot read /etc/postrider/postrider.toml"
 say "an https:// destination where no CA certificates are installed"
 file https://127.0.0.1:8000/hooks
-refused "no CA certificates are installed"
+refused "no CA certificates were found"
 
 say "ok"

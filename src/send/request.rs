@@ -1,0 +1,261 @@
+//! One request, made and not yet sent.
+
+use std::fmt;
+
+use bytes::Bytes;
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use tracing::debug;
+
+use crate::clock::Timestamp;
+use crate::delivery::DeliveryId;
+use crate::record::Record;
+
+use super::headers::{HeaderError, header};
+use super::options::WebhookOptions;
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const TOPIC: HeaderName = HeaderName::from_static("postrider-topic");
+const PARTITION: HeaderName = HeaderName::from_static("postrider-partition");
+const OFFSET: HeaderName = HeaderName::from_static("postrider-offset");
+const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
+
+/// What a receiver gets to see of one delivery: its body, and the headers that were made from the record.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Content {
+    body: Bytes,
+    headers: HeaderMap,
+}
+
+impl Content {
+    /// A body, and no header of its own.
+    #[must_use]
+    pub fn new(body: Bytes) -> Self {
+        let headers = HeaderMap::new();
+        Self { body, headers }
+    }
+
+    /// Adds a header, in place of the file's own of that name.
+    ///
+    /// # Errors
+    /// When no header can carry the value, so that none can smuggle in a second one; or when it is not the file's to set.
+    pub fn set_header(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
+        let (name, value) = header(name, value)?;
+        self.headers.insert(name, value);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Content");
+        shown.field("body_bytes", &self.body.len());
+        shown.field("headers", &self.headers).finish()
+    }
+}
+
+/// One request. `Debug` shows nothing of the body.
+#[derive(Clone)]
+pub struct Request {
+    /// Its method.
+    pub method: Method,
+    /// Every header but those of the HTTP client itself.
+    pub headers: HeaderMap,
+    /// The body, as it was signed.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Request");
+        shown.field("method", &self.method);
+        shown.field("headers", &self.headers);
+        shown.field("body_bytes", &self.body.len()).finish()
+    }
+}
+
+impl Request {
+    /// The request for attempt number `attempt` at this delivery. What is nearer to the record wins: a rendered header over one that
+    /// is passed on, and both over a fixed one. What Postrider says of itself cannot be replaced.
+    pub(super) fn new(
+        options: &WebhookOptions,
+        content_type: &HeaderValue,
+        (record, id, attempt): (&Record, DeliveryId, u32),
+        content: Content,
+        now: Timestamp,
+    ) -> Self {
+        let mut headers = options.headers.clone();
+        headers
+            .entry(CONTENT_TYPE)
+            .or_insert_with(|| content_type.clone());
+        for name in &options.pass_headers {
+            pass(record, name, &mut headers);
+        }
+        for (name, value) in content.headers {
+            // A name follows only when it differs from the one before; here every name has one value.
+            if let Some(name) = name {
+                headers.insert(name, value);
+            }
+        }
+        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now.as_seconds()));
+        headers.insert(PARTITION, HeaderValue::from(record.partition));
+        headers.insert(OFFSET, HeaderValue::from(record.offset));
+        headers.insert(ATTEMPT, HeaderValue::from(attempt));
+        // None of the three can fail: id and signature are ASCII by construction and a topic's name by Kafka's rules.
+        let mut text = |name: HeaderName, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        };
+        text(WEBHOOK_ID, &id.to_string());
+        text(TOPIC, &record.topic);
+        if let Some(signing) = &options.signing {
+            let signatures = signing.signatures(id, now, &content.body);
+            text(WEBHOOK_SIGNATURE, &signatures);
+        }
+        Self {
+            method: options.method.clone(),
+            headers,
+            body: content.body,
+        }
+    }
+}
+
+/// Passes on the last header of that name. One that HTTP cannot carry is left out: a broken trace is no reason to lose a record.
+fn pass(record: &Record, name: &HeaderName, headers: &mut HeaderMap) {
+    let named = |header: &&crate::record::Header| {
+        header.name.eq_ignore_ascii_case(name.as_str().as_bytes())
+    };
+    let Some(header_value) = record
+        .headers
+        .iter()
+        .rfind(named)
+        .and_then(|h| h.value.as_ref())
+    else {
+        return;
+    };
+    let printable = header_value.iter().all(|b| matches!(b, b' '..=b'~'));
+    match HeaderValue::from_bytes(header_value) {
+        Ok(mut value) if printable => {
+            value.set_sensitive(true);
+            headers.insert(name.clone(), value);
+        }
+        Ok(_) | Err(_) => debug!(
+            topic = &*record.topic,
+            partition = record.partition,
+            offset = record.offset,
+            header = name.as_str(),
+            "header not passed on: HTTP cannot carry its value"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SigningOptions;
+    use super::super::sign::SigningSecret;
+    use super::*;
+    use crate::record::Header;
+
+    fn record(headers: &[(&'static str, &'static str)]) -> Record {
+        let header = |(name, value): &(&'static str, &'static str)| Header {
+            name: Bytes::from_static(name.as_bytes()),
+            value: Some(Bytes::from_static(value.as_bytes())),
+        };
+        Record {
+            topic: "owner".into(),
+            partition: 3,
+            offset: 7,
+            timestamp: None,
+            key: None,
+            value: Some(Bytes::from_static(b"{}")),
+            headers: headers.iter().map(header).collect(),
+        }
+    }
+
+    fn request(options: &WebhookOptions, record: &Record, content: Content) -> Request {
+        let json = HeaderValue::from_static("application/json");
+        let id = DeliveryId([1; 16]);
+        Request::new(options, &json, (record, id, 2), content, Timestamp(5_000))
+    }
+
+    fn options() -> WebhookOptions {
+        WebhookOptions::new("http://h/x".parse().unwrap())
+    }
+
+    #[test]
+    fn headers_are_passed_on_when_http_can_carry_them() {
+        let mut options = options();
+        options.pass_headers = ["traceparent", "x-broken", "x-line", "x-absent"]
+            .map(HeaderName::from_static)
+            .to_vec();
+        let record = record(&[
+            ("traceparent", "00-old"),
+            ("TraceParent", "00-new"),
+            ("x-broken", "größe"),
+            ("x-line", "a\r\nx-evil: 1"),
+            ("x-other", "1"),
+        ]);
+        let made = request(&options, &record, Content::default());
+        assert_eq!(made.headers["traceparent"], "00-new");
+        for name in ["x-broken", "x-line", "x-evil", "x-other", "x-absent"] {
+            assert!(!made.headers.contains_key(name), "{name}");
+        }
+        assert!(!format!("{made:?}").contains("00-new"));
+    }
+
+    #[test]
+    fn what_is_nearer_to_the_record_wins() {
+        let mut options = options();
+        let fixed = |name: &str| header(name, "fixed").unwrap();
+        options
+            .headers
+            .extend(["a", "b", "c", "content-type"].map(fixed));
+        options.pass_headers = ["b", "c"].map(HeaderName::from_static).to_vec();
+        let mut content = Content::new(Bytes::from_static(b"body"));
+        content.set_header("C", "rendered").unwrap();
+        let made = request(
+            &options,
+            &record(&[("b", "passed"), ("c", "passed")]),
+            content,
+        );
+        let value = |name: &str| made.headers[name].to_str().unwrap();
+        assert_eq!(
+            ["a", "b", "c", "content-type"].map(value),
+            ["fixed", "passed", "rendered", "fixed"]
+        );
+        assert_eq!(
+            (value("postrider-attempt"), value("webhook-timestamp")),
+            ("2", "5")
+        );
+        assert_eq!(made.body, "body");
+        assert!(!made.headers.contains_key("webhook-signature"));
+    }
+
+    #[test]
+    fn rendered_headers_cannot_inject() {
+        let mut content = Content::default();
+        for value in ["a\r\nb: c", "a\nb", "größe", "a\0"] {
+            let refused = content.set_header("x", value);
+            assert_eq!(refused, Err(HeaderError::Value), "{value:?}");
+        }
+        let refused = content.set_header("webhook-id", "x");
+        assert_eq!(refused, Err(HeaderError::Reserved));
+    }
+
+    #[test]
+    fn the_signature_is_over_the_body_that_is_sent() {
+        let secret = SigningSecret::new("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX", None).unwrap();
+        let signing = SigningOptions {
+            secrets: vec![secret],
+        };
+        let mut options = options();
+        options.signing = Some(signing.clone());
+        let content = Content::new(Bytes::from_static(b"rendered"));
+        let made = request(&options, &record(&[]), content);
+        let expected = signing.signatures(DeliveryId([1; 16]), Timestamp(5_000), b"rendered");
+        assert_eq!(made.headers["webhook-signature"], expected);
+    }
+}
