@@ -4,12 +4,13 @@
 //! waiting holds in every scrape, not only in the end.
 
 mod balance;
+mod families;
 mod lane;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::{
-    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    CounterVec, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
@@ -18,6 +19,8 @@ use crate::clock::Timestamp;
 pub use balance::Balance;
 pub use lane::{LaneLevels, LaneMetrics};
 
+use families::{Families, opts};
+
 /// The registry and the families in it.
 #[derive(Debug)]
 pub struct Metrics {
@@ -25,6 +28,7 @@ pub struct Metrics {
     /// Lanes publish under a read lock, a scrape gathers under the write lock.
     gate: RwLock<()>,
     kafka_connected: IntGauge,
+    log_lines_suppressed: IntCounter,
     lane_state: IntGaugeVec,
     records_read: IntCounterVec,
     records_settled: IntCounterVec,
@@ -73,14 +77,14 @@ impl Metrics {
         let families = Families(&registry);
         let metrics = Self {
             gate: RwLock::new(()),
-            kafka_connected: {
-                let gauge = IntGauge::new(
-                    "postrider_kafka_connected",
-                    "Whether a broker has answered within the last 30 seconds.",
-                )?;
-                registry.register(Box::new(gauge.clone()))?;
-                gauge
-            },
+            kafka_connected: families.plain_gauge(
+                "kafka_connected",
+                "Whether a broker has answered within the last 30 seconds.",
+            )?,
+            log_lines_suppressed: families.plain_counter(
+                "log_lines_suppressed_total",
+                "Lines of the Kafka client kept back because they had been said.",
+            )?,
             lane_state: families.gauge(
                 "lane_state",
                 "1 for the state the lane is in.",
@@ -219,6 +223,12 @@ impl Metrics {
         self.kafka_connected.set(i64::from(connected));
     }
 
+    /// How many lines of the log were kept back since the start.
+    pub fn set_log_lines_suppressed(&self, lines: u64) {
+        let counter = &self.log_lines_suppressed;
+        counter.inc_by(lines.saturating_sub(counter.get()));
+    }
+
     /// Everything in Prometheus' text format.
     ///
     /// # Errors
@@ -230,61 +240,6 @@ impl Metrics {
         };
         TextEncoder::new().encode_to_string(&families)
     }
-}
-
-/// Makes and registers families, each under the program's prefix.
-struct Families<'a>(&'a Registry);
-
-impl Families<'_> {
-    fn add<T: prometheus::core::Collector + Clone + 'static>(
-        &self,
-        family: Result<T, prometheus::Error>,
-    ) -> Result<T, prometheus::Error> {
-        let family = family?;
-        self.0.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
-
-    fn counter(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<IntCounterVec, prometheus::Error> {
-        self.add(IntCounterVec::new(opts(name, help), labels))
-    }
-
-    fn gauge(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<IntGaugeVec, prometheus::Error> {
-        self.add(IntGaugeVec::new(opts(name, help), labels))
-    }
-
-    fn seconds(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<GaugeVec, prometheus::Error> {
-        self.add(GaugeVec::new(opts(name, help), labels))
-    }
-
-    fn histogram(
-        &self,
-        name: &str,
-        help: &str,
-        buckets: &[f64],
-    ) -> Result<HistogramVec, prometheus::Error> {
-        let options = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
-        self.add(HistogramVec::new(options, &["destination"]))
-    }
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("postrider_{name}"), help)
 }
 
 fn seconds(time: Timestamp) -> f64 {

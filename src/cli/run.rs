@@ -117,7 +117,7 @@ async fn feed_watchdog(health: std::sync::Arc<crate::admin::Health>) {
 fn failed(error: &RelayError) -> u8 {
     let code = match error {
         RelayError::Kafka(_) | RelayError::Consumer(_) | RelayError::Webhook { .. } => exit::CONFIG,
-        RelayError::Admin(_) => exit::UNAVAILABLE,
+        RelayError::Admin(_) | RelayError::Thread(_) => exit::UNAVAILABLE,
         RelayError::Metrics(_) | RelayError::Unasked(_) => exit::SOFTWARE,
     };
     let mut text = error.to_string();

@@ -19,6 +19,7 @@ use crate::delivery::Epoch;
 use crate::lane::{AssignedPartition, Position, RecordsLostPolicy, StartAt};
 use crate::record::Record;
 
+use super::complaints::Complaints;
 use super::context::{Context, Notice};
 use super::mailbox::{Allowance, Mailbox, Orders};
 use super::raw::{Fetched, Queues};
@@ -40,6 +41,8 @@ pub struct ConsumerPlan {
     pub start_at: StartAt,
     /// What to do when records have gone unread.
     pub on_records_lost: RecordsLostPolicy,
+    /// Where librdkafka's complaints go.
+    pub complaints: Arc<Complaints>,
 }
 
 /// What a consumer thread tells its lane, in the order in which it happened.
@@ -109,7 +112,7 @@ pub struct ConsumerHandle {
 /// # Errors
 /// When librdkafka refuses the settings or the thread cannot be started. That Kafka is away is no error.
 pub fn start_consumer(plan: ConsumerPlan, clock: Clock) -> Result<ConsumerHandle, StartError> {
-    let context = Context::default();
+    let context = Context::new(Arc::clone(&plan.complaints));
     let mut client = plan.client.clone();
     client.set("group.id", &plan.group);
     let consumer: BaseConsumer<Context> =

@@ -5,6 +5,7 @@
 
 mod client;
 mod commits;
+mod complaints;
 mod consumer;
 mod context;
 mod envelope;
@@ -21,6 +22,7 @@ mod start;
 mod topics;
 
 pub use client::{client_config, consumer_config, producer_config};
+pub use complaints::Complaints;
 pub use consumer::{ConsumerHandle, ConsumerPlan, FromConsumer, StartError, start_consumer};
 pub use envelope::dead_letter_headers;
 pub use mailbox::{Allowance, Mailbox};

@@ -1,39 +1,25 @@
 //! The one producer of the process: idempotent, acknowledged by every in-sync replica.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tracing::warn;
 
 use crate::lane::{DeadLetter, Shed, WriteError};
 
-use super::context;
+use super::complaints::Complaints;
+use super::context::Plain;
 use super::envelope::dead_letter_headers;
 
 /// Writes to the topics of our own.
 pub struct Producer {
     config: ClientConfig,
     dead_letters: String,
-    client: Mutex<FutureProducer<ProducerContext>>,
-}
-
-/// Passes librdkafka's log on.
-#[derive(Debug, Clone, Copy)]
-struct ProducerContext;
-
-impl ClientContext for ProducerContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        context::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        context::report(&error, reason);
-    }
+    context: Plain,
+    client: Mutex<FutureProducer<Plain>>,
 }
 
 /// How long a write may wait for a place in librdkafka's queue.
@@ -44,11 +30,17 @@ impl Producer {
     ///
     /// # Errors
     /// When librdkafka refuses the settings.
-    pub fn new(config: ClientConfig, prefix: &str) -> Result<Self, KafkaError> {
-        let client = Mutex::new(config.create_with_context(ProducerContext)?);
+    pub fn new(
+        config: ClientConfig,
+        prefix: &str,
+        complaints: Arc<Complaints>,
+    ) -> Result<Self, KafkaError> {
+        let context = Plain(complaints);
+        let client = Mutex::new(config.create_with_context(context.clone())?);
         Ok(Self {
             config,
             dead_letters: format!("{prefix}.dead-letters"),
+            context,
             client,
         })
     }
@@ -92,7 +84,7 @@ impl Producer {
             }
             Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::OutOfOrderSequenceNumber) => {
                 warn!(%error, "the producer met a fatal error and is made anew");
-                if let Ok(fresh) = self.config.create_with_context(ProducerContext) {
+                if let Ok(fresh) = self.config.create_with_context(self.context.clone()) {
                     *self.client.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
                 }
             }

@@ -1,11 +1,13 @@
 //! The consumer thread on librdkafka's mock cluster: what no broker does on request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
+use super::complaints::Complaints;
 use super::consumer::{ConsumerHandle, ConsumerPlan, FromConsumer, start_consumer};
 use super::mailbox::Allowance;
 use crate::clock::Clock;
@@ -19,6 +21,7 @@ fn start(cluster: &str) -> ConsumerHandle {
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("partition.assignment.strategy", "cooperative-sticky");
+    let clock = Clock::start();
     let plan = ConsumerPlan {
         client,
         destination: "d".into(),
@@ -27,8 +30,9 @@ fn start(cluster: &str) -> ConsumerHandle {
         owned_prefix: "p.".to_owned(),
         start_at: StartAt::Earliest,
         on_records_lost: RecordsLostPolicy::Earliest,
+        complaints: Arc::new(Complaints::new(clock)),
     };
-    start_consumer(plan, Clock::start()).unwrap()
+    start_consumer(plan, clock).unwrap()
 }
 
 #[tokio::test]

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::complaints::Complaints;
+use super::context::Plain;
 use super::options::OwnedTopicsOptions;
 
 /// The largest record a topic of our own takes: what a webhook's record may weigh, with room for our headers.
@@ -55,7 +56,7 @@ pub enum TopicError {
 
 /// The cluster, as far as its topics are concerned.
 pub struct Broker {
-    client: AdminClient<DefaultClientContext>,
+    client: AdminClient<Plain>,
     brokers: String,
 }
 
@@ -64,13 +65,13 @@ impl Broker {
     ///
     /// # Errors
     /// When librdkafka refuses the settings.
-    pub fn new(config: &ClientConfig) -> Result<Self, KafkaError> {
+    pub fn new(config: &ClientConfig, complaints: Arc<Complaints>) -> Result<Self, KafkaError> {
         let brokers = config
             .get("bootstrap.servers")
             .unwrap_or_default()
             .to_owned();
         Ok(Self {
-            client: config.create()?,
+            client: config.create_with_context(Plain(complaints))?,
             brokers,
         })
     }

@@ -169,6 +169,12 @@ impl Lane {
         Room { records, bytes }
     }
 
+    /// Whether there are records to send as soon as there is a place for them.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// What happened since the start.
     #[must_use]
     pub fn counts(&self) -> &Counts {

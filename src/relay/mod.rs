@@ -8,16 +8,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use crate::admin::{self, AdminError, Health};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
-    self, AUDIT, Broker, ConsumerPlan, KafkaError, OwnedTopic, Producer, StartAtOption, StartError,
-    consumer_config, producer_config, start_consumer,
+    self, AUDIT, Broker, Complaints, ConsumerPlan, KafkaError, OwnedTopic, Producer, StartAtOption,
+    StartError, consumer_config, producer_config, start_consumer,
 };
 use crate::lane::{Lane, LaneOptions, StartAt};
 use crate::metrics::Metrics;
@@ -45,6 +46,9 @@ pub enum RelayError {
         /// Why.
         source: WebhookError,
     },
+    /// The system gives no thread.
+    #[error("the thread of a lane cannot be started")]
+    Thread(#[source] std::io::Error),
     /// The admin address cannot be had.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -58,9 +62,10 @@ pub enum RelayError {
 
 /// A relay whose parts all run.
 pub struct Relay {
-    lanes: JoinSet<(String, LaneEnd)>,
+    lanes: JoinSet<Option<(String, LaneEnd)>>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    complaints: Arc<Complaints>,
     stop: CancellationToken,
     stop_serving: CancellationToken,
 }
@@ -95,13 +100,19 @@ impl Relay {
         )
         .await?;
         tokio::spawn(server);
+        let complaints = Arc::new(Complaints::new(clock));
         let producer = Arc::new(Producer::new(
             producer_config(&config.kafka),
             &config.kafka.prefix,
+            Arc::clone(&complaints),
         )?);
-        let broker = Arc::new(Broker::new(&kafka::client_config(&config.kafka))?);
+        let broker = Arc::new(Broker::new(
+            &kafka::client_config(&config.kafka),
+            Arc::clone(&complaints),
+        )?);
         let upkeep = Upkeep {
             broker: Arc::clone(&broker),
+            complaints: Arc::clone(&complaints),
             topics: vec![OwnedTopic {
                 name: format!("{}.dead-letters", config.kafka.prefix),
             }],
@@ -114,6 +125,7 @@ impl Relay {
             lanes: JoinSet::new(),
             health,
             metrics,
+            complaints,
             stop,
             stop_serving,
         };
@@ -188,6 +200,7 @@ impl Relay {
             owned_prefix: format!("{}.", config.kafka.prefix),
             start_at: start_at(config.kafka.start_at),
             on_records_lost: config.kafka.on_records_lost,
+            complaints: Arc::clone(&self.complaints),
         };
         let consumer = start_consumer(plan, clock)?;
         self.health.watch(&lane.name, Arc::clone(&consumer.beat));
@@ -208,9 +221,10 @@ impl Relay {
             drain: config.limits.drain,
             stop: self.stop.clone(),
         };
+        let ended = start_thread(&lane.name, LaneTask::new(parts))?;
         let name = lane.name.to_string();
         self.lanes
-            .spawn(async move { (name, LaneTask::new(parts).run().await) });
+            .spawn(async move { ended.await.ok().map(|end| (name, end)) });
         Ok(watched)
     }
 
@@ -236,12 +250,9 @@ impl Relay {
             in_time: true,
         };
         while let Some(ended) = self.lanes.join_next().await {
-            let (name, end) = match ended {
-                Ok(ended) => ended,
-                Err(panic) => {
-                    error!(%panic, "a lane's task panicked");
-                    return Err(RelayError::Unasked("(panicked)".to_owned()));
-                }
+            let Ok(Some((name, end))) = ended else {
+                error!("a lane's thread panicked");
+                return Err(RelayError::Unasked("(panicked)".to_owned()));
             };
             self.health.forget(&name);
             match end {
@@ -288,6 +299,32 @@ fn webhook(config: &Config, destination: &DestinationConfig) -> Result<Arc<Webho
         source,
     });
     webhook.map(Arc::new)
+}
+
+/// Runs a lane and its requests on a thread of its own, and says how it ended; or nothing when it panicked.
+///
+/// Threads that shared the requests of all lanes would have to wake each other for nearly every one, which costs as much again as
+/// making it. And so a lane that is short of processor time takes none from another.
+fn start_thread(
+    destination: &str,
+    lane: LaneTask,
+) -> Result<oneshot::Receiver<LaneEnd>, RelayError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RelayError::Thread)?;
+    let (say_end, ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name(format!("l-{destination}"))
+        .spawn(move || {
+            let end = runtime.block_on(lane.run());
+            runtime.shutdown_background();
+            if say_end.send(end).is_err() {
+                debug!("nobody waits for the end of the lane");
+            }
+        })
+        .map_err(RelayError::Thread)?;
+    Ok(ended)
 }
 
 /// An age becomes a time here, once, so that every lane begins at the same one.
