@@ -174,6 +174,8 @@ names! {
         Gone = "gone",
         /// The value is not what the file says it is.
         Undecodable = "undecodable",
+        /// No rule takes it, and the file wants such records kept.
+        Unmatched = "unmatched",
         /// No request can be made from it.
         Unrenderable = "unrenderable",
         /// The code panicked on it.

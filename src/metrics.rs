@@ -36,6 +36,7 @@ pub struct Metrics {
     records_waiting: IntGaugeVec,
     records_lost: IntCounterVec,
     rule_matches: IntCounterVec,
+    unmatched_records: IntCounterVec,
     dead_letters: IntCounterVec,
     owned_writes: IntCounterVec,
     attempts: IntCounterVec,
@@ -118,6 +119,11 @@ impl Metrics {
                 "rule_matches_total",
                 "Records that a rule took.",
                 &["rule"],
+            )?,
+            unmatched_records: families.counter(
+                "unmatched_records_total",
+                "Records that no rule took.",
+                &["topic"],
             )?,
             dead_letters: families.counter(
                 "dead_letters_total",

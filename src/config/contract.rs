@@ -149,6 +149,11 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "html",
         ],
     ),
+    ("rules[].match.*", &["present", "is", "lenient"]),
+    (
+        "notification.override[]",
+        &["topics", "format", "type", "values", "unmatched"],
+    ),
     ("admin", &["listen", "socket", "token", "allowed_hosts"]),
     ("log", &["format", "level"]),
 ];
@@ -166,7 +171,11 @@ const NOT_IN_DEFAULTS: &[&str] = &["webhook", "email", "id"];
 fn canonical(section: &str) -> String {
     let section = match section.strip_prefix("defaults") {
         Some(rest) if rest.is_empty() || rest.starts_with('.') => format!("destinations.*{rest}"),
-        _ => section.to_owned(),
+        // What may stand in an override is what may stand in the section.
+        _ => match section.strip_prefix("notification.override[].") {
+            Some(rest) => format!("notification.{rest}"),
+            None => section.to_owned(),
+        },
     };
     // One part alone may stand without the brackets of a list.
     match section.as_str() {

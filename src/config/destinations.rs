@@ -9,6 +9,7 @@ use super::rate::rate;
 use super::reader::{Reader, Value};
 use super::rules::FoundRule;
 use super::webhook;
+use crate::kafka::AUDIT;
 use crate::lane::{LaneOptions, RetryOptions, WindowOptions};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -112,6 +113,11 @@ fn own_id(value: &Value<'_>) -> Option<Arc<str>> {
 
 /// Whether `name` can be part of a group's name and of a metric's label; else what can.
 fn check_name(name: &str) -> Result<(), &'static str> {
+    if name == AUDIT {
+        return Err(
+            "take another name: this one is of the lane that counts what no destination gets",
+        );
+    }
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if (1..=63).contains(&name.len()) && name.bytes().all(allowed) {
         return Ok(());

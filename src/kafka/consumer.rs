@@ -33,7 +33,7 @@ pub struct ConsumerPlan {
     pub destination: Arc<str>,
     /// The consumer group.
     pub group: String,
-    /// The topics to read.
+    /// The topics to read at first; none: to be told through the mailbox.
     pub topics: Vec<String>,
     /// Names of topics that begin like this are our own.
     pub owned_prefix: String,
@@ -234,6 +234,9 @@ impl ConsumerThread {
     }
 
     pub(super) fn subscribe(&mut self) {
+        if self.plan.topics.is_empty() {
+            return self.consumer.unsubscribe();
+        }
         let topics: Vec<&str> = self.plan.topics.iter().map(String::as_str).collect();
         if let Err(error) = self.consumer.subscribe(&topics) {
             error!(destination = %self.plan.destination, %error, "subscription refused");
@@ -252,6 +255,13 @@ impl ConsumerThread {
             }
         }
         self.commit(&orders.commit);
+        if let Some(topics) = &orders.topics {
+            self.plan.topics.clone_from(topics);
+            // With cooperative rebalances only the difference comes and goes.
+            if self.rejoin_at.is_none() {
+                self.subscribe();
+            }
+        }
     }
 
     /// Pauses or resumes partitions.

@@ -26,7 +26,7 @@ pub use complaints::Complaints;
 pub use consumer::{ConsumerHandle, ConsumerPlan, FromConsumer, StartError, start_consumer};
 pub use envelope::dead_letter_headers;
 pub use mailbox::{Allowance, Mailbox};
-pub use names::{NameError, TOPIC_MAX, check_topic};
+pub use names::{AUDIT, NameError, TOPIC_MAX, check_topic};
 pub use options::{KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption};
 pub use producer::Producer;
 pub use properties::{Reserved, reserved};

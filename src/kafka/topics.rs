@@ -1,5 +1,6 @@
 //! The topics of our own, and whether the cluster answers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,6 +86,23 @@ impl Broker {
             .inner()
             .fetch_metadata(Some("__consumer_offsets"), TIMEOUT);
         answer.map(|_| ()).map_err(TopicError::Unreachable)
+    }
+
+    /// The names of the topics that can be read. Waits; not for a runtime's worker.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub fn topics(&self) -> Result<BTreeSet<String>, TopicError> {
+        let metadata = self
+            .client
+            .inner()
+            .fetch_metadata(None, TIMEOUT)
+            .map_err(TopicError::Unreachable)?;
+        let readable = metadata
+            .topics()
+            .iter()
+            .filter(|topic| topic.error().is_none() && !topic.partitions().is_empty());
+        Ok(readable.map(|topic| topic.name().to_owned()).collect())
     }
 
     /// Makes sure that a topic is there.

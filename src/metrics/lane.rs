@@ -202,6 +202,14 @@ impl LaneMetrics {
         }
     }
 
+    /// No rule took records.
+    pub fn unmatched(&self, topic: &str, records: u64) {
+        self.all
+            .unmatched_records
+            .with_label_values(&[topic])
+            .inc_by(records);
+    }
+
     /// A rule took records.
     pub fn matched(&self, rule: &str, records: u64) {
         self.all

@@ -36,7 +36,8 @@ pub(super) struct LaneParts {
     pub(super) id: Arc<str>,
     pub(super) lane: Lane,
     pub(super) matcher: Matcher,
-    pub(super) webhook: Arc<Webhook>,
+    /// `None` in the audit, whose records are never sent.
+    pub(super) webhook: Option<Arc<Webhook>>,
     pub(super) producer: Arc<Producer>,
     pub(super) consumer: ConsumerHandle,
     pub(super) metrics: LaneMetrics,
@@ -241,12 +242,22 @@ impl LaneTask {
 
     fn judge(&mut self, records: Vec<Record>) -> Vec<Incoming> {
         let mut taken: Option<(Arc<str>, u64)> = None;
+        let mut unmatched = 0;
+        let topic = records.first().map(|record| Arc::clone(&record.topic));
         let mut incoming = Vec::with_capacity(records.len());
         for record in records {
             self.handed.records += 1;
             self.handed.bytes += record.weight() as u64;
-            let verdict = self.parts.matcher.judge(&record);
-            if let Verdict::Deliver { rule } = &verdict {
+            let judgement = self.parts.matcher.judge(&record);
+            unmatched += u64::from(judgement.unmatched);
+            let verdict = judgement.verdict;
+            let rule = match &verdict {
+                Verdict::Deliver { rule } => Some(rule),
+                Verdict::NotMatched | Verdict::Dropped | Verdict::DeadLetter { .. } => {
+                    judgement.dropped_by.as_ref()
+                }
+            };
+            if let Some(rule) = rule {
                 match &mut taken {
                     Some((current, count)) if current == rule => *count += 1,
                     _ => {
@@ -263,6 +274,9 @@ impl LaneTask {
         }
         if let Some((rule, count)) = taken {
             self.parts.metrics.matched(&rule, count);
+        }
+        if let Some(topic) = topic.filter(|_| unmatched > 0) {
+            self.parts.metrics.unmatched(&topic, unmatched);
         }
         incoming
     }
@@ -361,7 +375,11 @@ impl LaneTask {
     fn send(&self, send: Send) {
         let key = send.key;
         let name = Arc::clone(&self.parts.name);
-        let webhook = Arc::clone(&self.parts.webhook);
+        let Some(webhook) = self.parts.webhook.clone() else {
+            // No rule of the audit delivers. If one did, the promise of a report makes a dead letter of the record.
+            return drop(OneReport::attempt(self.reporter.clone(), key));
+        };
+        let payload = self.parts.matcher.payload(&send.record);
         let duration = self.parts.metrics.attempt_duration.clone();
         let age = self.parts.metrics.delivery_age.clone();
         let clock = self.parts.clock;
@@ -369,7 +387,7 @@ impl LaneTask {
         tokio::spawn(async move {
             let began = clock.now();
             let record = &*send.record;
-            let content = Content::new(record.value.clone().unwrap_or_default());
+            let content = Content::new(payload);
             let request = webhook.request(record, send.id, send.attempt, content, began.wall);
             let attempt = webhook.attempt(&request, began.wall).await;
             let ended = clock.now();

@@ -2,8 +2,10 @@
 
 mod lane_task;
 mod say;
+mod topics;
 mod upkeep;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,15 +18,16 @@ use crate::admin::{self, AdminError, Health};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
-    self, Broker, Complaints, ConsumerPlan, KafkaError, OwnedTopic, Producer, StartAtOption,
+    self, AUDIT, Broker, Complaints, ConsumerPlan, KafkaError, OwnedTopic, Producer, StartAtOption,
     StartError, consumer_config, producer_config, start_consumer,
 };
-use crate::lane::{Lane, StartAt};
+use crate::lane::{Lane, LaneOptions, StartAt};
 use crate::metrics::Metrics;
 use crate::rules::{Matcher, ReadFormat};
 use crate::send::{Webhook, WebhookError};
 
 use lane_task::{LaneEnd, LaneParts, LaneTask};
+use topics::{TopicWatch, Watched};
 use upkeep::Upkeep;
 
 /// Why the relay does not run, or runs no more.
@@ -104,11 +107,12 @@ impl Relay {
             &config.kafka.prefix,
             Arc::clone(&complaints),
         )?);
+        let broker = Arc::new(Broker::new(
+            &kafka::client_config(&config.kafka),
+            Arc::clone(&complaints),
+        )?);
         let upkeep = Upkeep {
-            broker: Arc::new(Broker::new(
-                &kafka::client_config(&config.kafka),
-                Arc::clone(&complaints),
-            )?),
+            broker: Arc::clone(&broker),
             complaints: Arc::clone(&complaints),
             topics: vec![OwnedTopic {
                 name: format!("{}.dead-letters", config.kafka.prefix),
@@ -126,64 +130,102 @@ impl Relay {
             stop,
             stop_serving,
         };
-        for destination in &config.destinations {
-            relay.start_lane(config, destination, &producer, clock)?;
+        let lanes = relay.start_lanes(config, &producer, clock)?;
+        if !lanes.is_empty() {
+            let watch = TopicWatch {
+                broker,
+                prefix: config.kafka.prefix.clone(),
+                refresh: config.kafka.topic_refresh,
+                lanes,
+            };
+            tokio::spawn(watch.run(relay.stop_serving.clone()));
         }
         Ok(relay)
+    }
+
+    /// Starts every lane; gives those that must be told which topics their patterns mean.
+    fn start_lanes(
+        &mut self,
+        config: &Config,
+        producer: &Arc<Producer>,
+        clock: Clock,
+    ) -> Result<Vec<Watched>, RelayError> {
+        let file = config.rule_file();
+        let names: Vec<&str> = config.destinations.iter().map(|d| &*d.name).collect();
+        let mut watched = Vec::new();
+        for destination in &config.destinations {
+            let counting = (!file.needs_audit()).then_some(&names[..]);
+            let plan = LanePlan {
+                name: Arc::clone(&destination.name),
+                id: Arc::clone(&destination.id),
+                options: destination.lane.clone(),
+                matcher: Matcher::for_destination(&file, &destination.name, counting),
+                webhook: Some(webhook(config, destination)?),
+            };
+            watched.extend(self.start_lane(config, plan, producer, clock)?);
+        }
+        if file.needs_audit() && !config.destinations.is_empty() {
+            let plan = LanePlan {
+                name: AUDIT.into(),
+                id: AUDIT.into(),
+                options: LaneOptions {
+                    commit_interval: config.kafka.commit_interval,
+                    ..LaneOptions::default()
+                },
+                matcher: Matcher::for_audit(&file),
+                webhook: None,
+            };
+            watched.extend(self.start_lane(config, plan, producer, clock)?);
+        }
+        Ok(watched)
     }
 
     fn start_lane(
         &mut self,
         config: &Config,
-        destination: &DestinationConfig,
+        lane: LanePlan,
         producer: &Arc<Producer>,
         clock: Clock,
-    ) -> Result<(), RelayError> {
-        let matcher = Matcher::new(&config.rules, &destination.name, config.read.clone());
-        let content_type = match config.read.format {
-            ReadFormat::Json => "application/json",
-            ReadFormat::Bytes => "application/octet-stream",
+    ) -> Result<Option<Watched>, RelayError> {
+        let topics = lane.matcher.topics();
+        // With patterns, the cluster is asked first: subscribing to the names and then to the rest would be two rebalances.
+        let named = match topics.has_patterns() {
+            true => BTreeSet::new(),
+            false => topics.resolve(&BTreeSet::new(), &config.kafka.prefix),
         };
-        let webhook = Webhook::new(
-            destination.webhook.clone(),
-            content_type,
-            destination.excerpt_bytes,
-        )
-        .map_err(|source| RelayError::Webhook {
-            destination: destination.name.to_string(),
-            source,
-        })?;
         let plan = ConsumerPlan {
             client: consumer_config(&config.kafka),
-            destination: Arc::clone(&destination.name),
-            group: format!("{}.{}", config.kafka.prefix, destination.id),
-            topics: matcher.topics().into_iter().collect(),
+            destination: Arc::clone(&lane.name),
+            group: format!("{}.{}", config.kafka.prefix, lane.id),
+            topics: named.into_iter().collect(),
             owned_prefix: format!("{}.", config.kafka.prefix),
             start_at: start_at(config.kafka.start_at),
             on_records_lost: config.kafka.on_records_lost,
             complaints: Arc::clone(&self.complaints),
         };
         let consumer = start_consumer(plan, clock)?;
-        self.health
-            .watch(&destination.name, Arc::clone(&consumer.beat));
+        self.health.watch(&lane.name, Arc::clone(&consumer.beat));
+        let watched = topics
+            .has_patterns()
+            .then(|| Watched::new(&lane.name, topics, Arc::clone(&consumer.mailbox)));
         let parts = LaneParts {
-            name: Arc::clone(&destination.name),
-            id: Arc::clone(&destination.id),
-            lane: Lane::new(destination.lane.clone(), Arc::clone(&destination.id)),
-            metrics: self.metrics.lane(&destination.name, &matcher.rule_names()),
-            matcher,
-            webhook: Arc::new(webhook),
+            name: Arc::clone(&lane.name),
+            id: Arc::clone(&lane.id),
+            lane: Lane::new(lane.options, lane.id),
+            metrics: self.metrics.lane(&lane.name, &lane.matcher.rule_names()),
+            matcher: lane.matcher,
+            webhook: lane.webhook,
             producer: Arc::clone(producer),
             consumer,
             clock,
             drain: config.limits.drain,
             stop: self.stop.clone(),
         };
-        let ended = start_thread(&destination.name, LaneTask::new(parts))?;
-        let name = destination.name.to_string();
+        let ended = start_thread(&lane.name, LaneTask::new(parts))?;
+        let name = lane.name.to_string();
         self.lanes
             .spawn(async move { ended.await.ok().map(|end| (name, end)) });
-        Ok(())
+        Ok(watched)
     }
 
     /// What the probes look at.
@@ -233,6 +275,34 @@ impl Relay {
         self.stop_serving.cancel();
         Ok(drained)
     }
+}
+
+/// What tells one lane from another.
+struct LanePlan {
+    name: Arc<str>,
+    id: Arc<str>,
+    options: LaneOptions,
+    matcher: Matcher,
+    webhook: Option<Arc<Webhook>>,
+}
+
+fn webhook(config: &Config, destination: &DestinationConfig) -> Result<Arc<Webhook>, RelayError> {
+    let content_type = match config.read.format {
+        ReadFormat::Json | ReadFormat::CloudEvents | ReadFormat::ConfluentJson => {
+            "application/json"
+        }
+        ReadFormat::Bytes => "application/octet-stream",
+    };
+    let webhook = Webhook::new(
+        destination.webhook.clone(),
+        content_type,
+        destination.excerpt_bytes,
+    );
+    let webhook = webhook.map_err(|source| RelayError::Webhook {
+        destination: destination.name.to_string(),
+        source,
+    });
+    webhook.map(Arc::new)
 }
 
 /// Runs a lane and its requests on a thread of its own, and says how it ended; or nothing when it panicked.

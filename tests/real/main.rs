@@ -28,6 +28,7 @@ mod main_job;
 mod numbers;
 mod outage;
 mod rate;
+mod rules;
 mod security;
 mod shutdown;
 mod signing;

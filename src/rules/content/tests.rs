@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::clock::Timestamp;
 use crate::record::Header;
-use crate::rules::{Escape, TypePart};
+use crate::rules::{Escape, OnError, TypePart};
 
 const ID: DeliveryId = DeliveryId([7; 16]);
 
@@ -118,6 +118,9 @@ fn a_rule_has_the_last_word_on_body_and_headers() {
         name: name.into(),
         topics: vec![],
         types: vec![],
+        conditions: Vec::new(),
+        default: false,
+        on_error: OnError::DeadLetter,
         deliver_to: vec![],
         content,
     };
