@@ -10,13 +10,18 @@ PREFIX ?= /usr/local
 KAFKA_VERSIONS := 4.1.0 3.9.1
 KAFKA_DIR := $(CURDIR)/target/kafka
 KAFKA_STAMPS := $(KAFKA_VERSIONS:%=$(KAFKA_DIR)/%/fetched)
+CLIENTS_DIR := $(CURDIR)/target/clients
+PROMTOOL := $(CURDIR)/target/tools/promtool
 # How many seeded runs of the simulation each command makes.
 SIM_SEEDS_TEST := 5000
 SIM_SEEDS_QUICK := 300
 
-# Every test target but the one that needs a broker.
+# Every test target but those that need a broker.
 TEST_TARGETS := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))
-QUICK := --lib --bins $(patsubst %,--test %,$(filter-out real latency,$(sort $(TEST_TARGETS))))
+QUICK := --lib --bins $(patsubst %,--test %,$(filter-out real latency clients,$(sort $(TEST_TARGETS))))
+
+# What tests on a real Kafka look for.
+TEST_ENVIRONMENT := POSTRIDER_KAFKA_LIBS=$(KAFKA_DIR) POSTRIDER_CLIENTS=$(CLIENTS_DIR) POSTRIDER_PROMTOOL=$(PROMTOOL)
 
 # $(call stage,NAME,COMMAND): runs one stage under a title, then says how long it took.
 TIMES := target/stages.txt
@@ -41,16 +46,17 @@ help: ## this list
 
 .PHONY: demo
 demo: tools ## see it work: two webhooks, one of them in trouble
-	@[ -d target/debug/deps ] || echo 'The first build takes some minutes; from then on it is seconds.'
+	@if [ ! -x target/debug/postrider ]; then \
+	  echo 'The first build takes some minutes; from then on it is seconds.'; $(CARGO) build --locked; fi
 	@$(CARGO) run --quiet --locked -- demo
 
 .PHONY: test
-test: kafka ## format, clippy and all tests, on a real Apache Kafka
+test: kafka clients $(PROMTOOL) ## format, clippy and all tests, on a real Apache Kafka
 	$(call begin_stages)
 	$(call stage,format,$(CARGO) fmt --check)
 	$(call stage,clippy,$(CARGO) clippy --quiet --locked --all-targets -- -D warnings)
 	$(call stage,build,$(CARGO) test --quiet --locked --no-run)
-	$(call stage,tests,POSTRIDER_KAFKA_LIBS=$(KAFKA_DIR) POSTRIDER_SIM_SEEDS=$(SIM_SEEDS_TEST) $(CARGO) test --locked --no-fail-fast)
+	$(call stage,tests,$(TEST_ENVIRONMENT) POSTRIDER_SIM_SEEDS=$(SIM_SEEDS_TEST) $(CARGO) test --locked --no-fail-fast)
 	$(call end_stages,make test)
 
 .PHONY: test-quick
@@ -62,6 +68,7 @@ test-quick: tools ## under a minute: no real broker, few simulated seeds
 	@printf '%s\n' \
 	  'left out (make test has it all):' \
 	  '  format and clippy' \
+	  '  tests/clients: the Python clients of the first users' \
 	  '  tests/real: everything on a real Apache Kafka (kill -9, freezes, restarts, two relays)' \
 	  '  the simulation beyond $(SIM_SEEDS_QUICK) seeds (make test: $(SIM_SEEDS_TEST); make simulate SEEDS=N)'
 
@@ -70,12 +77,26 @@ simulate: tools ## only the simulation: SEEDS=20000, or SEED=17 again
 	@POSTRIDER_SIM_SEEDS=$(or $(SEEDS),$(SIM_SEEDS_TEST)) $(if $(SEED),POSTRIDER_SIM_SEED=$(SEED)) \
 	  $(CARGO) test --quiet --locked --test simulation -- --nocapture
 
+.PHONY: bench
+bench: kafka build ## how fast, and what it costs: BENCH_ROUNDS=3
+	@# Cargo builds the binary once more for the bench, with what tests add to the libraries; measured is the one that is installed.
+	@mkdir -p target/bench; cp target/release/postrider target/bench/postrider
+	@POSTRIDER_BINARY=$(CURDIR)/target/bench/postrider POSTRIDER_KAFKA_LIBS=$(KAFKA_DIR) \
+	  $(CARGO) bench --quiet --locked --bench delivery
+
 .PHONY: kafka
 kafka: tools-test $(KAFKA_STAMPS) ## fetch the Apache Kafka that the tests start (once)
 
 $(KAFKA_STAMPS): $(KAFKA_DIR)/%/fetched: tests/kafka/pom.xml
 	@tests/kafka/fetch.sh $* $(@D)
 	@touch $@
+
+.PHONY: clients
+clients: tools-test ## prepare the Python clients that the tests produce with (once)
+	@tests/clients/prepare.sh $(CLIENTS_DIR)
+
+$(PROMTOOL): tests/promtool.sh | tools-test
+	@tests/promtool.sh $@
 
 .PHONY: build
 build: tools ## the optimised binary: target/release/postrider

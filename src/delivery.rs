@@ -174,10 +174,34 @@ names! {
         Gone = "gone",
         /// The value is not what the file says it is.
         Undecodable = "undecodable",
+        /// No rule takes it, and the file wants such records kept.
+        Unmatched = "unmatched",
         /// No request can be made from it.
         Unrenderable = "unrenderable",
         /// The code panicked on it.
         Panic = "panic",
+    }
+}
+
+names! {
+    /// Why the broker did not take a commit: bounded, a label of `postrider_commit_errors_total`.
+    CommitFailure {
+        /// The group is handing out partitions.
+        Rebalance = "rebalance",
+        /// The group goes on without this member.
+        Fenced = "fenced",
+        /// Nobody coordinates the group at the moment.
+        Coordinator = "coordinator",
+        /// No answer within the time allowed.
+        Timeout = "timeout",
+        /// No connection.
+        Unreachable = "unreachable",
+        /// The right to do so is missing.
+        Unauthorized = "unauthorized",
+        /// The topic or the partition is gone.
+        UnknownTopic = "unknown_topic",
+        /// Anything else; the log says what, at `debug`.
+        Other = "other",
     }
 }
 

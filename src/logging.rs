@@ -56,8 +56,10 @@ pub fn start(options: LogOptions) {
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
+    // Without `log_internal_errors(false)` a line that cannot be written, to a full disk or a closed pipe, is a panic of whoever wrote it.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let started = if json {
         builder
@@ -76,7 +78,9 @@ pub fn start(options: LogOptions) {
 
 /// Starts the log as text into a file, for a command whose screen belongs to something else. Changes nothing when the log was started already.
 pub fn start_in_file(level: Level, file: std::fs::File) {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter(level));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter(level))
+        .log_internal_errors(false);
     let writer = std::sync::Mutex::new(file);
     if builder
         .with_ansi(false)

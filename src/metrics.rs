@@ -4,36 +4,22 @@
 //! waiting holds in every scrape, not only in the end.
 
 mod balance;
+mod families;
+mod lane;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::clock::Timestamp;
-use crate::delivery::{DeadLetterReason, FailureReason, Outcome};
-use crate::lane::{Counts, Settlement, Waiting};
 
 pub use balance::Balance;
+pub use lane::{LaneLevels, LaneMetrics};
 
-/// The outcomes that are attempts. The other two never reached a receiver.
-const ATTEMPT_OUTCOMES: [Outcome; 7] = [
-    Outcome::Delivered,
-    Outcome::Retry,
-    Outcome::PushBack,
-    Outcome::Reject,
-    Outcome::EndpointFault,
-    Outcome::Gone,
-    Outcome::Dropped,
-];
-
-const LANE_STATES: [&str; 8] = [
-    "starting", "running", "paused", "quiet", "braked", "blocked", "stopping", "stopped",
-];
-
-const REBALANCES: [&str; 3] = ["assigned", "revoked", "lost"];
+use families::{Families, opts};
 
 /// The registry and the families in it.
 #[derive(Debug)]
@@ -42,6 +28,7 @@ pub struct Metrics {
     /// Lanes publish under a read lock, a scrape gathers under the write lock.
     gate: RwLock<()>,
     kafka_connected: IntGauge,
+    log_lines_suppressed: IntCounter,
     lane_state: IntGaugeVec,
     records_read: IntCounterVec,
     records_settled: IntCounterVec,
@@ -49,6 +36,7 @@ pub struct Metrics {
     records_waiting: IntGaugeVec,
     records_lost: IntCounterVec,
     rule_matches: IntCounterVec,
+    unmatched_records: IntCounterVec,
     dead_letters: IntCounterVec,
     owned_writes: IntCounterVec,
     attempts: IntCounterVec,
@@ -59,6 +47,7 @@ pub struct Metrics {
     last_delivery: GaugeVec,
     last_commit: GaugeVec,
     commit_errors: IntCounterVec,
+    rate_wait: CounterVec,
     window_usage: GaugeVec,
     partitions_assigned: IntGaugeVec,
     rebalances: IntCounterVec,
@@ -88,14 +77,14 @@ impl Metrics {
         let families = Families(&registry);
         let metrics = Self {
             gate: RwLock::new(()),
-            kafka_connected: {
-                let gauge = IntGauge::new(
-                    "postrider_kafka_connected",
-                    "Whether a broker has answered within the last 30 seconds.",
-                )?;
-                registry.register(Box::new(gauge.clone()))?;
-                gauge
-            },
+            kafka_connected: families.plain_gauge(
+                "kafka_connected",
+                "Whether a broker has answered within the last 30 seconds.",
+            )?,
+            log_lines_suppressed: families.plain_counter(
+                "log_lines_suppressed_total",
+                "Lines of the Kafka client kept back because they had been said.",
+            )?,
             lane_state: families.gauge(
                 "lane_state",
                 "1 for the state the lane is in.",
@@ -130,6 +119,11 @@ impl Metrics {
                 "rule_matches_total",
                 "Records that a rule took.",
                 &["rule"],
+            )?,
+            unmatched_records: families.counter(
+                "unmatched_records_total",
+                "Records that no rule took.",
+                &["topic"],
             )?,
             dead_letters: families.counter(
                 "dead_letters_total",
@@ -186,6 +180,13 @@ impl Metrics {
                 "Commits that the broker refused, by reason.",
                 &["destination", "reason"],
             )?,
+            rate_wait: families.add(CounterVec::new(
+                opts(
+                    "rate_wait_seconds_total",
+                    "How long the next record in turn waited for the rate.",
+                ),
+                &["destination"],
+            ))?,
             window_usage: families.seconds(
                 "window_usage_ratio",
                 "How full the window is, by bound.",
@@ -222,6 +223,12 @@ impl Metrics {
         self.kafka_connected.set(i64::from(connected));
     }
 
+    /// How many lines of the log were kept back since the start.
+    pub fn set_log_lines_suppressed(&self, lines: u64) {
+        let counter = &self.log_lines_suppressed;
+        counter.inc_by(lines.saturating_sub(counter.get()));
+    }
+
     /// Everything in Prometheus' text format.
     ///
     /// # Errors
@@ -232,264 +239,6 @@ impl Metrics {
             self.registry.gather()
         };
         TextEncoder::new().encode_to_string(&families)
-    }
-
-    /// The series of one lane, every fixed label value at 0.
-    #[must_use]
-    pub fn lane(self: &Arc<Self>, destination: &str, rules: &[Arc<str>]) -> LaneMetrics {
-        let d = destination;
-        for reason in DeadLetterReason::ALL {
-            self.dead_letters
-                .with_label_values(&[d, reason.name()])
-                .inc_by(0);
-        }
-        for reason in FailureReason::ALL {
-            self.attempt_failures
-                .with_label_values(&[d, reason.name()])
-                .inc_by(0);
-        }
-        for kind in REBALANCES {
-            self.rebalances.with_label_values(&[d, kind]).inc_by(0);
-        }
-        for rule in rules {
-            self.rule_matches.with_label_values(&[rule]).inc_by(0);
-        }
-        self.last_delivery.with_label_values(&[d]).set(0.0);
-        self.last_commit.with_label_values(&[d]).set(0.0);
-        let lane = LaneMetrics {
-            attempt_duration: self.attempt_duration.with_label_values(&[d]),
-            delivery_age: self.delivery_age.with_label_values(&[d]),
-            read: self.records_read.with_label_values(&[d, "topic"]),
-            released: self.records_released.with_label_values(&[d]),
-            destination: d.to_owned(),
-            published: Counts::default(),
-            all: Arc::clone(self),
-        };
-        for settlement in Settlement::ALL {
-            self.records_settled
-                .with_label_values(&[d, settlement.name()])
-                .inc_by(0);
-        }
-        for outcome in ATTEMPT_OUTCOMES {
-            self.attempts
-                .with_label_values(&[d, outcome.name()])
-                .inc_by(0);
-        }
-        lane.set_state("starting");
-        lane
-    }
-}
-
-/// Makes and registers families, each under the program's prefix.
-struct Families<'a>(&'a Registry);
-
-impl Families<'_> {
-    fn add<T: prometheus::core::Collector + Clone + 'static>(
-        &self,
-        family: Result<T, prometheus::Error>,
-    ) -> Result<T, prometheus::Error> {
-        let family = family?;
-        self.0.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
-
-    fn counter(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<IntCounterVec, prometheus::Error> {
-        self.add(IntCounterVec::new(opts(name, help), labels))
-    }
-
-    fn gauge(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<IntGaugeVec, prometheus::Error> {
-        self.add(IntGaugeVec::new(opts(name, help), labels))
-    }
-
-    fn seconds(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<GaugeVec, prometheus::Error> {
-        self.add(GaugeVec::new(opts(name, help), labels))
-    }
-
-    fn histogram(
-        &self,
-        name: &str,
-        help: &str,
-        buckets: &[f64],
-    ) -> Result<HistogramVec, prometheus::Error> {
-        let options = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
-        self.add(HistogramVec::new(options, &["destination"]))
-    }
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("postrider_{name}"), help)
-}
-
-/// The series of one lane.
-#[derive(Debug)]
-pub struct LaneMetrics {
-    /// How long attempts took, in seconds.
-    pub attempt_duration: Histogram,
-    /// How old records were when delivered, in seconds.
-    pub delivery_age: Histogram,
-    read: IntCounter,
-    released: IntCounter,
-    destination: String,
-    published: Counts,
-    all: Arc<Metrics>,
-}
-
-/// What a lane shows of itself at one moment.
-#[derive(Debug, Clone, Copy)]
-pub struct LaneLevels {
-    /// What waits.
-    pub waiting: Waiting,
-    /// The oldest record that waits.
-    pub oldest_waiting: Option<Timestamp>,
-    /// How full the window is by records and by bytes, 0 to 1.
-    pub window_usage: [f64; 2],
-    /// Partitions held.
-    pub partitions: usize,
-    /// When the consumer's loop last turned.
-    pub consumer_loop: Timestamp,
-}
-
-impl LaneMetrics {
-    /// Publishes everything at one moment.
-    pub fn publish(&mut self, counts: &Counts, levels: LaneLevels) {
-        let all = Arc::clone(&self.all);
-        let d = self.destination.as_str();
-        let _gate = all.gate.read().unwrap_or_else(PoisonError::into_inner);
-        let before = &self.published;
-        self.read.inc_by(counts.read - before.read);
-        self.released.inc_by(counts.released - before.released);
-        let since = |now: Option<&u64>, then: Option<&u64>| {
-            now.copied().unwrap_or(0) - then.copied().unwrap_or(0)
-        };
-        for settlement in Settlement::ALL {
-            let by = since(
-                counts.settled.get(&settlement),
-                before.settled.get(&settlement),
-            );
-            all.records_settled
-                .with_label_values(&[d, settlement.name()])
-                .inc_by(by);
-        }
-        for reason in counts.dead_letters.keys() {
-            let by = since(
-                counts.dead_letters.get(reason),
-                before.dead_letters.get(reason),
-            );
-            all.dead_letters
-                .with_label_values(&[d, reason.name()])
-                .inc_by(by);
-        }
-        for outcome in ATTEMPT_OUTCOMES {
-            let by = since(counts.attempts.get(&outcome), before.attempts.get(&outcome));
-            all.attempts
-                .with_label_values(&[d, outcome.name()])
-                .inc_by(by);
-        }
-        for reason in counts.attempt_failures.keys() {
-            let by = since(
-                counts.attempt_failures.get(reason),
-                before.attempt_failures.get(reason),
-            );
-            all.attempt_failures
-                .with_label_values(&[d, reason.name()])
-                .inc_by(by);
-        }
-        let writes = |result| all.owned_writes.with_label_values(&["dead_letter", result]);
-        writes("ok").inc_by(counts.writes_ok - before.writes_ok);
-        writes("error").inc_by(counts.writes_failed - before.writes_failed);
-        for (state, records) in levels.waiting.by_state() {
-            all.records_waiting
-                .with_label_values(&[d, state])
-                .set(records as i64);
-        }
-        all.oldest_waiting
-            .with_label_values(&[d])
-            .set(levels.oldest_waiting.map_or(0.0, seconds));
-        for (bound, usage) in ["records", "bytes"].into_iter().zip(levels.window_usage) {
-            all.window_usage.with_label_values(&[d, bound]).set(usage);
-        }
-        all.partitions_assigned
-            .with_label_values(&[d])
-            .set(levels.partitions as i64);
-        all.consumer_loop
-            .with_label_values(&[d])
-            .set(seconds(levels.consumer_loop));
-        self.published.clone_from(counts);
-    }
-
-    /// Puts the lane into one of the states of the contract.
-    pub fn set_state(&self, state: &str) {
-        for name in LANE_STATES {
-            let value = i64::from(name == state);
-            self.all
-                .lane_state
-                .with_label_values(&[&self.destination, name])
-                .set(value);
-        }
-    }
-
-    /// A rule took records.
-    pub fn matched(&self, rule: &str, records: u64) {
-        self.all
-            .rule_matches
-            .with_label_values(&[rule])
-            .inc_by(records);
-    }
-
-    /// A record was delivered.
-    pub fn delivered(&self, at: Timestamp) {
-        self.all
-            .last_delivery
-            .with_label_values(&[&self.destination])
-            .set(seconds(at));
-    }
-
-    /// The broker acknowledged a commit.
-    pub fn committed(&self, at: Timestamp) {
-        self.all
-            .last_commit
-            .with_label_values(&[&self.destination])
-            .set(seconds(at));
-    }
-
-    /// The broker refused a commit.
-    pub fn commit_failed(&self, reason: &str) {
-        self.all
-            .commit_errors
-            .with_label_values(&[&self.destination, reason])
-            .inc();
-    }
-
-    /// Partitions came or went: `assigned`, `revoked` or `lost`.
-    pub fn rebalanced(&self, kind: &str) {
-        self.all
-            .rebalances
-            .with_label_values(&[&self.destination, kind])
-            .inc();
-    }
-
-    /// Records were gone before they could be read.
-    pub fn records_lost(&self, topic: &str, records: u64) {
-        let labels = [self.destination.as_str(), topic, "retention"];
-        self.all
-            .records_lost
-            .with_label_values(&labels)
-            .inc_by(records);
     }
 }
 

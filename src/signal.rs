@@ -1,12 +1,14 @@
-//! The signals that end the process.
+//! The signals that end the process, and the one that must not.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::warn;
 
-/// SIGTERM and SIGINT.
+/// SIGTERM, SIGINT and SIGHUP.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 /// One of the signals that end the process.
@@ -38,14 +40,20 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    /// The next one.
+    /// The next one that ends the process. SIGHUP asks for a reload, which this version does not know; unhandled, it would kill the process.
     pub async fn next(&mut self) -> EndSignal {
-        tokio::select! {
-            _ = self.terminate.recv() => EndSignal::Terminate,
-            _ = self.interrupt.recv() => EndSignal::Interrupt,
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return EndSignal::Terminate,
+                _ = self.interrupt.recv() => return EndSignal::Interrupt,
+                _ = self.hangup.recv() => {
+                    warn!("SIGHUP: this version cannot reload its file; it goes on as it is, restart it instead");
+                }
+            }
         }
     }
 }

@@ -10,7 +10,9 @@ die() { printf 'postrider: %s\n' "$1" >&2; exit 1; }
 
 # need COMMAND PACKAGE: notes the command and what brings it when it is not there.
 need() {
-    have "$1" && return
+    have "$1" || lack "$1" "$2"
+}
+lack() {
     missing="$missing $1"
     case " $packages " in *" $2 "*) ;; *) packages="$packages $2" ;; esac
 }
@@ -24,6 +26,9 @@ look() {
     if [ "$1" = test ]; then
         need java openjdk-17-jre-headless
         need mvn maven
+        need python3 python3
+        # Debian's python3 comes without what makes virtual environments.
+        python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || lack python3-venv python3-venv
     fi
 }
 

@@ -24,6 +24,8 @@ struct State {
     /// Per destination: when its consumer's loop last turned, in milliseconds of the clock.
     loops: BTreeMap<String, Arc<AtomicU64>>,
     broker_answered: Option<Tick>,
+    /// Why a connection to a broker failed lately.
+    connection_failed: Option<String>,
     /// What is wrong with the topics of our own; `None` before they were looked at, empty when they are there.
     owned_topics: Option<String>,
 }
@@ -51,6 +53,11 @@ impl Health {
     /// A broker has answered.
     pub fn broker_answered(&self) {
         self.lock().broker_answered = Some(self.clock.now().tick);
+    }
+
+    /// Why a connection to a broker failed lately; `None` when none did.
+    pub fn connection_failed(&self, cause: Option<String>) {
+        self.lock().connection_failed = cause;
     }
 
     /// Whether a broker has answered lately.
@@ -89,7 +96,11 @@ impl Health {
     pub fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if !self.broker_answers() {
-            reasons.push("no Kafka broker has answered within 30 s".to_owned());
+            let mut reason = "no Kafka broker has answered within 30 s".to_owned();
+            if let Some(cause) = self.lock().connection_failed.as_deref() {
+                reason.push_str(&format!("; a connection failed: {cause}"));
+            }
+            reasons.push(reason);
         }
         match self.lock().owned_topics.as_deref() {
             None => reasons.push("the topics of our own have not been looked at yet".to_owned()),

@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod run;
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -60,10 +61,15 @@ enum Command {
 
 /// Parses the command line and does what it says.
 #[must_use]
-#[expect(clippy::print_stdout, reason = "this is what a person reads")]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let code = match arguments.command {
+    let done = std::panic::catch_unwind(AssertUnwindSafe(|| obey(arguments)));
+    ExitCode::from(done.unwrap_or(exit::SOFTWARE))
+}
+
+#[expect(clippy::print_stdout, reason = "this is what a person reads")]
+fn obey(arguments: Arguments) -> u8 {
+    match arguments.command {
         Some(Command::Run(run)) => run::main(&arguments.config, run),
         Some(Command::Check(check)) => check::main(&arguments.config, check),
         Some(Command::Demo(demo)) => demo::main(demo),
@@ -75,8 +81,7 @@ pub fn main() -> ExitCode {
             print!("{}", Arguments::command().render_help());
             exit::OK
         }
-    };
-    ExitCode::from(code)
+    }
 }
 
 /// Reads and checks the file: the one way for `run` and `check`. What is wrong is printed, warnings too; the error is then the exit code.

@@ -7,6 +7,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::kafka::StartError;
 use crate::logging::{self, LogFormat};
 use crate::relay::{Relay, RelayError};
 use crate::signal::{EndSignal, Signals};
@@ -116,8 +117,12 @@ async fn feed_watchdog(health: std::sync::Arc<crate::admin::Health>) {
 
 fn failed(error: &RelayError) -> u8 {
     let code = match error {
-        RelayError::Kafka(_) | RelayError::Consumer(_) | RelayError::Webhook { .. } => exit::CONFIG,
-        RelayError::Admin(_) => exit::UNAVAILABLE,
+        RelayError::Kafka(_)
+        | RelayError::Consumer(StartError::Client { .. })
+        | RelayError::Webhook { .. } => exit::CONFIG,
+        RelayError::Consumer(StartError::Thread(_))
+        | RelayError::Admin(_)
+        | RelayError::Thread(_) => exit::UNAVAILABLE,
         RelayError::Metrics(_) | RelayError::Unasked(_) => exit::SOFTWARE,
     };
     let mut text = error.to_string();

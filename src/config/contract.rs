@@ -75,6 +75,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "email",
         ],
     ),
+    ("destinations.*.rate[]", &["limit", "burst", "share", "per"]),
     ("destinations.*.window", &["records", "bytes", "distance"]),
     (
         "destinations.*.retry",
@@ -151,6 +152,11 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "html",
         ],
     ),
+    ("rules[].match.*", &["present", "is", "lenient"]),
+    (
+        "notification.override[]",
+        &["topics", "format", "type", "values", "unmatched"],
+    ),
     ("admin", &["listen", "socket", "token", "allowed_hosts"]),
     ("log", &["format", "level"]),
 ];
@@ -166,11 +172,18 @@ const NOT_IN_DEFAULTS: &[&str] = &["webhook", "email", "id"];
 
 /// The pattern of a section as the contract has it: `defaults` is written like a destination.
 fn canonical(section: &str) -> String {
-    match section.strip_prefix("defaults") {
+    let section = match section.strip_prefix("defaults") {
         Some(rest) if rest.is_empty() || rest.starts_with('.') => format!("destinations.*{rest}"),
-        // One part alone may stand without the brackets of a list.
-        _ if section == "notification.type" => "notification.type[]".to_owned(),
-        _ => section.to_owned(),
+        // What may stand in an override is what may stand in the section.
+        _ => match section.strip_prefix("notification.override[].") {
+            Some(rest) => format!("notification.{rest}"),
+            None => section.to_owned(),
+        },
+    };
+    // One part alone may stand without the brackets of a list.
+    match section.as_str() {
+        "notification.type" | "destinations.*.rate" => format!("{section}[]"),
+        _ => section,
     }
 }
 

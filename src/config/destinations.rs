@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::DestinationConfig;
+use super::rate::rate;
 use super::reader::{Reader, Value};
 use super::rules::FoundRule;
 use super::webhook;
+use crate::kafka::AUDIT;
 use crate::lane::{LaneOptions, RenderErrorPolicy, RetryOptions, WindowOptions};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -112,6 +114,11 @@ fn own_id(value: &Value<'_>) -> Option<Arc<str>> {
 
 /// Whether `name` can be part of a group's name and of a metric's label; else what can.
 fn check_name(name: &str) -> Result<(), &'static str> {
+    if name == AUDIT {
+        return Err(
+            "take another name: this one is of the lane that counts what no destination gets",
+        );
+    }
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if (1..=63).contains(&name.len()) && name.bytes().all(allowed) {
         return Ok(());
@@ -146,6 +153,9 @@ fn settings(reader: &Reader<'_>, settings: &mut Settings) {
     if let Some(value) = &concurrency {
         lane.concurrency = requests(value).unwrap_or(lane.concurrency);
     }
+    if let Some(value) = reader.take("rate") {
+        lane.rate = rate(&value);
+    }
     reader.section("window", |reader| window(reader, &mut lane.window));
     if let Some(value) = concurrency.filter(|_| lane.window.records < lane.concurrency) {
         let hint = "every request in flight holds a record of the window: raise window.records";
@@ -165,6 +175,11 @@ fn settings(reader: &Reader<'_>, settings: &mut Settings) {
     ];
     lane.on_render_error = reader.read("on_render_error", lane.on_render_error, |value| {
         value.one_of(&policies, &[])
+    });
+    lane.expire_after = reader.read("expire_after", lane.expire_after, |value| {
+        value
+            .duration(Duration::from_secs(1)..=3650 * DAY)
+            .map(Some)
     });
     reader.section("retry", |reader| retry(reader, &mut lane.retry));
     let schedule: Duration = lane.retry.schedule.iter().sum();

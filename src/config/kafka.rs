@@ -30,6 +30,7 @@ pub(super) fn read(root: &Reader<'_>) -> KafkaOptions {
         start_at: StartAtOption::Earliest,
         on_records_lost: RecordsLostPolicy::default(),
         commit_interval: Duration::from_millis(500),
+        topic_refresh: Duration::from_secs(30),
         owned_topics: OwnedTopicsOptions::default(),
         properties: Properties::default(),
     };
@@ -67,6 +68,10 @@ pub(super) fn read(root: &Reader<'_>) -> KafkaOptions {
     });
     let range = Duration::from_millis(10)..=Duration::from_secs(60);
     options.commit_interval = reader.read("commit_interval", options.commit_interval, |value| {
+        value.duration(range)
+    });
+    let range = Duration::from_secs(1)..=Duration::from_secs(3600);
+    options.topic_refresh = reader.read("topic_refresh", options.topic_refresh, |value| {
         value.duration(range)
     });
     reader.section("owned_topics", |section| {

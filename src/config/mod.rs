@@ -7,6 +7,7 @@
 //! `run`, `check` and reload share [`Config::parse`]. It reads no clock and no environment but the one it is given; files are read
 //! only where a secret is in one.
 
+mod conditions;
 mod context;
 mod contract;
 mod destinations;
@@ -19,6 +20,7 @@ mod notification;
 mod number;
 mod problem;
 mod process;
+mod rate;
 mod reader;
 mod recipes;
 mod refusal;
@@ -29,6 +31,7 @@ mod signing;
 mod success;
 mod syntax;
 mod template;
+mod topics;
 mod units;
 mod value;
 mod webhook;
@@ -45,7 +48,7 @@ use crate::admin::AdminOptions;
 use crate::kafka::KafkaOptions;
 use crate::lane::LaneOptions;
 use crate::logging::LogOptions;
-use crate::rules::{ContentOptions, ReadOptions, RuleOptions};
+use crate::rules::{ContentOptions, ReadOptions, ReadOverride, RuleFile, RuleOptions};
 use crate::send::WebhookOptions;
 
 pub use problem::{Problem, Problems, Severity};
@@ -62,6 +65,8 @@ pub struct Config {
     pub limits: LimitOptions,
     /// `[notification]`.
     pub read: ReadOptions,
+    /// `[[notification.override]]`, in the order of the file.
+    pub overrides: Vec<ReadOverride>,
     /// Every destination that is enabled, by name.
     pub destinations: Vec<DestinationConfig>,
     /// The names of those that are not.
@@ -109,6 +114,16 @@ impl Default for LimitOptions {
 }
 
 impl Config {
+    /// What the file says about records.
+    #[must_use]
+    pub fn rule_file(&self) -> RuleFile<'_> {
+        RuleFile {
+            rules: &self.rules,
+            read: &self.read,
+            overrides: &self.overrides,
+        }
+    }
+
     /// Reads the file `text` that came from `origin`. Variables and credentials come from `environment`; files of secrets are found relative
     /// to the folder of `origin`.
     ///
@@ -150,12 +165,15 @@ fn read(context: &Context<'_>) -> Option<Config> {
     let root = Reader::new(context, Place::default(), &tree, 0..0);
     let kafka = kafka::read(&root);
     let limits = process::limits(&root);
-    let read = notification::read(&root);
+    let (read, overrides) = notification::read(&root, &kafka.prefix);
     let mut destinations = destinations::read(&root, kafka.commit_interval);
     let rules = rules::read(&root, &kafka.prefix);
     let (admin, log) = (process::admin(&root), process::log(&root));
     root.finish();
     rules::check_names(context, &destinations, &rules);
+    if overrides.is_empty() {
+        rules::check_formats(context, &read, &rules);
+    }
     destinations::check_any(&root, &destinations, &rules);
     let disabled = destinations
         .iter()
@@ -166,6 +184,7 @@ fn read(context: &Context<'_>) -> Option<Config> {
         kafka,
         limits,
         read,
+        overrides,
         rules: rules.into_iter().map(|rule| rule.options).collect(),
         destinations: destinations
             .iter_mut()

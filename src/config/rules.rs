@@ -7,15 +7,18 @@ use super::context::Context;
 use super::destinations::Found;
 use super::problem::Severity;
 use super::reader::{Reader, Value};
-use super::refusal::{Refusal, listed, nearest};
-use super::template;
-use crate::kafka::check_topic;
-use crate::rules::RuleOptions;
+use super::refusal::{listed, nearest};
+use super::{conditions, template, topics};
+use crate::rules::{OnError, ReadFormat, ReadOptions, RuleOptions};
 
 /// A rule as it was found, with the places of what it names.
 pub(super) struct FoundRule {
     pub(super) options: RuleOptions,
     path: String,
+    /// Whether it has `deliver_to`, readable or not, and no action.
+    delivers: bool,
+    /// Where its `match` stands.
+    match_span: Option<Range<usize>>,
     targets: Vec<Range<usize>>,
 }
 
@@ -56,11 +59,22 @@ fn rule(
         .and_then(|value| unique_name(&value, names));
     let topics = reader.require("topics", "write topics = [\"orders\"]");
     let topics = topics
-        .map(|value| self::topics(&value, prefix))
+        .map(|value| topics::read(&value, prefix))
         .unwrap_or_default();
     let types = reader
         .take("types")
         .and_then(|value| value.texts("[\"orders.*\"]"));
+    let matches = reader.take("match");
+    let conditions = matches.as_ref().map(conditions::read);
+    let default = reader.read("default", false, Value::boolean);
+    let choices = [
+        ("dead_letter", OnError::DeadLetter),
+        ("no_match", OnError::NoMatch),
+    ];
+    let on_error = reader.read("on_error", OnError::default(), |value| {
+        value.one_of(&choices, &[])
+    });
+    let delivers = !reader.has("action");
     let deliver_to = deliver_to(&reader);
     let content = template::of_rule(&reader);
     reader.finish();
@@ -76,23 +90,31 @@ fn rule(
             .into_iter()
             .map(|(_, text)| text)
             .collect(),
+        conditions: conditions.unwrap_or_default(),
+        default,
+        on_error,
         deliver_to,
         content,
     };
     Some(FoundRule {
         options,
         path: reader.path().to_owned(),
+        delivers,
+        match_span: matches.map(|value| value.span()),
         targets,
     })
 }
 
 fn deliver_to<'a>(reader: &Reader<'a>) -> Vec<(Value<'a>, String)> {
     let example = "[\"shop\"]";
-    if reader.has("action") {
-        return reader
-            .take("deliver_to")
-            .and_then(|value| value.texts(example))
-            .unwrap_or_default();
+    if let Some(action) = reader.take("action") {
+        if action.one_of(&[("drop", ())], &[]).is_some()
+            && let Some(value) = reader.take("deliver_to")
+        {
+            let hint = "keep one of them: a rule delivers or drops";
+            value.error_at_key("the rule has an `action` and `deliver_to`", hint);
+        }
+        return Vec::new();
     }
     let value = reader.require(
         "deliver_to",
@@ -123,42 +145,19 @@ fn unique_name(value: &Value<'_>, names: &mut Vec<(Arc<str>, Range<usize>)>) -> 
     Some(name)
 }
 
-fn topics(value: &Value<'_>, prefix: &str) -> Vec<String> {
-    let texts = value.texts("[\"orders\"]").unwrap_or_default();
-    let checked = texts
-        .into_iter()
-        .filter_map(|(entry, text)| entry.accept(check_rule_topic(&text, prefix)).map(|()| text));
-    checked.collect()
-}
-
-fn check_rule_topic(name: &str, prefix: &str) -> Result<(), Refusal> {
-    if name.starts_with('^') {
-        let hint = "name each topic; patterns are not supported in this version";
-        return Err(Refusal::new("is a pattern", hint));
+/// Bytes have no fields. With overrides it depends on the topic, which may not be there yet.
+pub(super) fn check_formats(context: &Context<'_>, read: &ReadOptions, rules: &[FoundRule]) {
+    if read.format != ReadFormat::Bytes {
+        return;
     }
-    if let Err(error) = check_topic(name) {
-        let hint = if name.contains('*') {
-            "name each topic; patterns are not supported in this version"
-        } else {
-            "a topic's name is 1 to 249 letters, digits, dots, dashes and underscores"
-        };
-        return Err(Refusal::new(error.to_string(), hint));
+    for rule in rules {
+        if let Some(span) = &rule.match_span {
+            let message = "`match` needs JSON, but `format` is \"bytes\"";
+            let hint = "set format = \"json\" in [notification], or take it out";
+            let key = format!("{}.match", rule.path);
+            context.report(Severity::Error, Some(span.clone()), &key, message, hint);
+        }
     }
-    if name.starts_with("__") {
-        let hint = "take it out: topics that begin with `__` are Kafka's own";
-        return Err(Refusal::new("is internal to Kafka", hint));
-    }
-    let owned = !prefix.is_empty()
-        && name
-            .strip_prefix(prefix)
-            .is_some_and(|rest| rest.starts_with('.'));
-    if owned {
-        let hint = format!(
-            "take it out, or choose another `prefix` in [kafka]: `{prefix}.` begins our own topics"
-        );
-        return Err(Refusal::new("is a topic of our own", hint));
-    }
-    Ok(())
 }
 
 /// Every name in `deliver_to` must be a destination's, and every enabled destination must be named.
@@ -179,7 +178,8 @@ pub(super) fn check_names(context: &Context<'_>, destinations: &[Found], rules: 
         }
     }
     // A rule that could not be read may be the one that names it.
-    if rules.is_empty() || rules.iter().any(|rule| rule.options.deliver_to.is_empty()) {
+    let unread = |rule: &FoundRule| rule.delivers && rule.options.deliver_to.is_empty();
+    if rules.is_empty() || rules.iter().any(unread) {
         return;
     }
     for found in destinations.iter().filter(|found| found.enabled) {

@@ -10,7 +10,9 @@ use crate::delivery::Outcome;
 use crate::kafka::OwnedTopicsOptions;
 use crate::kafka::StartAtOption;
 use crate::lane::WindowOptions;
-use crate::rules::{TypePart, ValuePolicy};
+use crate::rules::{
+    Condition, OnError, ReadFormat, Scalar, Test, TypePart, Unmatched, ValuePolicy,
+};
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
@@ -56,6 +58,8 @@ fn the_example_says_what_it_claims_to_be_the_default() {
         shop.lane,
         LaneOptions {
             concurrency: 4,
+            rate: shop.lane.rate.clone(),
+            expire_after: shop.lane.expire_after,
             ..other.lane.clone()
         }
     );
@@ -73,7 +77,7 @@ fn the_example_says_what_it_claims_to_be_the_default() {
 /// The keys of a table as the contract writes them.
 fn keys_of(table: &DeTable<'_>, base: &str, keys: &mut BTreeSet<String>) {
     for (name, value) in table {
-        let name = if base == "destinations" {
+        let name = if matches!(base, "destinations" | "rules[].match") {
             "*"
         } else {
             name.get_ref()
@@ -110,9 +114,14 @@ fn the_example_has_every_key_that_is_asked_for() {
         Config::parse_and_list(EXAMPLE, Path::new("config.example.toml"), &nothing_set);
     let mut written = BTreeSet::new();
     keys_of(DeTable::parse(EXAMPLE).unwrap().get_ref(), "", &mut written);
-    let one_place = |key: &String| match key.strip_prefix("defaults.") {
-        Some(rest) => format!("destinations.*.{rest}"),
-        None => key.clone(),
+    let one_place = |key: &String| {
+        if let Some(rest) = key.strip_prefix("defaults.") {
+            return format!("destinations.*.{rest}");
+        }
+        match key.strip_prefix("notification.override[].") {
+            Some("topics") | None => key.clone(),
+            Some(rest) => format!("notification.{rest}"),
+        }
     };
     let written: BTreeSet<String> = written.iter().map(one_place).collect();
     let known: BTreeSet<String> = known.iter().map(one_place).collect();
@@ -289,4 +298,52 @@ fn no_text_makes_it_panic() {
         });
         assert!(tried.is_ok(), "round {round} panicked on:\n{text}");
     }
+}
+
+#[test]
+fn what_rules_and_overrides_say_is_read() {
+    let text = include_str!("../../tests/config/valid/rules.toml");
+    let config = parse(text).unwrap_or_else(|problems| panic!("{problems}"));
+    let [owner, noise, rest] = &config.rules[..] else {
+        panic!("{:?}", config.rules)
+    };
+    let condition = |pointer: &str, test| Condition {
+        pointer: pointer.to_owned(),
+        test,
+    };
+    let is = |values: Vec<Scalar>, lenient| Test::Is { values, lenient };
+    let text = |text: &str| Scalar::Text(text.to_owned());
+    let mut conditions = owner.conditions.clone();
+    conditions.sort_by_key(|condition| condition.pointer.clone());
+    assert_eq!(
+        conditions,
+        [
+            condition("/a/b", is(vec![Scalar::Integer(1)], false)),
+            condition("/owner_email", Test::Present(true)),
+            condition("/resource", is(vec![text("graph")], false)),
+            condition(
+                "/resource_id",
+                is(
+                    vec![Scalar::Integer(7), text("8"), Scalar::Boolean(true)],
+                    true
+                )
+            ),
+        ]
+    );
+    assert!(owner.topics[0].selects("anything") && owner.on_error == OnError::NoMatch);
+    assert!(noise.drops() && !noise.default && rest.default && !rest.drops());
+    assert_eq!(config.kafka.topic_refresh, Duration::from_secs(1));
+    assert_eq!(config.read.unmatched, Unmatched::DeadLetter);
+    let [over] = &config.overrides[..] else {
+        panic!("{:?}", config.overrides)
+    };
+    assert_eq!(over.read.type_parts, [TypePart::CloudEvents]);
+    assert_eq!(over.read.format, ReadFormat::CloudEvents);
+    assert_eq!(over.read.unmatched, Unmatched::Ignore);
+    // What it does not say is as the section says it.
+    assert_eq!(
+        (over.read.null, over.read.empty),
+        (ValuePolicy::Send, config.read.empty)
+    );
+    assert!(config.rule_file().needs_audit());
 }

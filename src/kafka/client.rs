@@ -51,6 +51,12 @@ pub fn consumer_config(options: &KafkaOptions) -> ClientConfig {
         ("fetch.max.bytes", "4194304"),
     ];
     set_defaults(&mut config, &default);
+    // Partitions that are added, and topics that are named before they are there.
+    let refresh = options.topic_refresh.as_millis().to_string();
+    set_defaults(
+        &mut config,
+        &[("topic.metadata.refresh.interval.ms", &refresh)],
+    );
     config
 }
 

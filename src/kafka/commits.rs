@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use crate::lane::Position;
 
 use super::consumer::{ConsumerThread, FromConsumer};
-use super::raw::CommitResult;
+use super::raw::{CommitError, CommitResult};
 
 /// How long the broker may take for a last commit.
 pub(super) const LAST_COMMIT: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ impl ConsumerThread {
         }
         if let Err(error) = self.queues.commit(&list) {
             self.outstanding.clear();
-            self.tell(FromConsumer::CommitFailed(error));
+            self.refused(error);
         }
     }
 
@@ -77,8 +77,12 @@ impl ConsumerThread {
             self.tell(FromConsumer::Committed(acknowledged));
         }
         if let Some(error) = refused {
-            debug!(destination = %self.plan.destination, error, "commit refused");
-            self.tell(FromConsumer::CommitFailed(error));
+            self.refused(error);
         }
+    }
+
+    fn refused(&self, (failure, error): CommitError) {
+        debug!(destination = %self.plan.destination, error, "commit refused");
+        self.tell(FromConsumer::CommitFailed(failure));
     }
 }

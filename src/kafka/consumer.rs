@@ -15,10 +15,11 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use crate::clock::{Clock, Tick};
-use crate::delivery::Epoch;
+use crate::delivery::{CommitFailure, Epoch};
 use crate::lane::{AssignedPartition, Position, RecordsLostPolicy, StartAt};
 use crate::record::Record;
 
+use super::complaints::Complaints;
 use super::context::{Context, Notice};
 use super::mailbox::{Allowance, Mailbox, Orders};
 use super::raw::{Fetched, Queues};
@@ -32,7 +33,7 @@ pub struct ConsumerPlan {
     pub destination: Arc<str>,
     /// The consumer group.
     pub group: String,
-    /// The topics to read.
+    /// The topics to read at first; none: to be told through the mailbox.
     pub topics: Vec<String>,
     /// Names of topics that begin like this are our own.
     pub owned_prefix: String,
@@ -40,6 +41,8 @@ pub struct ConsumerPlan {
     pub start_at: StartAt,
     /// What to do when records have gone unread.
     pub on_records_lost: RecordsLostPolicy,
+    /// Where librdkafka's complaints go.
+    pub complaints: Arc<Complaints>,
 }
 
 /// What a consumer thread tells its lane, in the order in which it happened.
@@ -57,7 +60,7 @@ pub enum FromConsumer {
     /// The broker acknowledged these.
     Committed(Vec<Position>),
     /// A commit was refused, for this reason; asked for again by the lane.
-    CommitFailed(String),
+    CommitFailed(CommitFailure),
     /// To be answered through the mailbox before the deadline.
     Revoking {
         /// Which.
@@ -109,7 +112,7 @@ pub struct ConsumerHandle {
 /// # Errors
 /// When librdkafka refuses the settings or the thread cannot be started. That Kafka is away is no error.
 pub fn start_consumer(plan: ConsumerPlan, clock: Clock) -> Result<ConsumerHandle, StartError> {
-    let context = Context::default();
+    let context = Context::new(Arc::clone(&plan.complaints));
     let mut client = plan.client.clone();
     client.set("group.id", &plan.group);
     let consumer: BaseConsumer<Context> =
@@ -133,6 +136,8 @@ pub fn start_consumer(plan: ConsumerPlan, clock: Clock) -> Result<ConsumerHandle
         assigned: BTreeMap::new(),
         epochs: BTreeMap::new(),
         next_epoch: 0,
+        next_offsets: BTreeMap::new(),
+        cluster_id: "".into(),
         outstanding: Vec::new(),
         taken: Allowance::default(),
         largest: 1024,
@@ -173,17 +178,22 @@ pub(super) type TopicPartition = (Arc<str>, i32);
 
 /// The thread's own state.
 pub(super) struct ConsumerThread {
+    /// Before everything else: after a panic the consumer may take long to be dropped, or for ever, and the lane must hear of it at once.
+    pub(super) outbox: mpsc::Sender<FromConsumer>,
     /// Before the consumer: it must be dropped first.
     pub(super) queues: Queues,
     pub(super) consumer: BaseConsumer<Context>,
     pub(super) plan: ConsumerPlan,
     pub(super) clock: Clock,
-    pub(super) outbox: mpsc::Sender<FromConsumer>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) beat: Arc<AtomicU64>,
     pub(super) assigned: BTreeMap<TopicPartition, Epoch>,
     pub(super) epochs: BTreeMap<Epoch, TopicPartition>,
     pub(super) next_epoch: u64,
+    /// The offset after the last record read of each assignment, at first its base.
+    pub(super) next_offsets: BTreeMap<Epoch, i64>,
+    /// The cluster, as of the last assignment.
+    pub(super) cluster_id: Arc<str>,
     /// Positions that were sent to the broker and not answered.
     pub(super) outstanding: Vec<Position>,
     /// What was read since the start.
@@ -224,6 +234,9 @@ impl ConsumerThread {
     }
 
     pub(super) fn subscribe(&mut self) {
+        if self.plan.topics.is_empty() {
+            return self.consumer.unsubscribe();
+        }
         let topics: Vec<&str> = self.plan.topics.iter().map(String::as_str).collect();
         if let Err(error) = self.consumer.subscribe(&topics) {
             error!(destination = %self.plan.destination, %error, "subscription refused");
@@ -232,7 +245,7 @@ impl ConsumerThread {
 
     fn obey(&mut self, orders: &Orders) {
         for (epoch, pause) in &orders.paused {
-            if *pause {
+            if *pause && self.epochs.contains_key(epoch) {
                 self.paused.insert(*epoch);
             } else {
                 self.paused.remove(epoch);
@@ -242,6 +255,13 @@ impl ConsumerThread {
             }
         }
         self.commit(&orders.commit);
+        if let Some(topics) = &orders.topics {
+            self.plan.topics.clone_from(topics);
+            // With cooperative rebalances only the difference comes and goes.
+            if self.rejoin_at.is_none() {
+                self.subscribe();
+            }
+        }
     }
 
     /// Pauses or resumes partitions.
@@ -336,6 +356,7 @@ impl ConsumerThread {
     fn pass_on_all(&mut self, fetched: &mut Vec<Fetched>) {
         let mut run: Option<(Epoch, Vec<Record>)> = None;
         let mut largest = 0;
+        let mut cut = Vec::new();
         for item in fetched.drain(..) {
             match item {
                 Fetched::Record(record) => {
@@ -344,6 +365,11 @@ impl ConsumerThread {
                     self.taken.records += 1;
                     self.taken.bytes += weight;
                     let tp = (Arc::clone(&record.topic), record.partition);
+                    if self.has_gone_back(&tp, record.offset) {
+                        self.tell_read(run.take());
+                        self.lose(std::slice::from_ref(&tp));
+                        cut.push((tp.clone(), record.offset));
+                    }
                     // A partition that is not ours any more: its next owner reads the record.
                     let Some(epoch) = self.assigned.get(&tp).copied() else {
                         self.tell(FromConsumer::Read {
@@ -376,7 +402,23 @@ impl ConsumerThread {
             }
         }
         self.tell_read(run);
+        for (tp, offset) in cut {
+            self.begin_again(&tp, offset);
+        }
         self.largest = largest.max(self.largest - self.largest / 8).max(1);
+    }
+
+    /// Whether the partition is ours and was read beyond this offset already. Notes the offset if not.
+    fn has_gone_back(&mut self, tp: &TopicPartition, offset: i64) -> bool {
+        let epoch = self.assigned.get(tp);
+        let Some(next) = epoch.and_then(|epoch| self.next_offsets.get_mut(epoch)) else {
+            return false;
+        };
+        if offset < *next {
+            return true;
+        }
+        *next = offset + 1;
+        false
     }
 
     fn tell_read(&self, run: Option<(Epoch, Vec<Record>)>) {
@@ -422,7 +464,7 @@ impl ConsumerThread {
     }
 }
 
-pub(super) fn list(partitions: &[TopicPartition]) -> TopicPartitionList {
+fn list(partitions: &[TopicPartition]) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (topic, partition) in partitions {
         list.add_partition(topic, *partition);

@@ -19,6 +19,7 @@ struct Mail {
     allowance: Allowance,
     commit: BTreeMap<Epoch, i64>,
     paused: BTreeMap<Epoch, bool>,
+    topics: Option<Vec<String>>,
     revoked: Option<Vec<Position>>,
     close: Option<Vec<Position>>,
 }
@@ -41,6 +42,8 @@ pub(super) struct Orders {
     pub(super) commit: Vec<Position>,
     /// Partitions to pause (true) or resume.
     pub(super) paused: BTreeMap<Epoch, bool>,
+    /// The topics to read, when they have changed.
+    pub(super) topics: Option<Vec<String>>,
     /// The last positions before the consumer is closed.
     pub(super) close: Option<Vec<Position>>,
 }
@@ -68,6 +71,11 @@ impl Mailbox {
         self.lock().paused.insert(epoch, paused);
     }
 
+    /// Says which topics are to be read. The partitions of those that stay are not touched.
+    pub fn subscribe(&self, topics: Vec<String>) {
+        self.lock().topics = Some(topics);
+    }
+
     /// Answers a revocation with the last positions of what is taken away.
     pub fn revoked(&self, positions: Vec<Position>) {
         self.lock().revoked = Some(positions);
@@ -90,6 +98,7 @@ impl Mailbox {
                 .map(|(epoch, offset)| Position { epoch, offset })
                 .collect(),
             paused: std::mem::take(&mut mail.paused),
+            topics: mail.topics.take(),
             close: mail.close.take(),
         }
     }
@@ -103,6 +112,11 @@ impl Mailbox {
             .arrived
             .wait_timeout_while(self.lock(), time, unchanged);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Throws away an answer that came too late for the revocation it belongs to.
+    pub(super) fn forget_revoked(&self) {
+        self.lock().revoked = None;
     }
 
     /// Waits for the answer to a revocation; `None` when the time is up.

@@ -5,6 +5,7 @@
 
 mod client;
 mod commits;
+mod complaints;
 mod consumer;
 mod context;
 mod envelope;
@@ -15,14 +16,17 @@ mod producer;
 mod properties;
 mod raw;
 mod rebalance;
+#[cfg(test)]
+mod rebalance_tests;
 mod start;
 mod topics;
 
 pub use client::{client_config, consumer_config, producer_config};
+pub use complaints::Complaints;
 pub use consumer::{ConsumerHandle, ConsumerPlan, FromConsumer, StartError, start_consumer};
 pub use envelope::dead_letter_headers;
 pub use mailbox::{Allowance, Mailbox};
-pub use names::{NameError, TOPIC_MAX, check_topic};
+pub use names::{AUDIT, NameError, TOPIC_MAX, check_topic};
 pub use options::{KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption};
 pub use producer::Producer;
 pub use properties::{Reserved, reserved};

@@ -5,6 +5,9 @@ use thiserror::Error;
 /// The longest topic name Kafka takes, in characters.
 pub const TOPIC_MAX: usize = 249;
 
+/// The name and id of the lane that counts what no destination gets; its group is the prefix, a dot and this.
+pub const AUDIT: &str = "audit";
+
 /// Why a text cannot be the name of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NameError {

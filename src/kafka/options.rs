@@ -20,6 +20,8 @@ pub struct KafkaOptions {
     pub on_records_lost: RecordsLostPolicy,
     /// How often positions are committed; at least 10 ms.
     pub commit_interval: Duration,
+    /// How soon new topics and partitions are seen; at least a second.
+    pub topic_refresh: Duration,
     /// How the topics of our own are made.
     pub owned_topics: OwnedTopicsOptions,
     /// Passed to librdkafka as they are.

@@ -1,39 +1,32 @@
 //! The one producer of the process: idempotent, acknowledged by every in-sync replica.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tracing::warn;
 
 use crate::lane::{DeadLetter, Shed, WriteError};
 
-use super::context;
+use super::complaints::Complaints;
+use super::context::Plain;
 use super::envelope::dead_letter_headers;
 
 /// Writes to the topics of our own.
 pub struct Producer {
     config: ClientConfig,
     dead_letters: String,
-    client: Mutex<FutureProducer<ProducerContext>>,
+    context: Plain,
+    client: Mutex<Client>,
 }
 
-/// Passes librdkafka's log on.
-#[derive(Debug, Clone, Copy)]
-struct ProducerContext;
-
-impl ClientContext for ProducerContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        context::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        context::report(&error, reason);
-    }
+/// One client, and how many were made before it.
+#[derive(Clone)]
+struct Client {
+    producer: FutureProducer<Plain>,
+    number: u64,
 }
 
 /// How long a write may wait for a place in librdkafka's queue.
@@ -44,11 +37,20 @@ impl Producer {
     ///
     /// # Errors
     /// When librdkafka refuses the settings.
-    pub fn new(config: ClientConfig, prefix: &str) -> Result<Self, KafkaError> {
-        let client = Mutex::new(config.create_with_context(ProducerContext)?);
+    pub fn new(
+        config: ClientConfig,
+        prefix: &str,
+        complaints: Arc<Complaints>,
+    ) -> Result<Self, KafkaError> {
+        let context = Plain(complaints);
+        let client = Mutex::new(Client {
+            producer: config.create_with_context(context.clone())?,
+            number: 0,
+        });
         Ok(Self {
             config,
             dead_letters: format!("{prefix}.dead-letters"),
+            context,
             client,
         })
     }
@@ -73,31 +75,62 @@ impl Producer {
         {
             record = record.payload(value);
         }
-        let client = self
-            .client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        match client.send(record, QUEUE_WAIT).await {
+        let Client { producer, number } = self.client().clone();
+        match producer.send(record, QUEUE_WAIT).await {
             Ok(_) => Ok(()),
-            Err((error, _)) => Err(self.failed(&error)),
+            Err((error, _)) => Err(self.failed(&error, number)),
         }
     }
 
+    fn client(&self) -> MutexGuard<'_, Client> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A client that has met a fatal error never writes again: it is made anew, and the lane writes again.
-    fn failed(&self, error: &KafkaError) -> WriteError {
+    fn failed(&self, error: &KafkaError, number: u64) -> WriteError {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
                 return WriteError::TooLarge;
             }
             Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::OutOfOrderSequenceNumber) => {
-                warn!(%error, "the producer met a fatal error and is made anew");
-                if let Ok(fresh) = self.config.create_with_context(ProducerContext) {
-                    *self.client.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
-                }
+                self.renew(number, error);
             }
             _ => {}
         }
         WriteError::Failed(error.to_string())
+    }
+
+    /// Makes the client anew, once for all the writes that failed in the one with this number.
+    fn renew(&self, number: u64, error: &KafkaError) {
+        let mut client = self.client();
+        if client.number != number {
+            return;
+        }
+        warn!(%error, "the producer met a fatal error and is made anew");
+        if let Ok(producer) = self.config.create_with_context(self.context.clone()) {
+            let number = number + 1;
+            *client = Client { producer, number };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn a_fatal_error_that_many_writes_met_makes_one_new_client() {
+        let producer = Producer::new(
+            ClientConfig::new(),
+            "p",
+            Arc::new(Complaints::new(Clock::start())),
+        )
+        .unwrap();
+        let fatal = KafkaError::MessageProduction(RDKafkaErrorCode::Fatal);
+        for _ in 0..100 {
+            producer.failed(&fatal, 0);
+        }
+        assert_eq!(producer.client().number, 1);
     }
 }

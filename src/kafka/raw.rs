@@ -1,9 +1,9 @@
 //! The only unsafe code: reading whole chunks of records with their headers as bytes, and commits whose results come back.
 //!
-//! rdkafka 0.39 has no safe call for four things. A header name that is not UTF-8 makes its header iterator panic, and any producer can write
-//! one. Records of all partitions come through the same queue as rebalances and commit results, so a full window would have to stop
-//! both or neither; here the partitions' queues are forwarded to a queue of their own. And records are taken from it in batches, which
-//! costs a quarter of taking them one by one. The fourth is the result of a commit that nobody waits for.
+//! rdkafka 0.39 has no safe call for three things. A header name that is not UTF-8 makes its header iterator panic, and any producer can
+//! write one. Records of all partitions come through the same queue as rebalances and commit results, so a full window would have to stop
+//! both or neither; here the partitions' queues are forwarded to a queue of their own. The third is the result of a commit that nobody
+//! waits for.
 #![allow(
     unsafe_code,
     clippy::wildcard_enum_match_arm,
@@ -23,6 +23,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::clock::Timestamp;
+use crate::delivery::CommitFailure;
 use crate::record::{Header, Record};
 
 /// What came out of a queue.
@@ -40,7 +41,10 @@ pub(super) enum Fetched {
 }
 
 /// One partition's result of a commit: which, the offset that was sent, and the error if there was one.
-pub(super) type CommitResult = ((Arc<str>, i32), i64, Option<String>);
+pub(super) type CommitResult = ((Arc<str>, i32), i64, Option<CommitError>);
+
+/// Why a commit was refused: for the metrics, and in librdkafka's words.
+pub(super) type CommitError = (CommitFailure, String);
 
 /// A consumer's queues: one that every assigned partition's records are forwarded to, one for the results of commits, and the consumer's own,
 /// where rebalances and errors arrive.
@@ -52,10 +56,9 @@ pub(super) struct Queues {
     commits: *mut native::rd_kafka_queue_t,
     events: *mut native::rd_kafka_queue_t,
     topics: TopicNames,
-    batch: Vec<*mut native::rd_kafka_message_t>,
 }
 
-// SAFETY: librdkafka's queues may be used from any thread, and the batch holds no message between two reads.
+// SAFETY: librdkafka's queues may be used from any thread.
 unsafe impl Send for Queues {}
 
 impl Queues {
@@ -70,7 +73,6 @@ impl Queues {
                 commits: native::rd_kafka_queue_new(client),
                 events: native::rd_kafka_queue_get_consumer(client),
                 topics: TopicNames::default(),
-                batch: Vec::new(),
             }
         }
     }
@@ -98,26 +100,23 @@ impl Queues {
     }
 
     /// Waits up to `wait` for something to arrive, then takes what is there, up to `max`.
+    ///
+    /// One by one: librdkafka 2.12's call for batches takes the end of a partition for a record and counts itself one offset further, so
+    /// that after a pause it steps over the next record, or finds no such offset and begins the partition again.
     pub(super) fn read(&mut self, wait: Duration, max: usize, into: &mut Vec<Fetched>) {
-        let Some(further) = max.checked_sub(1) else {
-            return;
-        };
-        // SAFETY: the queue is valid until `drop`. A message belongs to us until it is destroyed, which happens exactly once, after
-        // everything in it has been copied.
-        unsafe {
-            let first = native::rd_kafka_consume_queue(self.records, millis(wait));
-            if first.is_null() {
-                return;
+        let mut wait = millis(wait);
+        for _ in 0..max {
+            // SAFETY: the queue is valid until `drop`. A message belongs to us until it is destroyed, which happens exactly once, after
+            // everything in it has been copied.
+            unsafe {
+                let message = native::rd_kafka_consume_queue(self.records, wait);
+                if message.is_null() {
+                    return;
+                }
+                into.push(self.topics.fetched(message));
+                native::rd_kafka_message_destroy(message);
             }
-            into.push(self.topics.fetched(first));
-            native::rd_kafka_message_destroy(first);
-            self.batch.resize(further, ptr::null_mut());
-            let batch = self.batch.as_mut_ptr();
-            let taken = native::rd_kafka_consume_batch_queue(self.records, 0, batch, further);
-            for message in &self.batch[..usize::try_from(taken).unwrap_or(0)] {
-                into.push(self.topics.fetched(*message));
-                native::rd_kafka_message_destroy(*message);
-            }
+            wait = 0;
         }
     }
 
@@ -130,7 +129,7 @@ impl Queues {
 
     /// Sends a commit. Its result comes from [`Queues::commit_results`]; rdkafka 0.39 would tell nobody of it, because librdkafka reports
     /// an asynchronous commit only to a callback that rdkafka does not set, or to a queue like this one.
-    pub(super) fn commit(&self, list: &TopicPartitionList) -> Result<(), String> {
+    pub(super) fn commit(&self, list: &TopicPartitionList) -> Result<(), CommitError> {
         // SAFETY: the list is copied by the call; without a callback the result is an event on the queue.
         let error = unsafe {
             native::rd_kafka_commit_queue(
@@ -141,7 +140,7 @@ impl Queues {
                 ptr::null_mut(),
             )
         };
-        error_text(error).map_or(Ok(()), Err)
+        commit_error(error).map_or(Ok(()), Err)
     }
 
     /// The next result of a commit, within `wait`.
@@ -153,14 +152,14 @@ impl Queues {
             if event.is_null() {
                 return None;
             }
-            let whole = error_text(native::rd_kafka_event_error(event));
+            let whole = commit_error(native::rd_kafka_event_error(event));
             let list = native::rd_kafka_event_topic_partition_list(event);
             let mut results = Vec::new();
             if !list.is_null() {
                 let count = usize::try_from((*list).cnt).unwrap_or(0);
                 for element in std::slice::from_raw_parts((*list).elems, count) {
                     let topic = self.topics.shared(CStr::from_ptr(element.topic));
-                    let error = error_text(element.err).or_else(|| whole.clone());
+                    let error = commit_error(element.err).or_else(|| whole.clone());
                     results.push(((topic, element.partition), element.offset, error));
                 }
             }
@@ -183,6 +182,35 @@ impl Drop for Queues {
 
 fn millis(wait: Duration) -> i32 {
     i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)
+}
+
+fn commit_error(error: NativeError) -> Option<CommitError> {
+    use NativeError as E;
+    let failure = match error {
+        E::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS => CommitFailure::Rebalance,
+        E::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID
+        | E::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION
+        | E::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH
+        | E::RD_KAFKA_RESP_ERR_FENCED_MEMBER_EPOCH => CommitFailure::Fenced,
+        E::RD_KAFKA_RESP_ERR_NOT_COORDINATOR
+        | E::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE
+        | E::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS
+        | E::RD_KAFKA_RESP_ERR__WAIT_COORD => CommitFailure::Coordinator,
+        E::RD_KAFKA_RESP_ERR__TIMED_OUT
+        | E::RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE
+        | E::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT => CommitFailure::Timeout,
+        E::RD_KAFKA_RESP_ERR__TRANSPORT | E::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN => {
+            CommitFailure::Unreachable
+        }
+        E::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED
+        | E::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => CommitFailure::Unauthorized,
+        E::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+        | E::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_ID
+        | E::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC
+        | E::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION => CommitFailure::UnknownTopic,
+        _ => CommitFailure::Other,
+    };
+    error_text(error).map(|text| (failure, text))
 }
 
 /// What an error code means; `None` when it means success.
@@ -304,4 +332,19 @@ unsafe fn text_of(text: *const c_char) -> Option<String> {
             .to_string_lossy()
             .into_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_text_never_becomes_a_label() {
+        let named = |error| commit_error(error).map(|(failure, _)| failure.name());
+        assert_eq!(named(NativeError::RD_KAFKA_RESP_ERR_NO_ERROR), None);
+        let refused = NativeError::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS;
+        assert_eq!(named(refused), Some("rebalance"));
+        let rare = NativeError::RD_KAFKA_RESP_ERR_INVALID_COMMIT_OFFSET_SIZE;
+        assert_eq!(named(rare), Some("other"));
+    }
 }

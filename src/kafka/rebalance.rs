@@ -12,11 +12,14 @@ use crate::delivery::Epoch;
 use crate::lane::AssignedPartition;
 
 use super::commits::LAST_COMMIT;
-use super::consumer::{ConsumerThread, FromConsumer, TopicPartition, list};
+use super::consumer::{ConsumerThread, FromConsumer, TopicPartition};
+use super::context::give_back;
 use super::start::{self, Question};
 
 /// How long a revoke may wait for what is in flight; a third of the shortest `max.poll.interval.ms` that makes sense.
 const REVOKE_DRAIN: Duration = Duration::from_secs(10);
+/// How long librdkafka may take to go to another offset.
+const SEEK: Duration = Duration::from_secs(5);
 /// How long the questions at an assignment may take before the group is left and joined again.
 const START_ANSWERS: Duration = Duration::from_secs(10);
 
@@ -52,10 +55,7 @@ impl ConsumerThread {
             if resolved.start.lost > 0 {
                 *lost.entry(Arc::clone(topic)).or_default() += resolved.start.lost.unsigned_abs();
             }
-            let epoch = Epoch(self.next_epoch);
-            self.next_epoch += 1;
-            self.assigned.insert((Arc::clone(topic), *partition), epoch);
-            self.epochs.insert(epoch, (Arc::clone(topic), *partition));
+            let epoch = self.own(topic, *partition, offset);
             assigned.push(AssignedPartition {
                 epoch,
                 topic: Arc::clone(topic),
@@ -64,6 +64,7 @@ impl ConsumerThread {
                 committed: resolved.committed == Some(offset),
             });
         }
+        self.cluster_id = Arc::clone(&cluster_id);
         // The new ones are read at once; a lane without room rests again soon enough.
         self.rest(true);
         // The lane hears of the partitions before the first record of them can be read.
@@ -78,6 +79,46 @@ impl ConsumerThread {
             .and_then(|()| self.consumer.resume(&list));
         if let Err(error) = done {
             self.lose(partitions);
+            self.leave_and_join_again(&error.to_string());
+        }
+    }
+
+    /// Takes a partition over under an epoch of its own.
+    fn own(&mut self, topic: &Arc<str>, partition: i32, base: i64) -> Epoch {
+        let epoch = Epoch(self.next_epoch);
+        self.next_epoch += 1;
+        self.assigned.insert((Arc::clone(topic), partition), epoch);
+        self.epochs.insert(epoch, (Arc::clone(topic), partition));
+        self.next_offsets.insert(epoch, base);
+        epoch
+    }
+
+    /// Reads a lost partition again from `offset`, under a new epoch. Within one assignment offsets only grow, so the topic was cut, or deleted
+    /// and made again, and librdkafka has begun at its beginning: under the old epoch these records lie below the base or the position.
+    pub(super) fn begin_again(&mut self, tp: &TopicPartition, offset: i64) {
+        let (topic, partition) = (&tp.0, tp.1);
+        warn!(
+            destination = %self.plan.destination, %topic, partition, offset,
+            "the offsets of the partition have gone back: its topic was cut, or deleted and made again; reading from here"
+        );
+        let epoch = self.own(topic, partition, offset);
+        self.tell(FromConsumer::Assigned {
+            cluster_id: Arc::clone(&self.cluster_id),
+            partitions: vec![AssignedPartition {
+                epoch,
+                topic: Arc::clone(topic),
+                partition,
+                base: offset,
+                committed: false,
+            }],
+            lost: BTreeMap::new(),
+        });
+        // What librdkafka has fetched beyond this record belongs to the epoch that is lost, and is fetched again.
+        let done = self
+            .consumer
+            .seek(topic, partition, Offset::Offset(offset), SEEK);
+        if let Err(error) = done {
+            self.lose(std::slice::from_ref(tp));
             self.leave_and_join_again(&error.to_string());
         }
     }
@@ -110,6 +151,7 @@ impl ConsumerThread {
         } else if !epochs.is_empty() {
             let deadline = self.clock.now().tick + REVOKE_DRAIN;
             self.beat(REVOKE_DRAIN + LAST_COMMIT);
+            self.mailbox.forget_revoked();
             self.tell(FromConsumer::Revoking { epochs, deadline });
             // The lane answers at its deadline at the latest. Without an answer the lane is gone, and nothing of it may be committed.
             let answer = self
@@ -118,8 +160,7 @@ impl ConsumerThread {
             self.commit_and_wait(&answer.unwrap_or_default());
             self.forget(partitions);
         }
-        let list = list(partitions);
-        if let Err(error) = self.consumer.incremental_unassign(&list) {
+        if let Err(error) = give_back(&self.consumer, partitions) {
             debug!(destination = %self.plan.destination, %error, "unassign refused");
         }
     }
@@ -133,7 +174,7 @@ impl ConsumerThread {
     }
 
     /// Gives partitions up without a hand-over.
-    fn lose(&mut self, partitions: &[TopicPartition]) {
+    pub(super) fn lose(&mut self, partitions: &[TopicPartition]) {
         let epochs = self.epochs_of(partitions);
         if !epochs.is_empty() {
             self.forget(partitions);
@@ -145,6 +186,7 @@ impl ConsumerThread {
         for partition in partitions {
             if let Some(epoch) = self.assigned.remove(partition) {
                 self.epochs.remove(&epoch);
+                self.next_offsets.remove(&epoch);
                 self.paused.remove(&epoch);
                 self.outstanding.retain(|position| position.epoch != epoch);
             }

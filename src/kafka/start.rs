@@ -55,6 +55,10 @@ pub(super) fn resolve<C: ConsumerContext>(
         .client()
         .fetch_cluster_id(question.left()?)
         .ok_or("no cluster id")?;
+    // Every rebalance tells every member, also the one that gets nothing new; librdkafka refuses questions about no partition.
+    if partitions.is_empty() {
+        return Ok((cluster_id.into(), Vec::new()));
+    }
     let committed = committed(consumer, partitions, question)?;
     let at_time = match question.start_at {
         StartAt::Time(time) => offsets_at(

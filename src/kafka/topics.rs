@@ -1,14 +1,16 @@
 //! The topics of our own, and whether the cluster answers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::complaints::Complaints;
+use super::context::Plain;
 use super::options::OwnedTopicsOptions;
 
 /// The largest record a topic of our own takes: what a webhook's record may weigh, with room for our headers.
@@ -54,7 +56,7 @@ pub enum TopicError {
 
 /// The cluster, as far as its topics are concerned.
 pub struct Broker {
-    client: AdminClient<DefaultClientContext>,
+    client: AdminClient<Plain>,
     brokers: String,
 }
 
@@ -63,13 +65,13 @@ impl Broker {
     ///
     /// # Errors
     /// When librdkafka refuses the settings.
-    pub fn new(config: &ClientConfig) -> Result<Self, KafkaError> {
+    pub fn new(config: &ClientConfig, complaints: Arc<Complaints>) -> Result<Self, KafkaError> {
         let brokers = config
             .get("bootstrap.servers")
             .unwrap_or_default()
             .to_owned();
         Ok(Self {
-            client: config.create()?,
+            client: config.create_with_context(Plain(complaints))?,
             brokers,
         })
     }
@@ -84,6 +86,23 @@ impl Broker {
             .inner()
             .fetch_metadata(Some("__consumer_offsets"), TIMEOUT);
         answer.map(|_| ()).map_err(TopicError::Unreachable)
+    }
+
+    /// The names of the topics that can be read. Waits; not for a runtime's worker.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub fn topics(&self) -> Result<BTreeSet<String>, TopicError> {
+        let metadata = self
+            .client
+            .inner()
+            .fetch_metadata(None, TIMEOUT)
+            .map_err(TopicError::Unreachable)?;
+        let readable = metadata
+            .topics()
+            .iter()
+            .filter(|topic| topic.error().is_none() && !topic.partitions().is_empty());
+        Ok(readable.map(|topic| topic.name().to_owned()).collect())
     }
 
     /// Makes sure that a topic is there.

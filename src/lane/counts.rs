@@ -1,6 +1,7 @@
 //! The balance of a lane: every record read is settled, released or waiting, and nothing else.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::delivery::{DeadLetterReason, FailureReason, Outcome};
 
@@ -53,6 +54,8 @@ pub struct Counts {
     pub attempts: BTreeMap<Outcome, u64>,
     /// Failed attempts by reason.
     pub attempt_failures: BTreeMap<FailureReason, u64>,
+    /// How long records waited for the rate, the first in turn counted.
+    pub rate_wait: Duration,
     /// Writes to owned topics: acknowledged.
     pub writes_ok: u64,
     /// Writes to owned topics: failed, and tried again.

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Now, Tick};
-use crate::delivery::{Attempt, DeliveryId, DeliveryKey, Epoch, Verdict};
+use crate::delivery::{DeliveryId, DeliveryKey, Epoch, Verdict};
 
+use super::admit::RateWait;
 use super::counts::{Counts, Settlement, Waiting};
-use super::event::{Action, AssignedPartition, Event, Incoming, Position, Send, Shed};
+use super::event::{Action, AssignedPartition, Event, Incoming, Position};
 use super::handover::Handover;
 use super::options::LaneOptions;
+use super::rate::Rate;
 use super::retry::Hold;
-use super::window::{DeadLetterWrite, Delivery, Destiny, FirstAttempt, Partition, Phase, State};
+use super::window::{Delivery, Destiny, Partition, Phase, State};
 
 /// How long the broker may take for the acknowledgement of a commit before it is asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -40,6 +42,8 @@ pub struct Lane {
     /// Deliveries that wait for a time: their next attempt, or their dead letter to be written again.
     pub(super) timers: BTreeSet<(Tick, DeliveryKey)>,
     pub(super) hold: Hold,
+    pub(super) rate: Rate,
+    pub(super) rate_wait: RateWait,
     pub(super) handover: Handover,
     /// Requests under way, those of fenced epochs included: they burden the receiver all the same.
     pub(super) in_flight: usize,
@@ -53,7 +57,7 @@ pub struct Lane {
     commit_due: Option<Tick>,
     last_commit: Option<Tick>,
     pub(super) settled_since_commit: usize,
-    now: Now,
+    pub(super) now: Now,
 }
 
 /// How many unsettled records are in each state.
@@ -81,13 +85,14 @@ impl Lane {
     #[must_use]
     pub fn new(options: LaneOptions, destination_id: Arc<str>) -> Self {
         Self {
-            options,
             destination_id,
             cluster_id: "".into(),
             partitions: BTreeMap::new(),
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
             hold: Hold::default(),
+            rate: Rate::new(&options.rate),
+            rate_wait: RateWait::default(),
             handover: Handover::default(),
             in_flight: 0,
             unsettled: 0,
@@ -99,6 +104,7 @@ impl Lane {
             last_commit: None,
             settled_since_commit: 0,
             now: Now::default(),
+            options,
         }
     }
 
@@ -140,9 +146,11 @@ impl Lane {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Tick> {
         let timer = self.timers.first().map(|(due, _)| *due);
-        let held =
-            (self.hold.is_held(self.now.tick) && !self.ready.is_empty()).then(|| self.hold.until());
-        [timer, held, self.commit_due, self.handover.deadline()]
+        let held = self.hold.is_held(self.now.tick).then(|| self.hold.until());
+        let admission = held
+            .or(self.rate_wait.until)
+            .filter(|_| !self.ready.is_empty());
+        [timer, admission, self.commit_due, self.handover.deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -159,6 +167,25 @@ impl Lane {
             };
         }
         Room { records, bytes }
+    }
+
+    /// Whether there are records to send as soon as there is a place for them.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// How full the window is by records, by bytes and by the distance of the partition read furthest ahead: 0 to 1, and beyond for what is
+    /// larger than its bound.
+    #[must_use]
+    pub fn window_usage(&self) -> [f64; 3] {
+        let bounds = self.options.window;
+        let distance = self.partitions.values().map(Partition::distance).max();
+        [
+            self.unsettled as f64 / bounds.records as f64,
+            self.unsettled_bytes as f64 / bounds.bytes as f64,
+            distance.unwrap_or(0) as f64 / bounds.distance as f64,
+        ]
     }
 
     /// What happened since the start.
@@ -375,62 +402,6 @@ impl Lane {
                 Some(State::Write(_) | State::Ready | State::InFlight) | None => {}
             }
         }
-    }
-
-    /// Begins what may begin, oldest first.
-    fn admit(&mut self) {
-        if self.handover.is_draining() || self.hold.is_held(self.now.tick) {
-            return;
-        }
-        while self.in_flight < self.options.concurrency {
-            let Some(key) = self.ready.pop_front() else {
-                return;
-            };
-            self.send(key);
-        }
-    }
-
-    /// Sends a record, or writes the dead letter of one that nobody can be sent.
-    fn send(&mut self, key: DeliveryKey) {
-        let now = self.now;
-        let held_before = self.hold.total(now.tick);
-        let Some(partition) = self.partitions.get_mut(&key.epoch) else {
-            return;
-        };
-        if partition.phase != Phase::Consuming {
-            return;
-        }
-        let Some(delivery) = partition.delivery(key.offset) else {
-            return;
-        };
-        let rule = match &delivery.destiny {
-            Destiny::Deliver { rule } => Arc::clone(rule),
-            Destiny::DeadLetter { reason, error } => {
-                let write = DeadLetterWrite {
-                    reason: *reason,
-                    shed: Shed::Nothing,
-                    failures: 0,
-                };
-                delivery.last_failure = Some(Attempt::failed_before_sending(error.clone()));
-                return self.write_dead_letter(key, write);
-            }
-        };
-        delivery.first_attempt.get_or_insert(FirstAttempt {
-            tick: now.tick,
-            wall: now.wall,
-            held_before,
-        });
-        let send = Send {
-            key,
-            id: delivery.id,
-            record: Arc::clone(&delivery.record),
-            rule,
-            attempt: delivery.attempts + 1,
-        };
-        partition.busy += 1;
-        self.in_flight += 1;
-        self.enter(key, State::InFlight);
-        self.actions.push_back(Action::Send(send));
     }
 
     /// Something may have become committable.

@@ -4,14 +4,16 @@
 //! a random source or a socket, so every promise it makes can be tried under virtual time, thousands of runs a minute. Around it stand
 //! the consumer thread, the sender and the producer, which do as they are told and report back.
 //!
-//! [`window`] holds what was read and not yet settled, and knows which offset may be committed; [`retry`] is the schedule;
+//! [`window`] holds what was read and not yet settled, and knows which offset may be committed; [`retry`] is the schedule, [`rate`] the limits;
 //! [`start`] decides where a partition begins; [`counts`] is the balance that must add up.
 
+mod admit;
 mod counts;
 mod event;
 mod handover;
 mod machine;
 mod options;
+mod rate;
 mod retry;
 mod settle;
 mod start;
@@ -22,7 +24,9 @@ pub use event::{
     Action, AssignedPartition, DeadLetter, Event, Incoming, Position, Send, Shed, WriteError,
 };
 pub use machine::{Lane, Room};
-pub use options::{LaneOptions, RenderErrorPolicy, RetryOptions, WindowOptions};
+pub use options::{
+    LaneOptions, RateOptions, RateUnit, RenderErrorPolicy, RetryOptions, WindowOptions,
+};
 pub use start::{
     PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,
 };

@@ -1,5 +1,6 @@
 //! What the file may say about a lane.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// One lane's settings, already checked: every number is at least what its field says.
@@ -7,6 +8,8 @@ use std::time::Duration;
 pub struct LaneOptions {
     /// Requests in flight at once; at least 1.
     pub concurrency: usize,
+    /// The limits of the rate, all of which hold; empty: none.
+    pub rate: Vec<RateOptions>,
     /// The bounds of the window.
     pub window: WindowOptions,
     /// The schedule of retries.
@@ -15,6 +18,8 @@ pub struct LaneOptions {
     pub max_age: Duration,
     /// What becomes of a record for which nothing can be sent.
     pub on_render_error: RenderErrorPolicy,
+    /// How old a record may be, by its own timestamp, to be sent at all; one that is older is settled as dropped. All time counts.
+    pub expire_after: Option<Duration>,
     /// How often positions are committed; at least 10 ms.
     pub commit_interval: Duration,
 }
@@ -27,6 +32,26 @@ pub enum RenderErrorPolicy {
     DeadLetter,
     /// Settled as dropped.
     Drop,
+}
+
+/// One limit of a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateOptions {
+    /// The time after which another unit may go; more than nothing.
+    pub period: Duration,
+    /// How many units may go at once after a pause.
+    pub burst: NonZeroU32,
+    /// What is counted.
+    pub unit: RateUnit,
+}
+
+/// What a rate counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateUnit {
+    /// Requests, retries among them.
+    Requests,
+    /// Bytes of the records' values.
+    Bytes,
 }
 
 /// The bounds of the window. A record that is larger than `bytes` still passes, alone.
@@ -55,10 +80,12 @@ impl Default for LaneOptions {
     fn default() -> Self {
         Self {
             concurrency: 16,
+            rate: Vec::new(),
             window: WindowOptions::default(),
             retry: RetryOptions::default(),
             max_age: Duration::from_secs(7 * 24 * 3600),
             on_render_error: RenderErrorPolicy::default(),
+            expire_after: None,
             commit_interval: Duration::from_millis(500),
         }
     }

@@ -86,9 +86,12 @@ impl Hold {
 
     /// The receiver asks for less. Answers to requests that were sent before the hold began do not lengthen it by themselves.
     pub(super) fn push_back(&mut self, now: Tick, asked: Option<Duration>, cap: Duration) {
+        let was_held = self.is_held(now);
         if let Some(asked) = asked {
             self.hold(now, asked.min(cap));
-        } else if !self.is_held(now) {
+        }
+        // "Come back at once" is no hold at all: taken at its word, a receiver that pushes everything back would be asked without a pause.
+        if asked.is_none_or(|asked| asked < HOLD_MIN) && !was_held {
             let wait = HOLD_MIN
                 .saturating_mul(1 << self.in_a_row.min(6))
                 .min(HOLD_MAX)
@@ -155,6 +158,15 @@ mod tests {
         assert_eq!(hold.total(tick(30)), 8 * SECOND);
         hold.hold(tick(40), SECOND);
         assert_eq!(hold.total(tick(50)), 9 * SECOND);
+    }
+
+    #[test]
+    fn a_push_back_that_says_at_once_is_held_all_the_same() {
+        let mut hold = Hold::default();
+        hold.push_back(tick(1), Some(Duration::ZERO), 3600 * SECOND);
+        assert_eq!(hold.until(), tick(2));
+        hold.push_back(tick(2), Some(Duration::ZERO), 3600 * SECOND);
+        assert_eq!(hold.until(), tick(4), "and doubles like any other");
     }
 
     #[test]

@@ -172,7 +172,7 @@ impl Lane {
         }
     }
 
-    fn settle(&mut self, key: DeliveryKey, settlement: Settlement) {
+    pub(super) fn settle(&mut self, key: DeliveryKey, settlement: Settlement) {
         let Some(partition) = self.partitions.get_mut(&key.epoch) else {
             return;
         };

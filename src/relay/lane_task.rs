@@ -11,30 +11,33 @@ use tracing::{debug, info, warn};
 use crate::clock::{Clock, Tick, Timestamp};
 use crate::delivery::{Attempt, DeliveryKey, Outcome, Verdict};
 use crate::kafka::{Allowance, ConsumerHandle, FromConsumer, Producer};
-use crate::lane::{
-    Action, DeadLetter, Event, Incoming, Lane, RenderErrorPolicy, Send, WindowOptions, WriteError,
-};
+use crate::lane::{Action, DeadLetter, Event, Incoming, Lane, Send, Shed, WriteError};
 use crate::metrics::{LaneLevels, LaneMetrics};
 use crate::record::Record;
-use crate::rules::{Matcher, Renderer};
-use crate::send::Webhook;
+use crate::rules::Matcher;
 
 use super::CLOSE_DEADLINE;
-use super::content::content;
+use super::outlet::Outlet;
+use super::say;
 
 /// Reports that may wait for the lane's task.
 const REPORTS: usize = 1024;
+
+/// How old a lane's numbers may become when nothing happens in it: the time of its consumer's loop is one of them.
+const SHOW_AT_LEAST: Duration = Duration::from_secs(5);
+
+/// How long the consumer may be left without word of room that is not worth waking it. Far less than it takes to believe that the lane
+/// has none.
+const TELL_OF_ROOM: Duration = Duration::from_millis(100);
 
 /// Everything a lane is made of.
 pub(super) struct LaneParts {
     pub(super) name: Arc<str>,
     pub(super) id: Arc<str>,
     pub(super) lane: Lane,
-    pub(super) window: WindowOptions,
     pub(super) matcher: Matcher,
-    pub(super) renderer: Arc<Renderer>,
-    pub(super) on_render_error: RenderErrorPolicy,
-    pub(super) webhook: Arc<Webhook>,
+    /// `None` in the audit, whose records are never sent.
+    pub(super) outlet: Option<Arc<Outlet>>,
     pub(super) producer: Arc<Producer>,
     pub(super) consumer: ConsumerHandle,
     pub(super) metrics: LaneMetrics,
@@ -64,7 +67,11 @@ pub(super) struct LaneTask {
     reporter: mpsc::Sender<Report>,
     /// Records and bytes handed to the machine since the start.
     handed: Allowance,
+    /// When the consumer was last told how much it may read.
+    told: Tick,
     partitions: usize,
+    /// Whether the last dead letter could not be written.
+    blocked: bool,
     end: Ending,
 }
 
@@ -88,7 +95,9 @@ impl LaneTask {
             reports,
             reporter,
             handed: Allowance::default(),
+            told: Tick::default(),
             partitions: 0,
+            blocked: false,
             end: Ending::NotYet,
         }
     }
@@ -109,7 +118,7 @@ impl LaneTask {
                 }
                 _ = self.reports.recv_many(&mut reports, 256) => {}
                 () = stop.cancelled(), if self.end == Ending::NotYet => self.begin_drain(),
-                () = sleep_until(due) => self.tell(Event::TimePassed),
+                () = tokio::time::sleep_until(due) => self.tell(Event::TimePassed),
             }
             for event in from_consumer.drain(..) {
                 if matches!(event, FromConsumer::Closed) {
@@ -134,13 +143,15 @@ impl LaneTask {
         }
     }
 
-    /// When the machine or the end must be looked at again, whatever happens.
-    fn due(&self) -> Option<tokio::time::Instant> {
+    /// When the machine or the end must be looked at again, whatever happens; an idle lane once in a while, to show that it lives.
+    fn due(&self) -> tokio::time::Instant {
+        let show = self.parts.clock.now().tick + SHOW_AT_LEAST;
         let due = match self.end {
             Ending::Closing { until, .. } => Some(until),
             Ending::NotYet | Ending::Draining(_) => self.parts.lane.poll_timeout(),
         };
-        due.map(|due| self.parts.clock.instant(due).into())
+        let due = due.map_or(show, |due| due.min(show));
+        self.parts.clock.instant(due).into()
     }
 
     fn begin_drain(&mut self) {
@@ -166,8 +177,19 @@ impl LaneTask {
     }
 
     /// Says how much the consumer may have read all told: what was handed to the machine, and what it has room for beyond that.
-    fn allow(&self) {
+    ///
+    /// To wake the thread for every record that leaves a full window would cost more than reading it: as long as there are records
+    /// to send, it is told only of room that is worth it, or after a while.
+    fn allow(&mut self) {
         let room = self.parts.lane.room();
+        let [records, bytes, _] = self.parts.lane.window_usage();
+        let now = self.parts.clock.now().tick;
+        let worth = records.max(bytes) <= 0.75;
+        let soon = now.since(self.told) < TELL_OF_ROOM;
+        if soon && !worth && room.records > 0 && self.parts.lane.has_ready() {
+            return;
+        }
+        self.told = now;
         self.parts.consumer.mailbox.allow(Allowance {
             records: self.handed.records + room.records as u64,
             bytes: self.handed.bytes + room.bytes as u64,
@@ -186,9 +208,7 @@ impl LaneTask {
                 for (topic, records) in lost {
                     self.parts.metrics.records_lost(&topic, records);
                 }
-                if self.end == Ending::NotYet {
-                    self.parts.metrics.set_state("running");
-                }
+                self.show_state();
                 self.tell(Event::Assigned {
                     cluster_id,
                     partitions,
@@ -198,7 +218,7 @@ impl LaneTask {
                 self.parts.metrics.committed(Clock::wall());
                 self.tell(Event::Committed { positions });
             }
-            FromConsumer::CommitFailed(reason) => self.parts.metrics.commit_failed(&reason),
+            FromConsumer::CommitFailed(reason) => self.parts.metrics.commit_failed(reason),
             FromConsumer::Revoking { epochs, deadline } => {
                 self.parts.metrics.rebalanced("revoked");
                 self.partitions = self.partitions.saturating_sub(epochs.len());
@@ -222,12 +242,22 @@ impl LaneTask {
 
     fn judge(&mut self, records: Vec<Record>) -> Vec<Incoming> {
         let mut taken: Option<(Arc<str>, u64)> = None;
+        let mut unmatched = 0;
+        let topic = records.first().map(|record| Arc::clone(&record.topic));
         let mut incoming = Vec::with_capacity(records.len());
         for record in records {
             self.handed.records += 1;
             self.handed.bytes += record.weight() as u64;
-            let verdict = self.parts.matcher.judge(&record);
-            if let Verdict::Deliver { rule } = &verdict {
+            let judgement = self.parts.matcher.judge(&record);
+            unmatched += u64::from(judgement.unmatched);
+            let verdict = judgement.verdict;
+            let rule = match &verdict {
+                Verdict::Deliver { rule } => Some(rule),
+                Verdict::NotMatched | Verdict::Dropped | Verdict::DeadLetter { .. } => {
+                    judgement.dropped_by.as_ref()
+                }
+            };
+            if let Some(rule) = rule {
                 match &mut taken {
                     Some((current, count)) if current == rule => *count += 1,
                     _ => {
@@ -245,6 +275,9 @@ impl LaneTask {
         if let Some((rule, count)) = taken {
             self.parts.metrics.matched(&rule, count);
         }
+        if let Some(topic) = topic.filter(|_| unmatched > 0) {
+            self.parts.metrics.unmatched(&topic, unmatched);
+        }
         incoming
     }
 
@@ -257,7 +290,7 @@ impl LaneTask {
                 self.tell(Event::AttemptEnded { key, attempt });
             }
             Report::Write(letter, result) => {
-                self.say_written(&letter, &result);
+                self.written(&letter, &result);
                 self.tell(Event::WriteEnded {
                     key: letter.key,
                     result,
@@ -266,28 +299,35 @@ impl LaneTask {
         }
     }
 
-    /// One line for each record that ends as a dead letter, and one for each that cannot even become one.
-    fn say_written(&self, letter: &DeadLetter, result: &Result<(), WriteError>) {
-        let DeadLetter {
-            record,
-            id,
-            reason,
-            status,
-            attempts,
-            error,
-            ..
-        } = letter;
-        let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
-        let destination = &*self.parts.name;
+    /// Shows whether the lane does its work.
+    fn show_state(&self) {
+        if self.end == Ending::NotYet {
+            let state = if self.blocked { "blocked" } else { "running" };
+            self.parts.metrics.set_state(state);
+        }
+    }
+
+    /// A lane whose dead letters cannot be written is blocked, and says so once.
+    fn written(&mut self, letter: &DeadLetter, result: &Result<(), WriteError>) {
+        let name = Arc::clone(&self.parts.name);
+        let was_blocked = self.blocked;
         match result {
-            Ok(()) => warn!(
-                destination, topic, partition, offset, %id, rule = letter.rule.as_deref(), reason = reason.name(),
-                status, attempts, error, "dead letter written"
-            ),
-            Err(failure) => warn!(
-                destination, topic, partition, offset, %id, reason = reason.name(), ?failure,
-                "dead letter not written: the record stays, and is written again"
-            ),
+            Ok(()) => {
+                self.blocked = false;
+                say::written(&name, letter);
+            }
+            Err(WriteError::TooLarge) if letter.shed != Shed::Value => {
+                say::too_large(&name, letter)
+            }
+            Err(failure) => {
+                self.blocked = true;
+                if !was_blocked {
+                    say::not_written(&name, letter, failure);
+                }
+            }
+        }
+        if self.blocked != was_blocked {
+            self.show_state();
         }
     }
 
@@ -333,44 +373,36 @@ impl LaneTask {
     }
 
     fn send(&self, send: Send) {
-        let Send {
-            key,
-            id,
-            record,
-            rule,
-            attempt: number,
-        } = send;
-        let renderer = Arc::clone(&self.parts.renderer);
-        let drops = self.parts.on_render_error == RenderErrorPolicy::Drop;
-        let destination = Arc::clone(&self.parts.name);
-        let webhook = Arc::clone(&self.parts.webhook);
+        let key = send.key;
+        let name = Arc::clone(&self.parts.name);
+        let Some(outlet) = self.parts.outlet.clone() else {
+            // No rule of the audit delivers. If one did, the promise of a report makes a dead letter of the record.
+            return drop(OneReport::attempt(self.reporter.clone(), key));
+        };
+        let payload = self.parts.matcher.payload(&send.record);
         let duration = self.parts.metrics.attempt_duration.clone();
         let age = self.parts.metrics.delivery_age.clone();
         let clock = self.parts.clock;
         let report = OneReport::attempt(self.reporter.clone(), key);
         tokio::spawn(async move {
             let began = clock.now();
-            let content = match content(&renderer, &record, &rule, (id, number)) {
-                Ok(content) => content,
+            let request = match outlet.request(&send, payload, began.wall) {
+                Ok(request) => request,
                 Err(error) => {
-                    if drops {
-                        let (topic, partition, offset) =
-                            (&*record.topic, record.partition, record.offset);
-                        warn!(
-                            destination = &*destination, topic, partition, offset, %id, rule = &*rule, error,
-                            "record dropped: nothing can be sent for it"
-                        );
+                    if outlet.drops {
+                        say::dropped(&name, &send, &error);
                     }
                     let attempt = Attempt::failed_before_sending(error);
                     return report.send(Report::Attempt(key, attempt)).await;
                 }
             };
-            let request = webhook.request(&record, id, number, content, began.wall);
-            let attempt = webhook.attempt(&request, began.wall).await;
+            let attempt = outlet.webhook.attempt(&request, began.wall).await;
             let ended = clock.now();
-            duration.observe(ended.tick.since(began.tick).as_secs_f64());
+            let took = ended.tick.since(began.tick);
+            duration.observe(took.as_secs_f64());
+            say::attempt_ended(&name, &send, &attempt, took);
             if attempt.outcome == Outcome::Delivered
-                && let Some(Timestamp(written)) = record.timestamp
+                && let Some(Timestamp(written)) = send.record.timestamp
             {
                 age.observe((ended.wall.0 - written).max(0) as f64 / 1000.0);
             }
@@ -391,14 +423,11 @@ impl LaneTask {
     fn publish(&mut self) {
         let LaneParts {
             lane,
-            window,
             metrics,
             consumer,
             clock,
             ..
         } = &mut self.parts;
-        let room = lane.room();
-        let usage = |room: usize, all: usize| 1.0 - room.min(all) as f64 / all as f64;
         let silence = clock.now().tick.since(Tick(Duration::from_millis(
             consumer.beat.load(Ordering::Relaxed),
         )));
@@ -406,21 +435,11 @@ impl LaneTask {
         let levels = LaneLevels {
             waiting: lane.waiting(),
             oldest_waiting: lane.oldest_waiting(),
-            window_usage: [
-                usage(room.records, window.records),
-                usage(room.bytes, window.bytes),
-            ],
+            window_usage: lane.window_usage(),
             partitions: self.partitions,
             consumer_loop: Timestamp(loop_turned),
         };
         metrics.publish(lane.counts(), levels);
-    }
-}
-
-async fn sleep_until(due: Option<tokio::time::Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -1,29 +1,35 @@
 //! The wiring: starts the lanes, watches them, and brings them to their end. The only place that knows all rooms.
 
-mod content;
 mod lane_task;
+mod outlet;
+mod say;
+mod topics;
 mod upkeep;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use crate::admin::{self, AdminError, Health};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
-    self, Broker, ConsumerPlan, KafkaError, OwnedTopic, Producer, StartAtOption, StartError,
-    consumer_config, producer_config, start_consumer,
+    self, AUDIT, Broker, Complaints, ConsumerPlan, KafkaError, OwnedTopic, Producer, StartAtOption,
+    StartError, consumer_config, producer_config, start_consumer,
 };
-use crate::lane::{Lane, StartAt};
+use crate::lane::{Lane, LaneOptions, RenderErrorPolicy, StartAt};
 use crate::metrics::Metrics;
 use crate::rules::{Matcher, ReadFormat, Renderer};
 use crate::send::{Webhook, WebhookError};
 
 use lane_task::{LaneEnd, LaneParts, LaneTask};
+use outlet::Outlet;
+use topics::{TopicWatch, Watched};
 use upkeep::Upkeep;
 
 /// Why the relay does not run, or runs no more.
@@ -43,6 +49,9 @@ pub enum RelayError {
         /// Why.
         source: WebhookError,
     },
+    /// The system gives no thread.
+    #[error("the thread of a lane cannot be started")]
+    Thread(#[source] std::io::Error),
     /// The admin address cannot be had.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -56,9 +65,10 @@ pub enum RelayError {
 
 /// A relay whose parts all run.
 pub struct Relay {
-    lanes: JoinSet<(String, LaneEnd)>,
+    lanes: JoinSet<Option<(String, LaneEnd)>>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    complaints: Arc<Complaints>,
     stop: CancellationToken,
     stop_serving: CancellationToken,
 }
@@ -93,12 +103,19 @@ impl Relay {
         )
         .await?;
         tokio::spawn(server);
+        let complaints = Arc::new(Complaints::new(clock));
         let producer = Arc::new(Producer::new(
             producer_config(&config.kafka),
             &config.kafka.prefix,
+            Arc::clone(&complaints),
+        )?);
+        let broker = Arc::new(Broker::new(
+            &kafka::client_config(&config.kafka),
+            Arc::clone(&complaints),
         )?);
         let upkeep = Upkeep {
-            broker: Arc::new(Broker::new(&kafka::client_config(&config.kafka))?),
+            broker: Arc::clone(&broker),
+            complaints: Arc::clone(&complaints),
             topics: vec![OwnedTopic {
                 name: format!("{}.dead-letters", config.kafka.prefix),
             }],
@@ -111,72 +128,106 @@ impl Relay {
             lanes: JoinSet::new(),
             health,
             metrics,
+            complaints,
             stop,
             stop_serving,
         };
-        for destination in &config.destinations {
-            relay.start_lane(config, destination, &producer, clock)?;
+        let lanes = relay.start_lanes(config, &producer, clock)?;
+        if !lanes.is_empty() {
+            let watch = TopicWatch {
+                broker,
+                prefix: config.kafka.prefix.clone(),
+                refresh: config.kafka.topic_refresh,
+                lanes,
+            };
+            tokio::spawn(watch.run(relay.stop_serving.clone()));
         }
         Ok(relay)
+    }
+
+    /// Starts every lane; gives those that must be told which topics their patterns mean.
+    fn start_lanes(
+        &mut self,
+        config: &Config,
+        producer: &Arc<Producer>,
+        clock: Clock,
+    ) -> Result<Vec<Watched>, RelayError> {
+        let file = config.rule_file();
+        let names: Vec<&str> = config.destinations.iter().map(|d| &*d.name).collect();
+        let mut watched = Vec::new();
+        for destination in &config.destinations {
+            let counting = (!file.needs_audit()).then_some(&names[..]);
+            let plan = LanePlan {
+                name: Arc::clone(&destination.name),
+                id: Arc::clone(&destination.id),
+                options: destination.lane.clone(),
+                matcher: Matcher::for_destination(&file, &destination.name, counting),
+                outlet: Some(outlet(config, destination)?),
+            };
+            watched.extend(self.start_lane(config, plan, producer, clock)?);
+        }
+        if file.needs_audit() && !config.destinations.is_empty() {
+            let plan = LanePlan {
+                name: AUDIT.into(),
+                id: AUDIT.into(),
+                options: LaneOptions {
+                    commit_interval: config.kafka.commit_interval,
+                    ..LaneOptions::default()
+                },
+                matcher: Matcher::for_audit(&file),
+                outlet: None,
+            };
+            watched.extend(self.start_lane(config, plan, producer, clock)?);
+        }
+        Ok(watched)
     }
 
     fn start_lane(
         &mut self,
         config: &Config,
-        destination: &DestinationConfig,
+        lane: LanePlan,
         producer: &Arc<Producer>,
         clock: Clock,
-    ) -> Result<(), RelayError> {
-        let matcher = Matcher::new(&config.rules, &destination.name, config.read.clone());
-        let content_type = match config.read.format {
-            ReadFormat::Json => "application/json",
-            ReadFormat::Bytes => "application/octet-stream",
+    ) -> Result<Option<Watched>, RelayError> {
+        let topics = lane.matcher.topics();
+        // With patterns, the cluster is asked first: subscribing to the names and then to the rest would be two rebalances.
+        let named = match topics.has_patterns() {
+            true => BTreeSet::new(),
+            false => topics.resolve(&BTreeSet::new(), &config.kafka.prefix),
         };
-        let webhook = Webhook::new(
-            destination.webhook.clone(),
-            content_type,
-            destination.excerpt_bytes,
-        )
-        .map_err(|source| RelayError::Webhook {
-            destination: destination.name.to_string(),
-            source,
-        })?;
         let plan = ConsumerPlan {
             client: consumer_config(&config.kafka),
-            destination: Arc::clone(&destination.name),
-            group: format!("{}.{}", config.kafka.prefix, destination.id),
-            topics: matcher.topics().into_iter().collect(),
+            destination: Arc::clone(&lane.name),
+            group: format!("{}.{}", config.kafka.prefix, lane.id),
+            topics: named.into_iter().collect(),
             owned_prefix: format!("{}.", config.kafka.prefix),
             start_at: start_at(config.kafka.start_at),
             on_records_lost: config.kafka.on_records_lost,
+            complaints: Arc::clone(&self.complaints),
         };
         let consumer = start_consumer(plan, clock)?;
-        self.health
-            .watch(&destination.name, Arc::clone(&consumer.beat));
+        self.health.watch(&lane.name, Arc::clone(&consumer.beat));
+        let watched = topics
+            .has_patterns()
+            .then(|| Watched::new(&lane.name, topics, Arc::clone(&consumer.mailbox)));
         let parts = LaneParts {
-            name: Arc::clone(&destination.name),
-            id: Arc::clone(&destination.id),
-            lane: Lane::new(destination.lane.clone(), Arc::clone(&destination.id)),
-            window: destination.lane.window,
-            metrics: self.metrics.lane(&destination.name, &matcher.rule_names()),
-            matcher,
-            renderer: Arc::new(Renderer::new(
-                destination.content.clone(),
-                &config.rules,
-                config.read.clone(),
-            )),
-            on_render_error: destination.lane.on_render_error,
-            webhook: Arc::new(webhook),
+            name: Arc::clone(&lane.name),
+            id: Arc::clone(&lane.id),
+            lane: Lane::new(lane.options, lane.id),
+            metrics: self.metrics.lane(&lane.name, &lane.matcher.rule_names()),
+            matcher: lane.matcher,
+            outlet: lane.outlet,
             producer: Arc::clone(producer),
             consumer,
             clock,
             drain: config.limits.drain,
             stop: self.stop.clone(),
         };
-        let name = destination.name.to_string();
+        let ended = start_thread(&lane.name, LaneTask::new(parts))?;
+        let name = lane.name.to_string();
         self.lanes
-            .spawn(async move { (name, LaneTask::new(parts).run().await) });
-        Ok(())
+            .spawn(async move { ended.await.ok().map(|end| (name, end)) });
+        Ok(watched)
     }
 
     /// What the probes look at.
@@ -200,13 +251,14 @@ impl Relay {
             released: 0,
             in_time: true,
         };
+        if self.lanes.is_empty() {
+            // Nothing is enabled. To end would be to be started again, and again, by whatever keeps services running.
+            self.stop.cancelled().await;
+        }
         while let Some(ended) = self.lanes.join_next().await {
-            let (name, end) = match ended {
-                Ok(ended) => ended,
-                Err(panic) => {
-                    error!(%panic, "a lane's task panicked");
-                    return Err(RelayError::Unasked("(panicked)".to_owned()));
-                }
+            let Ok(Some((name, end))) = ended else {
+                error!("a lane's thread panicked");
+                return Err(RelayError::Unasked("(panicked)".to_owned()));
             };
             self.health.forget(&name);
             match end {
@@ -225,6 +277,65 @@ impl Relay {
         self.stop_serving.cancel();
         Ok(drained)
     }
+}
+
+/// What tells one lane from another.
+struct LanePlan {
+    name: Arc<str>,
+    id: Arc<str>,
+    options: LaneOptions,
+    matcher: Matcher,
+    outlet: Option<Arc<Outlet>>,
+}
+
+fn outlet(config: &Config, destination: &DestinationConfig) -> Result<Arc<Outlet>, RelayError> {
+    let content_type = match config.read.format {
+        ReadFormat::Json | ReadFormat::CloudEvents | ReadFormat::ConfluentJson => {
+            "application/json"
+        }
+        ReadFormat::Bytes => "application/octet-stream",
+    };
+    let webhook = Webhook::new(
+        destination.webhook.clone(),
+        content_type,
+        destination.excerpt_bytes,
+    );
+    let webhook = webhook.map_err(|source| RelayError::Webhook {
+        destination: destination.name.to_string(),
+        source,
+    });
+    let content = destination.content.clone();
+    Ok(Arc::new(Outlet {
+        webhook: webhook?,
+        renderer: Renderer::new(content, &config.rules, config.read.clone()),
+        drops: destination.lane.on_render_error == RenderErrorPolicy::Drop,
+    }))
+}
+
+/// Runs a lane and its requests on a thread of its own, and says how it ended; or nothing when it panicked.
+///
+/// Threads that shared the requests of all lanes would have to wake each other for nearly every one, which costs as much again as
+/// making it. And so a lane that is short of processor time takes none from another.
+fn start_thread(
+    destination: &str,
+    lane: LaneTask,
+) -> Result<oneshot::Receiver<LaneEnd>, RelayError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RelayError::Thread)?;
+    let (say_end, ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name(format!("l-{destination}"))
+        .spawn(move || {
+            let end = runtime.block_on(lane.run());
+            runtime.shutdown_background();
+            if say_end.send(end).is_err() {
+                debug!("nobody waits for the end of the lane");
+            }
+        })
+        .map_err(RelayError::Thread)?;
+    Ok(ended)
 }
 
 /// An age becomes a time here, once, so that every lane begins at the same one.

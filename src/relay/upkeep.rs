@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admin::Health;
-use crate::kafka::{Broker, OwnedTopic, OwnedTopicsOptions, TopicError};
+use crate::kafka::{Broker, Complaints, OwnedTopic, OwnedTopicsOptions, TopicError};
 use crate::metrics::Metrics;
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -17,6 +17,7 @@ const INTERVAL_AFTER_FAILURE: Duration = Duration::from_secs(2);
 /// Looks at the cluster again and again.
 pub(super) struct Upkeep {
     pub(super) broker: Arc<Broker>,
+    pub(super) complaints: Arc<Complaints>,
     pub(super) topics: Vec<OwnedTopic>,
     pub(super) options: OwnedTopicsOptions,
     pub(super) health: Arc<Health>,
@@ -29,9 +30,13 @@ impl Upkeep {
         let mut last_problem: Option<String> = None;
         loop {
             let problem = self.look().await.err().map(|error| text(&error));
+            let connection = self.complaints.connection();
+            self.metrics
+                .set_log_lines_suppressed(self.complaints.suppressed());
+            self.health.connection_failed(connection.clone());
             if problem != last_problem {
                 match &problem {
-                    Some(problem) => warn!("{problem}"),
+                    Some(problem) => warn!(connection, "{problem}"),
                     None => info!("Kafka answers and the topics of our own are there"),
                 }
             }

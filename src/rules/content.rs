@@ -9,9 +9,9 @@ use minijinja::value::{Serde, Value};
 use crate::delivery::DeliveryId;
 use crate::record::Record;
 
-use super::kind::kind;
 use super::mailbox::Mailbox;
 use super::options::{ReadFormat, ReadOptions, RuleOptions};
+use super::reading::Reading;
 use super::template::{RenderError, Template};
 
 /// What a template may name.
@@ -123,21 +123,21 @@ impl Renderer {
         }
     }
 
-    /// What goes out for `record`, which `rule` took, on attempt number `attempt`.
+    /// What goes out for `record`, which `rule` took, on attempt number `attempt`; `payload` where no template says otherwise.
     ///
     /// # Errors
     /// When it cannot be made from this record.
     pub fn render(
         &self,
         record: &Record,
+        payload: Bytes,
         rule: &str,
         id: DeliveryId,
         attempt: u32,
     ) -> Result<Rendered, RenderError> {
         let content = self.by_rule.get(rule).unwrap_or(&self.content);
-        let plain = || record.value.clone().unwrap_or_default();
         if content.body.is_none() && content.headers.is_empty() && content.envelope.is_none() {
-            let (body, headers) = (plain(), Vec::new());
+            let (body, headers) = (payload, Vec::new());
             return Ok(Rendered { body, headers });
         }
         let view = self.view(content, record, rule, id, attempt)?;
@@ -148,7 +148,7 @@ impl Renderer {
         }
         let body = match &content.body {
             Some(body) => Bytes::from(render("body", body, &view)?),
-            None => plain(),
+            None => payload,
         };
         let headers = content.headers.iter().map(|(name, template)| {
             let text = render(&format!("header {name}"), template, &view)?;
@@ -193,33 +193,25 @@ impl Renderer {
     fn value(&self, record: &Record) -> Result<Value, RenderError> {
         let bytes = record.value.as_deref().filter(|bytes| !bytes.is_empty());
         match self.read.format {
-            ReadFormat::Json => Ok(Value::from(Serde(json(bytes)?))),
+            ReadFormat::Json | ReadFormat::CloudEvents | ReadFormat::ConfluentJson => {
+                let reading = Reading::new(record, &self.read);
+                let value = reading.value().map_err(|why| RenderError(why.to_owned()))?;
+                Ok(Value::from(Serde(value.clone())))
+            }
             ReadFormat::Bytes => optional_text(bytes, "the value"),
         }
     }
 
     fn kind(&self, record: &Record) -> Result<String, RenderError> {
-        let bytes = record.value.as_deref().filter(|bytes| !bytes.is_empty());
-        let value = match self.read.format {
-            ReadFormat::Json => json(bytes)?,
-            ReadFormat::Bytes => serde_json::Value::Null,
-        };
-        Ok(kind(&self.read.type_parts, record, &value))
+        let reading = Reading::new(record, &self.read);
+        let kind = reading.kind().map_err(|why| RenderError(why.to_owned()))?;
+        Ok(kind.to_owned())
     }
 }
 
 fn render(what: &str, template: &Template, view: &Value) -> Result<String, RenderError> {
     let rendered = template.render(view);
     rendered.map_err(|RenderError(why)| RenderError(format!("{what}: {why}")))
-}
-
-fn json(bytes: Option<&[u8]>) -> Result<serde_json::Value, RenderError> {
-    let Some(bytes) = bytes else {
-        return Ok(serde_json::Value::Null);
-    };
-    let parsed = serde_json::from_slice(bytes);
-    // The parser's message speaks of the place, never of the content.
-    parsed.map_err(|error| RenderError(format!("the value is not JSON: {error}")))
 }
 
 fn optional_text(bytes: Option<&[u8]>, what: &str) -> Result<Value, RenderError> {

@@ -1,260 +1,449 @@
-//! What the rules say of a record, for one destination.
+//! What the rules say of a record: for one destination, or for the audit of the file as a whole.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::delivery::{DeadLetterReason, Verdict};
 use crate::record::Record;
 
-use super::kind::kind;
-use super::options::{ReadFormat, ReadOptions, RuleOptions, TypePart, ValuePolicy};
+use super::condition::Condition;
+use super::options::{OnError, ReadOptions, ReadOverride, RuleOptions, Unmatched, ValuePolicy};
 use super::pattern::Pattern;
+use super::reading::{Reading, payload};
+use super::topics::{TopicSelector, TopicSet};
 
-/// The rules that name one destination, in file order.
+/// What the file says about records, all of it.
+#[derive(Debug, Clone, Copy)]
+pub struct RuleFile<'a> {
+    /// The rules, in file order.
+    pub rules: &'a [RuleOptions],
+    /// How records are read.
+    pub read: &'a ReadOptions,
+    /// How those of some topics are read; the first whose topics fit counts.
+    pub overrides: &'a [ReadOverride],
+}
+
+impl RuleFile<'_> {
+    /// Whether there is something that belongs to no destination: rules that drop, or dead letters of what no rule takes.
+    #[must_use]
+    pub fn needs_audit(&self) -> bool {
+        let reads = self.overrides.iter().map(|o| &o.read).chain([self.read]);
+        let mut unmatched = reads.map(|read| read.unmatched);
+        self.rules.iter().any(RuleOptions::drops) || unmatched.any(|u| u == Unmatched::DeadLetter)
+    }
+}
+
+/// What the rules say of one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// What becomes of it in this lane.
+    pub verdict: Verdict,
+    /// The rule that dropped it, in the audit.
+    pub dropped_by: Option<Arc<str>>,
+    /// Whether no rule of the file takes it and this lane is the one that counts it.
+    pub unmatched: bool,
+}
+
+/// Judges records for one lane.
 #[derive(Debug, Clone)]
 pub struct Matcher {
     rules: Vec<Rule>,
-    read: ReadOptions,
+    reads: Vec<(Vec<TopicSelector>, ReadOptions)>,
+    /// The audit's matcher has none: it asks every rule for the file's sake.
+    destination: Option<Destination>,
+    /// What holds for the topic of the last record.
+    plan: Option<Plan>,
+}
+
+#[derive(Debug, Clone)]
+struct Destination {
+    /// The destinations that count, before this one, what no rule takes; `None` when none does, because the audit counts.
+    counted_before: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone)]
 struct Rule {
     name: Arc<str>,
-    topics: Vec<String>,
+    topics: Vec<TopicSelector>,
     types: Vec<Pattern>,
+    conditions: Vec<Condition>,
+    default: bool,
+    on_error: OnError,
+    deliver_to: Vec<String>,
+    role: Role,
+}
+
+/// What a rule is to the lane that asks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It delivers to this lane's destination.
+    Mine,
+    /// It delivers, but not here.
+    Other,
+    /// It drops.
+    Drop,
+}
+
+/// The rules that a topic's records are asked, and how they are read.
+#[derive(Debug, Clone)]
+struct Plan {
+    topic: Arc<str>,
+    rules: Vec<usize>,
+    defaults: Vec<usize>,
+    read: usize,
+    counts_unmatched: bool,
+}
+
+/// What one rule says of one record.
+enum Answer {
+    Takes,
+    Leaves,
+    /// It cannot be told, and the rule wants that to end the record.
+    Cannot(String),
 }
 
 impl Matcher {
-    /// The rules of `rules` that deliver to `destination`.
+    /// For the lane of `destination`. `counting` are the enabled destinations, in their order, when there is no audit: what no rule takes is
+    /// counted by the first of them that reads the topic.
     #[must_use]
-    pub fn new(rules: &[RuleOptions], destination: &str, read: ReadOptions) -> Self {
-        let of_destination = |rule: &&RuleOptions| rule.deliver_to.iter().any(|d| d == destination);
-        let rules = rules.iter().filter(of_destination).map(|rule| Rule {
+    pub fn for_destination(
+        file: &RuleFile<'_>,
+        destination: &str,
+        counting: Option<&[&str]>,
+    ) -> Self {
+        let before = counting.map(|all| {
+            let before = all.iter().take_while(|name| **name != destination);
+            before.map(ToString::to_string).collect()
+        });
+        let role = |rule: &RuleOptions| match rule {
+            rule if rule.drops() => Role::Drop,
+            rule if rule.deliver_to.iter().any(|name| name == destination) => Role::Mine,
+            _ => Role::Other,
+        };
+        let destination = Destination {
+            counted_before: before,
+        };
+        Self::new(file, role, Some(destination))
+    }
+
+    /// For the audit, which has every topic of the file and sends nothing.
+    #[must_use]
+    pub fn for_audit(file: &RuleFile<'_>) -> Self {
+        let role = |rule: &RuleOptions| {
+            if rule.drops() {
+                Role::Drop
+            } else {
+                Role::Other
+            }
+        };
+        Self::new(file, role, None)
+    }
+
+    fn new(
+        file: &RuleFile<'_>,
+        role: impl Fn(&RuleOptions) -> Role,
+        destination: Option<Destination>,
+    ) -> Self {
+        let rules = file.rules.iter().map(|rule| Rule {
             name: Arc::clone(&rule.name),
             topics: rule.topics.clone(),
             types: rule.types.iter().map(|text| Pattern::new(text)).collect(),
+            conditions: rule.conditions.clone(),
+            default: rule.default,
+            on_error: rule.on_error,
+            deliver_to: rule.deliver_to.clone(),
+            role: role(rule),
         });
+        let overrides = file.overrides.iter();
+        let reads = overrides.map(|over| (over.topics.clone(), over.read.clone()));
         Self {
             rules: rules.collect(),
-            read,
+            reads: reads.chain([(Vec::new(), file.read.clone())]).collect(),
+            destination,
+            plan: None,
         }
     }
 
-    /// The topics that any of the rules names.
+    /// The topics that this lane reads.
     #[must_use]
-    pub fn topics(&self) -> BTreeSet<String> {
-        self.rules
+    pub fn topics(&self) -> TopicSet {
+        let audit = self.destination.is_none();
+        let read = self
+            .rules
             .iter()
-            .flat_map(|rule| rule.topics.iter().cloned())
-            .collect()
+            .filter(|rule| audit || rule.role == Role::Mine);
+        TopicSet::new(read.flat_map(|rule| &rule.topics))
     }
 
-    /// The names of the rules.
+    /// The names of the rules whose matches this lane counts.
     #[must_use]
     pub fn rule_names(&self) -> Vec<Arc<str>> {
-        self.rules
-            .iter()
-            .map(|rule| Arc::clone(&rule.name))
-            .collect()
+        let counted = if self.destination.is_some() {
+            Role::Mine
+        } else {
+            Role::Drop
+        };
+        let rules = self.rules.iter().filter(|rule| rule.role == counted);
+        rules.map(|rule| Arc::clone(&rule.name)).collect()
     }
 
-    /// What becomes of a record: the first rule that takes it decides.
+    /// What becomes of a record.
     ///
-    /// The value is looked into only when a rule asks for a type that lies in it. So a record whose rules go by topic alone is sent as the
+    /// Rules are asked in file order, and the first that takes the record decides. One that drops takes it from every rule behind
+    /// it, whatever the destination. Only then the defaults are asked, and none of them when any rule of the file has taken the record. The
+    /// value is looked into only when a rule asks for something that lies in it: a record whose rules go by topic alone is sent as the
     /// bytes it is, JSON or not.
     #[must_use]
-    pub fn judge(&self, record: &Record) -> Verdict {
-        let mut kind = Kind::Unread;
-        for rule in &self.rules {
-            if !rule.topics.iter().any(|topic| **topic == *record.topic) {
-                continue;
-            }
-            if let Some(verdict) = self.without_a_value(record) {
-                return verdict;
-            }
-            if rule.types.is_empty() {
-                return Verdict::Deliver {
-                    rule: Arc::clone(&rule.name),
-                };
-            }
-            match kind.read(&self.read, record) {
-                Ok(kind) if rule.types.iter().any(|pattern| pattern.matches(kind)) => {
-                    return Verdict::Deliver {
-                        rule: Arc::clone(&rule.name),
-                    };
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    let reason = DeadLetterReason::Undecodable;
-                    return Verdict::DeadLetter {
-                        reason,
-                        error: error.to_owned(),
-                    };
-                }
-            }
+    pub fn judge(&mut self, record: &Record) -> Judgement {
+        if self
+            .plan
+            .as_ref()
+            .is_none_or(|plan| plan.topic != record.topic)
+        {
+            self.plan = Some(self.plan_of(&record.topic));
         }
-        Verdict::NotMatched
-    }
-
-    /// What the file says of a record whose value is null or empty; `None` when it says nothing against it.
-    fn without_a_value(&self, record: &Record) -> Option<Verdict> {
-        let (policy, what) = match record.value.as_deref() {
-            None => (self.read.null, "null"),
-            Some([]) => (self.read.empty, "empty"),
-            Some(_) => return None,
+        let Some(plan) = &self.plan else {
+            return Verdict::NotMatched.into();
         };
-        match policy {
-            ValuePolicy::Skip => Some(Verdict::Dropped),
-            ValuePolicy::Send => None,
-            ValuePolicy::DeadLetter => Some(Verdict::DeadLetter {
-                reason: DeadLetterReason::Undecodable,
-                error: format!("the value is {what}"),
-            }),
-        }
-    }
-}
-
-/// A record's type, read at most once.
-enum Kind {
-    Unread,
-    Read(String),
-    Undecodable(String),
-}
-
-impl Kind {
-    fn read(&mut self, options: &ReadOptions, record: &Record) -> Result<&str, &str> {
-        if let Self::Unread = self {
-            *self = Self::of(options, record);
-        }
-        match self {
-            Self::Read(kind) => Ok(kind),
-            Self::Undecodable(error) => Err(error),
-            Self::Unread => Err("the value was not read"),
+        let read = &self.reads[plan.read].1;
+        let reading = Reading::new(record, read);
+        match self.destination {
+            Some(_) => self.judge_for_destination(plan, read, &reading, record),
+            None => self.judge_for_audit(plan, read, &reading, record),
         }
     }
 
-    fn of(options: &ReadOptions, record: &Record) -> Self {
-        let in_value = options
-            .type_parts
+    /// What is sent for a record where no template says otherwise.
+    #[must_use]
+    pub fn payload(&self, record: &Record) -> Bytes {
+        payload(record, self.reads[self.read_of(&record.topic)].1.format)
+    }
+
+    fn judge_for_destination(
+        &self,
+        plan: &Plan,
+        read: &ReadOptions,
+        reading: &Reading<'_>,
+        record: &Record,
+    ) -> Judgement {
+        if let Some(verdict) = without_a_value(read, record) {
+            return verdict.into();
+        }
+        for rule in self.of(&plan.rules) {
+            match rule.role {
+                Role::Other => {}
+                Role::Mine => match rule.asks(reading) {
+                    Answer::Takes => return rule.deliver(),
+                    Answer::Cannot(error) => return undecodable(error),
+                    Answer::Leaves => {}
+                },
+                Role::Drop => {
+                    if let Answer::Takes = rule.asks(reading) {
+                        return Verdict::NotMatched.into();
+                    }
+                }
+            }
+        }
+        let my_default = self.of(&plan.defaults).any(|rule| rule.role == Role::Mine);
+        if !my_default && !plan.counts_unmatched {
+            return Verdict::NotMatched.into();
+        }
+        let mut others = self.of(&plan.rules).filter(|rule| rule.role == Role::Other);
+        if others.any(|rule| rule.has_a_say(reading)) {
+            return Verdict::NotMatched.into();
+        }
+        let mut taken = false;
+        for rule in self.of(&plan.defaults) {
+            match rule.role {
+                Role::Mine => match rule.asks(reading) {
+                    Answer::Takes => return rule.deliver(),
+                    Answer::Cannot(error) => return undecodable(error),
+                    Answer::Leaves => {}
+                },
+                Role::Drop => {
+                    if let Answer::Takes = rule.asks(reading) {
+                        return Verdict::NotMatched.into();
+                    }
+                }
+                Role::Other => taken = taken || rule.has_a_say(reading),
+            }
+        }
+        Judgement {
+            unmatched: plan.counts_unmatched && !taken,
+            ..Verdict::NotMatched.into()
+        }
+    }
+
+    /// What is delivered, or ends in a lane that delivers, is not the audit's. What is dropped is, and what nobody takes.
+    fn judge_for_audit(
+        &self,
+        plan: &Plan,
+        read: &ReadOptions,
+        reading: &Reading<'_>,
+        record: &Record,
+    ) -> Judgement {
+        let all = plan.rules.iter().chain(&plan.defaults);
+        let delivered = self.of(all).any(|rule| rule.role == Role::Other);
+        if let Some(verdict) = without_a_value(read, record) {
+            let verdict = if delivered {
+                Verdict::NotMatched
+            } else {
+                verdict
+            };
+            return verdict.into();
+        }
+        let mut unreadable = None;
+        for rules in [&plan.rules, &plan.defaults] {
+            let mut taken = false;
+            for rule in self.of(rules) {
+                match (rule.role, rule.asks(reading)) {
+                    (_, Answer::Leaves) => {}
+                    (Role::Drop, Answer::Takes) => return rule.drop(),
+                    (Role::Drop, Answer::Cannot(error)) => unreadable = Some(error),
+                    (Role::Mine | Role::Other, Answer::Takes | Answer::Cannot(_)) => taken = true,
+                }
+            }
+            if taken {
+                return Verdict::NotMatched.into();
+            }
+        }
+        if let Some(error) = unreadable {
+            return undecodable(error);
+        }
+        let verdict = match read.unmatched {
+            Unmatched::Ignore => Verdict::NotMatched,
+            Unmatched::DeadLetter => Verdict::DeadLetter {
+                reason: DeadLetterReason::Unmatched,
+                error: "no rule takes the record".to_owned(),
+            },
+        };
+        Judgement {
+            unmatched: true,
+            ..verdict.into()
+        }
+    }
+
+    fn of<'a>(
+        &'a self,
+        indices: impl IntoIterator<Item = &'a usize>,
+    ) -> impl Iterator<Item = &'a Rule> {
+        indices.into_iter().map(|index| &self.rules[*index])
+    }
+
+    fn plan_of(&self, topic: &Arc<str>) -> Plan {
+        let reads = |rule: &Rule| rule.topics.iter().any(|selector| selector.selects(topic));
+        let all = (0..self.rules.len()).filter(|index| reads(&self.rules[*index]));
+        let (defaults, rules): (Vec<_>, Vec<_>) = all.partition(|index| self.rules[*index].default);
+        let before = self
+            .destination
+            .as_ref()
+            .map(|d| d.counted_before.as_deref());
+        let counts_unmatched = match before {
+            None => true,
+            Some(None) => false,
+            Some(Some(before)) => {
+                let mut rules = self.of(rules.iter().chain(&defaults));
+                !rules.any(|rule| rule.deliver_to.iter().any(|name| before.contains(name)))
+            }
+        };
+        Plan {
+            topic: Arc::clone(topic),
+            rules,
+            defaults,
+            read: self.read_of(topic),
+            counts_unmatched,
+        }
+    }
+
+    /// The first override whose topics fit; the section itself, which stands last, when none does.
+    fn read_of(&self, topic: &str) -> usize {
+        let fits = |(topics, _): &(Vec<TopicSelector>, ReadOptions)| {
+            topics.iter().any(|selector| selector.selects(topic))
+        };
+        let last = self.reads.len() - 1;
+        self.reads.iter().position(fits).unwrap_or(last)
+    }
+}
+
+impl Rule {
+    fn asks(&self, reading: &Reading<'_>) -> Answer {
+        match self.fits(reading) {
+            Ok(true) => Answer::Takes,
+            Ok(false) => Answer::Leaves,
+            Err(error) => match self.on_error {
+                OnError::DeadLetter => Answer::Cannot(error.to_owned()),
+                OnError::NoMatch => Answer::Leaves,
+            },
+        }
+    }
+
+    /// Whether the record ends by this rule, delivered or not.
+    fn has_a_say(&self, reading: &Reading<'_>) -> bool {
+        !matches!(self.asks(reading), Answer::Leaves)
+    }
+
+    fn fits<'r>(&self, reading: &'r Reading<'_>) -> Result<bool, &'r str> {
+        if !self.types.is_empty() {
+            let kind = reading.kind()?;
+            if !self.types.iter().any(|pattern| pattern.matches(kind)) {
+                return Ok(false);
+            }
+        }
+        if self.conditions.is_empty() {
+            return Ok(true);
+        }
+        let value = reading.value()?;
+        Ok(self
+            .conditions
             .iter()
-            .any(|part| matches!(part, TypePart::Field(_)));
-        let bytes = record.value.as_deref().unwrap_or_default();
-        // What has nothing in it was let through by the file; its fields are missing.
-        if !in_value || bytes.is_empty() || options.format == ReadFormat::Bytes {
-            return Self::Read(kind(&options.type_parts, record, &serde_json::Value::Null));
+            .all(|condition| condition.holds(value)))
+    }
+
+    fn deliver(&self) -> Judgement {
+        let rule = Arc::clone(&self.name);
+        Verdict::Deliver { rule }.into()
+    }
+
+    fn drop(&self) -> Judgement {
+        Judgement {
+            dropped_by: Some(Arc::clone(&self.name)),
+            ..Verdict::Dropped.into()
         }
-        match serde_json::from_slice(bytes) {
-            Ok(value) => Self::Read(kind(&options.type_parts, record, &value)),
-            // The parser's message speaks of the place, never of the content.
-            Err(error) => Self::Undecodable(format!("the value is not JSON: {error}")),
+    }
+}
+
+impl From<Verdict> for Judgement {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            dropped_by: None,
+            unmatched: false,
         }
+    }
+}
+
+fn undecodable(error: String) -> Judgement {
+    let reason = DeadLetterReason::Undecodable;
+    Verdict::DeadLetter { reason, error }.into()
+}
+
+/// What the file says of a record whose value is null or empty; `None` when it says nothing against it.
+fn without_a_value(read: &ReadOptions, record: &Record) -> Option<Verdict> {
+    let (policy, what) = match record.value.as_deref() {
+        None => (read.null, "null"),
+        Some([]) => (read.empty, "empty"),
+        Some(_) => return None,
+    };
+    match policy {
+        ValuePolicy::Skip => Some(Verdict::Dropped),
+        ValuePolicy::Send => None,
+        ValuePolicy::DeadLetter => Some(Verdict::DeadLetter {
+            reason: DeadLetterReason::Undecodable,
+            error: format!("the value is {what}"),
+        }),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rule(name: &str, topics: &[&str], types: &[&str], to: &[&str]) -> RuleOptions {
-        let owned = |list: &[&str]| list.iter().map(ToString::to_string).collect();
-        RuleOptions {
-            name: name.into(),
-            topics: owned(topics),
-            types: owned(types),
-            deliver_to: owned(to),
-            content: Default::default(),
-        }
-    }
-
-    fn record(topic: &str, value: Option<&'static [u8]>) -> Record {
-        Record {
-            topic: topic.into(),
-            partition: 0,
-            offset: 0,
-            timestamp: None,
-            key: None,
-            value: value.map(bytes::Bytes::from_static),
-            headers: Vec::new(),
-        }
-    }
-
-    fn graphspace() -> Matcher {
-        let field = |pointer: &str| TypePart::Field(pointer.to_owned());
-        let read = ReadOptions {
-            type_parts: vec![TypePart::Topic, field("/type"), field("/resource")],
-            ..ReadOptions::default()
-        };
-        let rules = [
-            rule("uploads", &["owner"], &["owner.upload.*"], &["a"]),
-            rule(
-                "shares",
-                &["group", "owner"],
-                &["group.share.*", "*.7.-"],
-                &["a", "b"],
-            ),
-            rule("rest", &["watching"], &[], &["a"]),
-            rule("other", &["billing"], &[], &["b"]),
-        ];
-        Matcher::new(&rules, "a", read)
-    }
-
-    fn taken_by(verdict: Verdict) -> String {
-        match verdict {
-            Verdict::Deliver { rule } => rule.to_string(),
-            Verdict::NotMatched => "nobody".to_owned(),
-            Verdict::Dropped => "dropped".to_owned(),
-            Verdict::DeadLetter { reason, error } => format!("{}: {error}", reason.name()),
-        }
-    }
-
-    #[test]
-    fn the_first_rule_that_takes_a_record_decides() {
-        let matcher = graphspace();
-        let judge = |topic, value: &'static str| {
-            taken_by(matcher.judge(&record(topic, Some(value.as_bytes()))))
-        };
-        assert_eq!(
-            judge("owner", r#"{"type": "upload", "resource": "graph"}"#),
-            "uploads"
-        );
-        assert_eq!(
-            judge("group", r#"{"type": "share", "resource": "layout"}"#),
-            "shares"
-        );
-        assert_eq!(judge("owner", r#"{"type": 7, "resource": null}"#), "shares");
-        assert_eq!(judge("owner", r#"{"type": "delete"}"#), "nobody");
-        assert_eq!(judge("billing", "{}"), "nobody");
-        assert_eq!(
-            matcher.topics().into_iter().collect::<Vec<_>>(),
-            ["group", "owner", "watching"]
-        );
-    }
-
-    #[test]
-    fn a_value_is_looked_into_only_when_a_rule_asks() {
-        let matcher = graphspace();
-        let judge =
-            |topic, value: &'static [u8]| taken_by(matcher.judge(&record(topic, Some(value))));
-        assert_eq!(judge("watching", b"\xff\xfe"), "rest");
-        assert!(judge("owner", b"\xff\xfe").starts_with("undecodable: the value is not JSON"));
-        assert!(judge("owner", b"not json").starts_with("undecodable"));
-    }
-
-    #[test]
-    fn null_and_empty_values_go_where_the_file_says() {
-        let mut matcher = graphspace();
-        assert_eq!(
-            taken_by(matcher.judge(&record("watching", None))),
-            "dropped"
-        );
-        assert_eq!(
-            taken_by(matcher.judge(&record("watching", Some(b"")))),
-            "rest"
-        );
-        matcher.read.null = ValuePolicy::Send;
-        matcher.read.empty = ValuePolicy::DeadLetter;
-        assert_eq!(taken_by(matcher.judge(&record("watching", None))), "rest");
-        let empty = taken_by(matcher.judge(&record("watching", Some(b""))));
-        assert_eq!(empty, "undecodable: the value is empty");
-    }
-}
+mod tests;

@@ -1,17 +1,26 @@
 //! Rules: which records go where. Pure.
 //!
-//! [`matcher`] judges a record for one destination; [`kind`] reads a record's type; [`pattern`] is the `*` of `types`.
-//! [`content`] makes what is sent for it, by [`template`]s where the file has them.
+//! [`matcher`] judges a record for one destination, or for the audit; [`reading`] reads a record's value and type; [`condition`] is `match`;
+//! [`pattern`] is the `*` of `types`; [`topics`] is names and patterns of topics. [`content`] makes what is sent for a record, by
+//! [`template`]s where the file has them.
 
+mod condition;
 mod content;
-mod kind;
+#[cfg(test)]
+mod fixtures;
 mod mailbox;
 mod matcher;
 mod options;
 mod pattern;
+mod reading;
 mod template;
+mod topics;
 
+pub use condition::{Condition, Scalar, Test};
 pub use content::{BRIDGE_NAMES, ContentOptions, Envelope, Rendered, Renderer, TEMPLATE_NAMES};
-pub use matcher::Matcher;
-pub use options::{ReadFormat, ReadOptions, RuleOptions, TypePart, ValuePolicy};
+pub use matcher::{Judgement, Matcher, RuleFile};
+pub use options::{
+    OnError, ReadFormat, ReadOptions, ReadOverride, RuleOptions, TypePart, Unmatched, ValuePolicy,
+};
 pub use template::{Escape, RenderError, Template, TemplateError};
+pub use topics::{TopicSelector, TopicSet, is_reserved};

@@ -72,9 +72,10 @@ async fn exchange(
     url: &Url,
     request: &Request,
 ) -> Result<Response, reqwest::Error> {
-    let builder = client.request(request.method.clone(), url.clone());
-    let builder = builder.headers(request.headers.clone());
-    builder.body(request.body.clone()).send().await
+    let mut exchange = reqwest::Request::new(request.method.clone(), url.clone());
+    exchange.headers_mut().clone_from(&request.headers);
+    *exchange.body_mut() = Some(request.body.clone().into());
+    client.execute(exchange).await
 }
 
 fn client(options: &WebhookOptions, idle_max: usize) -> Result<Client, reqwest::Error> {

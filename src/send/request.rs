@@ -22,6 +22,9 @@ const PARTITION: HeaderName = HeaderName::from_static("postrider-partition");
 const OFFSET: HeaderName = HeaderName::from_static("postrider-offset");
 const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
 
+/// How many headers a request has beside the file's: our own, and what the client adds.
+const OWN_HEADERS: usize = 10;
+
 /// What a receiver gets to see of one delivery: its body, and the headers that were made from the record.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Content {
@@ -87,6 +90,7 @@ impl Request {
         now: Timestamp,
     ) -> Self {
         let mut headers = options.headers.clone();
+        headers.reserve(OWN_HEADERS);
         headers
             .entry(CONTENT_TYPE)
             .or_insert_with(|| content_type.clone());

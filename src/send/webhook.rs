@@ -35,7 +35,7 @@ pub struct Webhook {
 pub enum WebhookError {
     /// TLS cannot check anybody.
     #[error(
-        "the HTTP client for {url} cannot be made: no CA certificates are installed, and https needs them (on Debian: apt-get install ca-certificates)"
+        "the HTTP client for {url} cannot be made: no CA certificates were found (SSL_CERT_FILE, SSL_CERT_DIR or the system's), and https needs them (on Debian: apt-get install ca-certificates)"
     )]
     NoCertificates {
         /// Scheme and host.

@@ -49,6 +49,8 @@ struct Process {
 pub struct Builder {
     version: String,
     properties: Vec<(String, String)>,
+    listeners: Vec<(&'static str, u16)>,
+    format: Vec<String>,
 }
 
 impl Broker {
@@ -68,6 +70,8 @@ impl Broker {
         Builder {
             version: KAFKA_VERSION.to_owned(),
             properties: vec![],
+            listeners: vec![],
+            format: vec![],
         }
     }
 
@@ -229,6 +233,19 @@ impl Builder {
         self
     }
 
+    /// Adds a listener besides the plain one, of a protocol in Kafka's words (`SSL`, `SASL_PLAINTEXT`, `SASL_SSL`), and returns its address.
+    pub fn listener(&mut self, protocol: &'static str) -> String {
+        let port = free_port();
+        self.listeners.push((protocol, port));
+        format!("127.0.0.1:{port}")
+    }
+
+    /// Adds arguments to the formatting of the data folder, where the first users of a cluster are made.
+    pub fn format(mut self, arguments: &[&str]) -> Self {
+        self.format.extend(arguments.iter().map(|&a| a.to_owned()));
+        self
+    }
+
     /// Formats a data folder and starts the broker on it.
     pub fn start(self) -> Broker {
         let libs = libs(&self.version);
@@ -247,6 +264,7 @@ impl Builder {
                 "-c",
             ])
             .arg(&properties)
+            .args(&self.format)
             .status()
             .expect("java starts: `make test` installs it or says what to install");
         let kafka = Kafka::at(&format!("127.0.0.1:{port}"));
@@ -269,14 +287,20 @@ impl Builder {
     /// `server.properties`; of two lines with one name the last counts, so the caller's win.
     fn text(&self, port: u16, folder: &Path) -> String {
         let controller = free_port();
+        let listeners: String = self
+            .listeners
+            .iter()
+            .map(|(protocol, port)| format!(",{protocol}://127.0.0.1:{port}"))
+            .collect();
         let mut text = format!(
             "process.roles=broker,controller\n\
              node.id=1\n\
              controller.quorum.voters=1@127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}{listeners}\n\
              controller.listener.names=CONTROLLER\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,\
+             SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL\n\
              log.dirs={}\n\
              auto.create.topics.enable=false\n\
              offsets.topic.replication.factor=1\n\

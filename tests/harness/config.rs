@@ -72,10 +72,15 @@ impl Config {
     }
 
     /// Sets a property of librdkafka; the last one of a name counts.
-    pub fn property(mut self, name: &str, value: &str) -> Self {
+    pub fn property(self, name: &str, value: &str) -> Self {
+        self.property_toml(name, &format!("\"{value}\""))
+    }
+
+    /// The same with the value as TOML, such as `{ env = "PASSWORD" }`.
+    pub fn property_toml(mut self, name: &str, value: &str) -> Self {
         self.properties
             .retain(|line| !line.starts_with(&format!("{name} =")));
-        self.properties.push(format!("{name} = \"{value}\""));
+        self.properties.push(format!("{name} = {value}"));
         self
     }
 

@@ -32,9 +32,10 @@ pub struct Relay {
     ended: Option<ExitStatus>,
 }
 
-/// The binary under test.
+/// The binary under test: the one that was built with the tests, unless `POSTRIDER_BINARY` names another.
 pub fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
+    let built = || env!("CARGO_BIN_EXE_postrider").into();
+    let mut command = Command::new(std::env::var_os("POSTRIDER_BINARY").unwrap_or_else(built));
     // The machine's own settings are none of the test's business.
     command
         .env_remove("POSTRIDER_CONFIG")

@@ -21,6 +21,7 @@ mod harness;
 
 mod harness_tests;
 mod oracle;
+mod process;
 mod receiver;
 mod send;
 mod tidy;

@@ -21,11 +21,16 @@ mod harness;
 
 mod bad_input;
 mod content;
+mod crowd;
 mod first_run;
 mod ground;
 mod kill;
 mod main_job;
+mod numbers;
 mod outage;
+mod rate;
+mod rules;
+mod security;
 mod shutdown;
 mod signing;
 mod starts;

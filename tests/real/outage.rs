@@ -84,6 +84,14 @@ fn a_dead_letter_that_cannot_be_written_keeps_its_record() {
         .destination(Destination::new("hook", &receiver.url()));
     let mut relay = Relay::start(&config);
     relay.wait_log("dead letter not written", SOON);
+    let error = [("kind", "dead_letter"), ("result", "error")];
+    relay.wait_metric("postrider_owned_writes_total", &error, SOON * 2, |n| {
+        n >= 10.0
+    });
+    let lines = relay.log().matches("dead letter not written").count();
+    assert_eq!(lines, 1, "one line, not one for each record and try");
+    let blocked = [("state", "blocked")];
+    assert_eq!(relay.metrics().sum("postrider_lane_state", &blocked), 1.0);
     let (status, why) = relay.get("/readyz").unwrap();
     assert_eq!(status, 503);
     assert!(
@@ -109,4 +117,30 @@ fn a_dead_letter_that_cannot_be_written_keeps_its_record() {
         10,
         "a rejected record is not sent again while its dead letter waits"
     );
+}
+
+#[test]
+fn what_arrives_while_a_full_lane_rests_is_not_stepped_over() {
+    let kafka = Broker::start();
+    kafka.create_topic("in", 2, &[]);
+    let to = |partition| New::to("in").partition(partition).value("{}");
+    let mut produced = kafka.produce(&[to(0)]);
+    let receiver = Receiver::ok();
+    let config = Config::new(kafka.brokers(), "rest")
+        .topics(&["in"])
+        .destination(Destination::new("hook", &receiver.url()).lane("window = { records = 4 }"));
+    let mut relay = Relay::start(&config);
+    receiver.wait_accepted(1, SOON);
+    wait_no_lag(&kafka, "rest.hook", &["in"]);
+    // The first partition is read to its end; the second fills the window for longer than the consumer goes on without a rest.
+    receiver.script(|_| Answer::ok().after(Duration::from_secs(9)));
+    produced.extend(kafka.produce(&vec![to(1); 20]));
+    receiver.wait_attempts(5, SOON);
+    std::thread::sleep(Duration::from_secs(7));
+    produced.extend(kafka.produce(&[to(0)]));
+    receiver.script(|_| Answer::ok());
+    receiver.wait_accepted(produced.len(), SOON);
+    wait_no_lag(&kafka, "rest.hook", &["in"]);
+    assert_eq!(receiver.attempt_count(), produced.len(), "each once");
+    assert_eq!(relay.stop(SOON).code(), Some(0));
 }

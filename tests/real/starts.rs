@@ -143,3 +143,30 @@ fn transactions_and_aborted_records_leave_no_lag() {
     wait_no_lag(kafka, "tx.hook", &["tx-in"]);
     assert_eq!(receiver.attempt_count(), 20, "aborted records are nobody's");
 }
+
+#[test]
+fn a_topic_made_again_while_it_is_read_is_read_from_its_beginning() {
+    let kafka = Broker::shared();
+    kafka.create_topic("again-in", 1, &[]);
+    kafka.produce(&vec![record("again-in", 0, "first life"); 50]);
+    let receiver = Receiver::ok();
+    let config = Config::new(kafka.brokers(), "again")
+        .topics(&["again-in"])
+        .destination(Destination::new("hook", &receiver.url()));
+    let mut relay = Relay::start(&config);
+    receiver.wait_accepted(50, SOON);
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+    // This one begins at 50, above everything the topic will have in its second life.
+    let mut relay = Relay::start(&config);
+    relay.wait_log("partition assigned", SOON);
+    kafka.delete_topic("again-in");
+    wait_until(SOON, "the topic is gone", || {
+        !kafka.topics().contains("again-in")
+    });
+    kafka.create_topic("again-in", 1, &[]);
+    kafka.produce(&vec![record("again-in", 0, "second life"); 20]);
+    receiver.wait_attempts(70, SOON);
+    wait_no_lag(kafka, "again.hook", &["again-in"]);
+    relay.wait_log("offsets of the partition have gone back", SOON);
+    assert!(relay.metrics().balance("hook").holds());
+}

@@ -22,6 +22,7 @@ mod hand;
 mod instance;
 mod mutant;
 mod oracle;
+mod pace;
 mod plan;
 mod reader;
 mod receiver;

@@ -27,6 +27,8 @@ pub(crate) enum Mutant {
     NewIdOnRetry,
     /// A partition without a committed offset begins at `start_at` even when the group knows its topic. Planted in the shell.
     LatestAfterRestart,
+    /// The rate is not kept.
+    IgnoresRate,
     /// One request more than allowed.
     OneRequestTooMany,
     /// One record more than the window holds.
@@ -62,6 +64,7 @@ pub(crate) enum Mutant {
 impl Mutant {
     /// Bugs that show one by one that no check is blind.
     pub(crate) const FOR_EACH_CHECK: &[(Self, Check)] = &[
+        (Self::IgnoresRate, Check::Bounds),
         (Self::OneRequestTooMany, Check::Bounds),
         (Self::OneRecordTooMany, Check::Bounds),
         (Self::NeverPauses, Check::Bounds),
@@ -117,6 +120,7 @@ impl Subject {
         mutant: Option<Mutant>,
     ) -> Self {
         match mutant {
+            Some(Mutant::IgnoresRate) => options.rate.clear(),
             Some(Mutant::OneRequestTooMany) => options.concurrency += 1,
             Some(Mutant::OneRecordTooMany) => options.window.records += 1,
             Some(Mutant::RetriesAtOnce) => options.retry.schedule.fill(Duration::ZERO),

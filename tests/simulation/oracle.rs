@@ -262,7 +262,7 @@ impl Oracle {
                 fate.behaviour == Behaviour::CannotBeMade && fate.not_made > 0
             }
             DeadLetterReason::Panic => fate.behaviour == Behaviour::Panics && fate.not_made > 0,
-            DeadLetterReason::Gone => false,
+            DeadLetterReason::Gone | DeadLetterReason::Unmatched => false,
         };
         ensure!(
             justified,

@@ -443,7 +443,8 @@ fn letter_seen(reason: DeadLetterReason) -> Seen {
         DeadLetterReason::Rejected => Seen::LettersRejected,
         DeadLetterReason::Exhausted | DeadLetterReason::Gone => Seen::LettersExhausted,
         DeadLetterReason::Expired => Seen::LettersExpired,
-        DeadLetterReason::Undecodable => Seen::LettersUndecodable,
+        // The simulation's rules are verdicts; it plays no audit.
+        DeadLetterReason::Unmatched | DeadLetterReason::Undecodable => Seen::LettersUndecodable,
         DeadLetterReason::Unrenderable => Seen::LettersUnrenderable,
         DeadLetterReason::Panic => Seen::LettersPanic,
     }

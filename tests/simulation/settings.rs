@@ -1,9 +1,12 @@
 //! The settings of a run, drawn from its seed: of the lanes, of the receivers, of the broker.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use postrider::clock::Timestamp;
-use postrider::lane::{LaneOptions, RenderErrorPolicy, RetryOptions, StartAt, WindowOptions};
+use postrider::lane::{
+    LaneOptions, RateOptions, RateUnit, RenderErrorPolicy, RetryOptions, StartAt, WindowOptions,
+};
 
 use crate::plan::{BrokerMood, Class, DestinationPlan, Mix, Outage, OutageKind};
 use crate::rng::Rng;
@@ -142,6 +145,20 @@ fn options(rng: &mut Rng, class: Class) -> LaneOptions {
             Duration::from_secs(3600)
         },
         commit_interval: Duration::from_millis(rng.pick(&[10, 50, 500])),
+        rate: if narrow && rng.chance(20) {
+            vec![rate(rng)]
+        } else {
+            Vec::new()
+        },
+        expire_after: None,
+    }
+}
+
+fn rate(rng: &mut Rng) -> RateOptions {
+    RateOptions {
+        period: Duration::from_micros(rng.between(100, 20_000)),
+        burst: NonZeroU32::MIN.saturating_add(rng.between(0, 8) as u32),
+        unit: RateUnit::Requests,
     }
 }
 

@@ -10,12 +10,14 @@ use postrider::lane::{Action, Event, Incoming, LaneOptions, Position};
 
 use crate::check::{Violation, ensure};
 use crate::mutant::Subject;
+use crate::pace::Pace;
 use crate::world::{Time, time_of};
 
 /// What is known of one lane.
 #[derive(Debug)]
 pub(crate) struct Watch {
     options: LaneOptions,
+    pace: Pace,
     epochs: BTreeMap<Epoch, Assignment>,
     /// Requests under way for assignments that are not over.
     in_flight: usize,
@@ -58,6 +60,7 @@ impl Assignment {
 impl Watch {
     pub(crate) fn new(options: LaneOptions) -> Self {
         Self {
+            pace: Pace::new(&options.rate),
             options,
             epochs: BTreeMap::new(),
             in_flight: 0,
@@ -345,6 +348,7 @@ impl Watch {
             Attempt,
             "{key:?} is sent at {now}; the endpoint asked to be left alone until {held_until}"
         );
+        self.pace.sends(now)?;
         book.in_flight = true;
         self.in_flight += 1;
         ensure!(

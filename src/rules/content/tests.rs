@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::clock::Timestamp;
 use crate::record::Header;
-use crate::rules::{Escape, TypePart};
+use crate::rules::{Escape, OnError, TypePart};
 
 const ID: DeliveryId = DeliveryId([7; 16]);
 
@@ -53,8 +53,12 @@ fn renderer(content: ContentOptions) -> Renderer {
     Renderer::new(content, &[], read)
 }
 
+fn bytes(record: &Record) -> Bytes {
+    record.value.clone().unwrap_or_default()
+}
+
 fn rendered(content: ContentOptions, record: &Record) -> Result<String, String> {
-    let made = renderer(content).render(record, "rest", ID, 2);
+    let made = renderer(content).render(record, bytes(record), "rest", ID, 2);
     made.map(|made| String::from_utf8(made.body.to_vec()).unwrap_or_default())
         .map_err(|error| error.to_string())
 }
@@ -63,7 +67,7 @@ fn rendered(content: ContentOptions, record: &Record) -> Result<String, String> 
 fn without_templates_the_bytes_go_out_as_they_are() {
     let record = record(b"\xff not JSON");
     let made = renderer(ContentOptions::default())
-        .render(&record, "rest", ID, 1)
+        .render(&record, bytes(&record), "rest", ID, 1)
         .unwrap();
     assert_eq!(made.body, record.value.clone().unwrap());
     assert!(made.headers.is_empty());
@@ -118,6 +122,9 @@ fn a_rule_has_the_last_word_on_body_and_headers() {
         name: name.into(),
         topics: vec![],
         types: vec![],
+        conditions: Vec::new(),
+        default: false,
+        on_error: OnError::DeadLetter,
         deliver_to: vec![],
         content,
     };
@@ -127,8 +134,9 @@ fn a_rule_has_the_last_word_on_body_and_headers() {
     ];
     let renderer = Renderer::new(content, &rules, ReadOptions::default());
     let made = |rule| {
+        let record = record(br#"{"n": 1}"#);
         renderer
-            .render(&record(br#"{"n": 1}"#), rule, ID, 1)
+            .render(&record, bytes(&record), rule, ID, 1)
             .unwrap()
     };
     let headers = |b: &str| {

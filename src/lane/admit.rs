@@ -1,0 +1,122 @@
+//! What may begin: in turn, within the concurrency and the rate, while the endpoint is not held.
+
+use std::sync::Arc;
+
+use crate::clock::Tick;
+use crate::delivery::{Attempt, DeliveryKey};
+
+use super::counts::Settlement;
+use super::event::{Action, Send, Shed};
+use super::machine::Lane;
+use super::window::{DeadLetterWrite, Destiny, FirstAttempt, Phase, State};
+
+/// The wait for the rate, while there is one.
+#[derive(Debug, Default)]
+pub(super) struct RateWait {
+    /// When the next record may go.
+    pub(super) until: Option<Tick>,
+    since: Option<Tick>,
+}
+
+/// What becomes of the delivery whose turn it is.
+enum Turn {
+    /// It has left, or leaves with its partition.
+    Gone,
+    Expired,
+    DeadLetter(DeadLetterWrite),
+    /// To be sent; so many bytes.
+    Send(usize),
+}
+
+impl Lane {
+    /// Begins what may begin, oldest first.
+    pub(super) fn admit(&mut self) {
+        let now = self.now.tick;
+        self.rate_wait.until = None;
+        if self.handover.is_draining() || self.hold.is_held(now) {
+            return;
+        }
+        while self.in_flight < self.options.concurrency {
+            let Some(key) = self.ready.front().copied() else {
+                return;
+            };
+            match self.turn(key) {
+                Turn::Gone => {}
+                Turn::Expired => self.settle(key, Settlement::Dropped),
+                Turn::DeadLetter(write) => self.write_dead_letter(key, write),
+                Turn::Send(bytes) => {
+                    if let Err(until) = self.rate.admit(now, bytes) {
+                        self.rate_wait.until = Some(until);
+                        self.rate_wait.since.get_or_insert(now);
+                        return;
+                    }
+                    let waited = self.rate_wait.since.take().map(|since| now.since(since));
+                    self.counts.rate_wait += waited.unwrap_or_default();
+                    self.send(key);
+                }
+            }
+            self.ready.pop_front();
+        }
+    }
+
+    fn turn(&mut self, key: DeliveryKey) -> Turn {
+        let wall = self.now.wall;
+        let expire_after = self.options.expire_after;
+        let Some(partition) = self.partitions.get_mut(&key.epoch) else {
+            return Turn::Gone;
+        };
+        if partition.phase != Phase::Consuming {
+            return Turn::Gone;
+        }
+        let Some(delivery) = partition.delivery(key.offset) else {
+            return Turn::Gone;
+        };
+        if let Destiny::DeadLetter { reason, error } = &delivery.destiny {
+            let write = DeadLetterWrite {
+                reason: *reason,
+                shed: Shed::Nothing,
+                failures: 0,
+            };
+            delivery.last_failure = Some(Attempt::failed_before_sending(error.clone()));
+            return Turn::DeadLetter(write);
+        }
+        let record = &delivery.record;
+        if let (Some(limit), Some(written)) = (expire_after, record.timestamp)
+            && u128::try_from(wall.0.saturating_sub(written.0))
+                .is_ok_and(|age| age > limit.as_millis())
+        {
+            return Turn::Expired;
+        }
+        Turn::Send(record.value.as_ref().map_or(0, bytes::Bytes::len))
+    }
+
+    fn send(&mut self, key: DeliveryKey) {
+        let now = self.now;
+        let held_before = self.hold.total(now.tick);
+        let Some(partition) = self.partitions.get_mut(&key.epoch) else {
+            return;
+        };
+        let Some(delivery) = partition.delivery(key.offset) else {
+            return;
+        };
+        let Some(rule) = delivery.destiny.rule() else {
+            return;
+        };
+        delivery.first_attempt.get_or_insert(FirstAttempt {
+            tick: now.tick,
+            wall: now.wall,
+            held_before,
+        });
+        let send = Send {
+            key,
+            id: delivery.id,
+            record: Arc::clone(&delivery.record),
+            rule,
+            attempt: delivery.attempts + 1,
+        };
+        partition.busy += 1;
+        self.in_flight += 1;
+        self.enter(key, State::InFlight);
+        self.actions.push_back(Action::Send(send));
+    }
+}

@@ -1,0 +1,45 @@
+//! The way out of a lane: from what the rules make of a record to what the sender sends.
+
+use bytes::Bytes;
+
+use crate::clock::Timestamp;
+use crate::lane::Send;
+use crate::rules::Renderer;
+use crate::send::{Content, Request, Webhook};
+
+/// What one destination's requests are made with.
+pub(super) struct Outlet {
+    pub(super) webhook: Webhook,
+    pub(super) renderer: Renderer,
+    /// Whether a record for which nothing can be sent is dropped; else it becomes a dead letter.
+    pub(super) drops: bool,
+}
+
+impl Outlet {
+    /// The request of this attempt; else why none can be made. `payload` is what goes out where no template says otherwise.
+    pub(super) fn request(
+        &self,
+        send: &Send,
+        payload: Bytes,
+        now: Timestamp,
+    ) -> Result<Request, String> {
+        let Send {
+            id,
+            record,
+            rule,
+            attempt,
+            ..
+        } = send;
+        let rendered = self
+            .renderer
+            .render(record, payload, rule, *id, *attempt)
+            .map_err(|error| error.to_string())?;
+        let mut content = Content::new(rendered.body);
+        for (name, value) in &rendered.headers {
+            content
+                .set_header(name, value)
+                .map_err(|error| format!("header {name}: {error}"))?;
+        }
+        Ok(self.webhook.request(record, *id, *attempt, content, now))
+    }
+}

@@ -1,0 +1,80 @@
+//! What is said of single deliveries, with the fields of the contract: one line for each that ends as a dead letter; each attempt at `debug`.
+
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use crate::delivery::{Attempt, FailureReason};
+use crate::lane::{DeadLetter, Send, WriteError};
+
+/// At `debug`, because there may be thousands a second.
+pub(super) fn attempt_ended(destination: &str, send: &Send, attempt: &Attempt, took: Duration) {
+    debug!(
+        destination,
+        topic = &*send.record.topic,
+        partition = send.record.partition,
+        offset = send.record.offset,
+        id = %send.id,
+        rule = &*send.rule,
+        attempt = send.attempt,
+        status = attempt.status,
+        reason = attempt.reason.map(FailureReason::name),
+        outcome = attempt.outcome.name(),
+        duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        "attempt ended"
+    );
+}
+
+/// One line for each record that ends as a dead letter. `attempt` is the number of its last.
+pub(super) fn written(destination: &str, letter: &DeadLetter) {
+    let DeadLetter {
+        record,
+        id,
+        reason,
+        status,
+        attempts: attempt,
+        error,
+        ..
+    } = letter;
+    let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+    warn!(
+        destination, topic, partition, offset, %id, rule = letter.rule.as_deref(), reason = reason.name(),
+        status, attempt, error, "dead letter written"
+    );
+}
+
+/// The topic does not take it whole.
+pub(super) fn too_large(destination: &str, letter: &DeadLetter) {
+    let DeadLetter {
+        record, id, shed, ..
+    } = letter;
+    let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+    debug!(
+        destination, topic, partition, offset, %id, ?shed,
+        "dead letter too large for its topic: written again with less in it"
+    );
+}
+
+/// Said once, not for each record and each try: a window's worth of records tries again twice a minute for as long as the topic is away.
+pub(super) fn not_written(destination: &str, letter: &DeadLetter, failure: &WriteError) {
+    let DeadLetter {
+        record, id, reason, ..
+    } = letter;
+    let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+    warn!(
+        destination, topic, partition, offset, %id, reason = reason.name(), ?failure,
+        "dead letter not written: this record and those that follow stay, and are written again until it succeeds"
+    );
+}
+
+/// The file says that a record for which nothing can be sent ends here.
+pub(super) fn dropped(destination: &str, send: &Send, error: &str) {
+    let Send {
+        record, id, rule, ..
+    } = send;
+    let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+    warn!(
+        destination, topic, partition, offset, %id, rule = &**rule, error,
+        "record dropped: nothing can be sent for it"
+    );
+}
