@@ -54,7 +54,8 @@ impl Lane {
             Next::Settle(settlement) => self.settle(key, settlement),
             Next::KeepPlace => {
                 self.enter(key, State::Ready);
-                self.ready.push_front(key);
+                // Behind the others: a record that alone is pushed back again and again must not stand before those that would pass.
+                self.ready.push_back(key);
             }
             Next::TryAgainAfter(delay) => {
                 self.enter(key, State::Retry);

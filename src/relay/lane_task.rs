@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::clock::{Clock, Tick, Timestamp};
-use crate::delivery::{Attempt, DeliveryKey, Outcome, Verdict};
+use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey, Outcome, Verdict};
 use crate::kafka::{Allowance, ConsumerHandle, FromConsumer, Producer};
 use crate::lane::{Action, DeadLetter, Event, Incoming, Lane, Send, Shed, WriteError};
 use crate::metrics::{LaneLevels, LaneMetrics};
 use crate::record::Record;
-use crate::rules::Matcher;
+use crate::rules::{Judgement, Matcher};
 
 use super::CLOSE_DEADLINE;
 use super::outlet::Outlet;
@@ -248,7 +248,7 @@ impl LaneTask {
         for record in records {
             self.handed.records += 1;
             self.handed.bytes += record.weight() as u64;
-            let judgement = self.parts.matcher.judge(&record);
+            let judgement = judged(&mut self.parts.matcher, &record);
             unmatched += u64::from(judgement.unmatched);
             let verdict = judgement.verdict;
             let rule = match &verdict {
@@ -441,6 +441,19 @@ impl LaneTask {
         };
         metrics.publish(lane.counts(), levels);
     }
+}
+
+/// What the rules say of a record. A panic over one record makes a dead letter of that record and ends nothing else.
+fn judged(matcher: &mut Matcher, record: &Record) -> Judgement {
+    let judge = std::panic::AssertUnwindSafe(|| matcher.judge(record));
+    std::panic::catch_unwind(judge).unwrap_or_else(|_| Judgement {
+        verdict: Verdict::DeadLetter {
+            reason: DeadLetterReason::Panic,
+            error: "the code that judges this record panicked".to_owned(),
+        },
+        dropped_by: None,
+        unmatched: false,
+    })
 }
 
 /// The promise that a request or a write is reported exactly once, a panic included.
