@@ -23,6 +23,7 @@ mod bad_input;
 mod content;
 mod crowd;
 mod first_run;
+mod graphspace;
 mod ground;
 mod kill;
 mod main_job;
