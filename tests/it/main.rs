@@ -20,6 +20,7 @@
 mod harness;
 
 mod harness_tests;
+mod image;
 mod oracle;
 mod process;
 mod receiver;
