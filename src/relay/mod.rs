@@ -65,7 +65,8 @@ pub enum RelayError {
 
 /// A relay whose parts all run.
 pub struct Relay {
-    lanes: JoinSet<Option<(String, LaneEnd)>>,
+    /// Each lane's name and how it ended; nothing when its thread panicked.
+    lanes: JoinSet<(String, Option<LaneEnd>)>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     complaints: Arc<Complaints>,
@@ -225,8 +226,7 @@ impl Relay {
         };
         let ended = start_thread(&lane.name, LaneTask::new(parts))?;
         let name = lane.name.to_string();
-        self.lanes
-            .spawn(async move { ended.await.ok().map(|end| (name, end)) });
+        self.lanes.spawn(async move { (name, ended.await.ok()) });
         Ok(watched)
     }
 
@@ -256,17 +256,19 @@ impl Relay {
             self.stop.cancelled().await;
         }
         while let Some(ended) = self.lanes.join_next().await {
-            let Ok(Some((name, end))) = ended else {
-                error!("a lane's thread panicked");
-                return Err(RelayError::Unasked("(panicked)".to_owned()));
-            };
+            // Waiting for a thread's word cannot panic, and nobody aborts it.
+            let Ok((name, end)) = ended else { continue };
             self.health.forget(&name);
             match end {
-                LaneEnd::Drained { released, in_time } => {
+                Some(LaneEnd::Drained { released, in_time }) => {
                     drained.released += released;
                     drained.in_time &= in_time;
                 }
-                LaneEnd::ConsumerGone => return Err(RelayError::Unasked(name)),
+                Some(LaneEnd::ConsumerGone) => return Err(RelayError::Unasked(name)),
+                None => {
+                    error!(destination = name, "the thread of a lane panicked");
+                    return Err(RelayError::Unasked(name));
+                }
             }
         }
         info!(
