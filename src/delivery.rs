@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use crate::clock::Timestamp;
 use crate::record::Record;
 
 /// One assignment of one partition to one lane. Unique in the life of the lane, so that it stands for (topic, partition,
@@ -178,8 +179,12 @@ names! {
         Unmatched = "unmatched",
         /// No request can be made from it.
         Unrenderable = "unrenderable",
+        /// The rule that wanted it delivered is gone.
+        RuleRemoved = "rule_removed",
         /// The code panicked on it.
         Panic = "panic",
+        /// A person said so.
+        Skipped = "skipped",
     }
 }
 
@@ -198,11 +203,43 @@ names! {
         Unreachable = "unreachable",
         /// The right to do so is missing.
         Unauthorized = "unauthorized",
+        /// What was to be committed with the offset is longer than the broker takes.
+        MetadataTooLarge = "metadata_too_large",
         /// The topic or the partition is gone.
         UnknownTopic = "unknown_topic",
         /// Anything else; the log says what, at `debug`.
         Other = "other",
     }
+}
+
+/// What a delivery brings along on the ladder, so that it goes on where it was when it comes up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// Its id, made from where the record was first.
+    pub id: DeliveryId,
+    /// The rule that wants it delivered.
+    pub rule: Arc<str>,
+    /// Attempts spent.
+    pub attempts: u32,
+    /// How often it met an endpoint fault while others passed.
+    pub faults: u32,
+    /// Writes to the ladder so far, this one included: with the id and the attempts it tells a second copy from the next hop. The step would
+    /// not: a record that waits for a day stays on the longest step three times.
+    pub hop: u32,
+    /// When its next attempt is due.
+    pub due: Timestamp,
+    /// When its first attempt began.
+    pub first_attempt: Option<Timestamp>,
+    /// When its last attempt ended.
+    pub last_attempt: Option<Timestamp>,
+    /// For how long its endpoint was held or open since its first attempt: time that does not count towards `max_age`.
+    pub held: Duration,
+    /// The last status.
+    pub status: Option<u16>,
+    /// The last error, in words.
+    pub error: String,
+    /// The cluster the record was read from first.
+    pub cluster_id: Arc<str>,
 }
 
 /// What the rules say of a record, for one destination.
@@ -217,6 +254,8 @@ pub enum Verdict {
     NotMatched,
     /// The file says that such records end here.
     Dropped,
+    /// A record of the ladder that belongs to another destination.
+    Foreign,
     /// It cannot be what a rule of this destination wants to look at.
     DeadLetter {
         /// Why.

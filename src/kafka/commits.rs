@@ -23,7 +23,7 @@ impl ConsumerThread {
             };
             let offset = Offset::Offset(position.offset);
             if list.add_partition_offset(topic, *partition, offset).is_ok() {
-                self.outstanding.push(*position);
+                self.outstanding.push(position.clone());
             }
         }
         if list.count() == 0 {
@@ -67,7 +67,7 @@ impl ConsumerThread {
             let Some(place) = self.outstanding.iter().position(asked) else {
                 continue;
             };
-            let position = self.outstanding.swap_remove(place);
+            let position = self.outstanding.remove(place);
             match error {
                 None => acknowledged.push(position),
                 Some(error) => refused = Some(error),

@@ -17,7 +17,7 @@ pub struct Mailbox {
 #[derive(Debug, Default)]
 struct Mail {
     allowance: Allowance,
-    commit: BTreeMap<Epoch, i64>,
+    commit: BTreeMap<Epoch, Position>,
     paused: BTreeMap<Epoch, bool>,
     topics: Option<Vec<String>>,
     revoked: Option<Vec<Position>>,
@@ -62,7 +62,7 @@ impl Mailbox {
     pub fn commit(&self, positions: &[Position]) {
         self.lock()
             .commit
-            .extend(positions.iter().map(|p| (p.epoch, p.offset)));
+            .extend(positions.iter().map(|p| (p.epoch, p.clone())));
         self.arrived.notify_one();
     }
 
@@ -93,10 +93,7 @@ impl Mailbox {
         let commit = std::mem::take(&mut mail.commit);
         Orders {
             allowance: mail.allowance,
-            commit: commit
-                .into_iter()
-                .map(|(epoch, offset)| Position { epoch, offset })
-                .collect(),
+            commit: commit.into_values().collect(),
             paused: std::mem::take(&mut mail.paused),
             topics: mail.topics.take(),
             close: mail.close.take(),

@@ -9,7 +9,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tracing::{debug, warn};
 
 use crate::delivery::Epoch;
-use crate::lane::AssignedPartition;
+use crate::lane::{AssignedPartition, Source};
 
 use super::commits::LAST_COMMIT;
 use super::consumer::{ConsumerThread, FromConsumer, TopicPartition};
@@ -60,8 +60,10 @@ impl ConsumerThread {
                 epoch,
                 topic: Arc::clone(topic),
                 partition: *partition,
+                source: Source::Topic,
                 base: offset,
                 committed: resolved.committed == Some(offset),
+                metadata: None,
             });
         }
         self.cluster_id = Arc::clone(&cluster_id);
@@ -108,8 +110,10 @@ impl ConsumerThread {
                 epoch,
                 topic: Arc::clone(topic),
                 partition,
+                source: Source::Topic,
                 base: offset,
                 committed: false,
+                metadata: None,
             }],
             lost: BTreeMap::new(),
         });

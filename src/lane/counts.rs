@@ -12,6 +12,8 @@ pub enum Settlement {
     Delivered,
     /// The dead-letter topic has it.
     DeadLettered,
+    /// The ladder has it, for another attempt later.
+    Deferred,
     /// The file says that it ends here.
     Dropped,
     /// No rule of this destination wants it.
@@ -20,8 +22,9 @@ pub enum Settlement {
 
 impl Settlement {
     /// Every value.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Delivered,
+        Self::Deferred,
         Self::DeadLettered,
         Self::Dropped,
         Self::NotMatched,
@@ -32,6 +35,7 @@ impl Settlement {
     pub fn name(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
+            Self::Deferred => "deferred",
             Self::DeadLettered => "dead_lettered",
             Self::Dropped => "dropped",
             Self::NotMatched => "not_matched",
@@ -46,6 +50,10 @@ pub struct Counts {
     pub read: u64,
     /// Deliveries by how they ended.
     pub settled: BTreeMap<Settlement, u64>,
+    /// Records of the ladder that belong to others, stepped over; not part of `read`.
+    pub foreign: u64,
+    /// Second copies of records of the ladder, settled as dropped.
+    pub copies: u64,
     /// Records given back unsettled at a revoke, a loss or the end; they are read again by whoever comes next.
     pub released: u64,
     /// Dead letters by reason.

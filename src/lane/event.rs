@@ -5,8 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::clock::{Tick, Timestamp};
-use crate::delivery::{Attempt, DeadLetterReason, DeliveryId, DeliveryKey, Epoch, Verdict};
+use crate::delivery::{
+    Attempt, Carried, DeadLetterReason, DeliveryId, DeliveryKey, Epoch, Verdict,
+};
 use crate::record::Record;
+
+use super::ladder::{Source, Step};
 
 /// Something that happened outside the lane.
 #[derive(Debug, Clone)]
@@ -81,28 +85,38 @@ pub struct AssignedPartition {
     pub topic: Arc<str>,
     /// Its number in the topic.
     pub partition: i32,
+    /// What kind of topic that is.
+    pub source: Source,
     /// The first offset that will be read: what [`start_position`](super::start_position) decided.
     pub base: i64,
     /// Whether the group has exactly this position committed already.
     pub committed: bool,
+    /// The metadata of the group's committed offset, as it was found: anybody may have written it.
+    pub metadata: Option<Bytes>,
 }
 
 /// A record that was read, and what the rules say of it.
 #[derive(Debug, Clone)]
 pub struct Incoming {
-    /// The record.
+    /// Its offset in the partition it was read from.
+    pub offset: i64,
+    /// The record; one from the ladder as it was on its first topic, place and timestamp included.
     pub record: Arc<Record>,
     /// What becomes of it.
     pub verdict: Verdict,
+    /// What it brings along from the ladder.
+    pub carried: Option<Box<Carried>>,
 }
 
 /// A position in a partition: every record below it is settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     /// The assignment.
     pub epoch: Epoch,
     /// The first offset that is not settled.
     pub offset: i64,
+    /// What is known beyond that offset, to be committed with it; empty: nothing.
+    pub metadata: Arc<str>,
 }
 
 /// Why a write to an owned topic did not succeed.
@@ -121,6 +135,8 @@ pub enum Action {
     Send(Send),
     /// Write a dead letter; answer with [`Event::WriteEnded`].
     WriteDeadLetter(Box<DeadLetter>),
+    /// Write a record to the ladder; answer with [`Event::WriteEnded`].
+    WriteLadder(Box<LadderRecord>),
     /// Commit these positions, for partitions owned at that moment only; answer with [`Event::Committed`] when the broker says
     /// yes. A commit that fails needs no answer: the positions are asked for again.
     Commit {
@@ -189,6 +205,19 @@ pub struct DeadLetter {
     pub cluster_id: Arc<str>,
     /// What had to be left out to make it fit.
     pub shed: Shed,
+}
+
+/// A record to write to the ladder: untouched, and what it must bring along when it comes up.
+#[derive(Debug, Clone)]
+pub struct LadderRecord {
+    /// The delivery.
+    pub key: DeliveryKey,
+    /// The record, as it was on its first topic.
+    pub record: Arc<Record>,
+    /// The step to write it to.
+    pub step: Step,
+    /// What it brings along.
+    pub carried: Carried,
 }
 
 /// What is left out of a dead letter that the topic would not take whole.

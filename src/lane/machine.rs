@@ -258,7 +258,7 @@ impl Lane {
     }
 
     fn committed(&mut self, positions: &[Position]) {
-        for Position { epoch, offset } in positions {
+        for Position { epoch, offset, .. } in positions {
             let Some(partition) = self.partitions.get_mut(epoch) else {
                 continue;
             };
@@ -288,14 +288,18 @@ impl Lane {
         self.check_distance(epoch);
     }
 
-    fn read_one(&mut self, epoch: Epoch, Incoming { record, verdict }: Incoming) {
-        let key = DeliveryKey {
-            epoch,
-            offset: record.offset,
-        };
+    fn read_one(&mut self, epoch: Epoch, incoming: Incoming) {
+        let Incoming {
+            offset,
+            record,
+            verdict,
+            ..
+        } = incoming;
+        let key = DeliveryKey { epoch, offset };
         let destiny = match verdict {
             Verdict::NotMatched => return self.step_over(key, Settlement::NotMatched),
             Verdict::Dropped => return self.step_over(key, Settlement::Dropped),
+            Verdict::Foreign => return self.step_over(key, Settlement::NotMatched),
             Verdict::Deliver { rule } => Destiny::Deliver { rule },
             Verdict::DeadLetter { reason, error } => Destiny::DeadLetter { reason, error },
         };
@@ -433,7 +437,7 @@ impl Lane {
             return;
         }
         self.commit_due = Some(now + self.options.commit_interval);
-        positions.retain(|position| self.ask(*position));
+        positions.retain(|position| self.ask(position));
         if !positions.is_empty() {
             self.settled_since_commit = 0;
             self.last_commit = Some(now);
@@ -442,7 +446,7 @@ impl Lane {
     }
 
     /// Whether this position is to be asked for now.
-    fn ask(&mut self, position: Position) -> bool {
+    fn ask(&mut self, position: &Position) -> bool {
         let now = self.now.tick;
         let Some(partition) = self.partitions.get_mut(&position.epoch) else {
             return false;
@@ -465,6 +469,7 @@ impl Lane {
             wanted.then_some(Position {
                 epoch: *epoch,
                 offset,
+                metadata: "".into(),
             })
         };
         self.partitions.iter().filter_map(changed).collect()

@@ -11,8 +11,10 @@ mod admit;
 mod counts;
 mod event;
 mod handover;
+mod ladder;
 mod machine;
 mod options;
+mod progress;
 mod rate;
 mod retry;
 mod settle;
@@ -21,12 +23,16 @@ mod window;
 
 pub use counts::{Counts, Settlement, Waiting};
 pub use event::{
-    Action, AssignedPartition, DeadLetter, Event, Incoming, Position, Send, Shed, WriteError,
+    Action, AssignedPartition, DeadLetter, Event, Incoming, LadderRecord, Position, Send, Shed,
+    WriteError,
 };
+pub use ladder::{IN_WINDOW, Source, Step};
 pub use machine::{Lane, Room};
 pub use options::{
-    LaneOptions, RateOptions, RateUnit, RenderErrorPolicy, RetryOptions, WindowOptions,
+    BrakeMode, BrakeOptions, BreakerOptions, LaneOptions, RateOptions, RateUnit, RenderErrorPolicy,
+    RetryOptions, WindowOptions,
 };
+pub use progress::{Budget, METADATA_MAX, Owner, Progress};
 pub use start::{
     PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,
 };

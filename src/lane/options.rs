@@ -14,6 +14,10 @@ pub struct LaneOptions {
     pub window: WindowOptions,
     /// The schedule of retries.
     pub retry: RetryOptions,
+    /// When the endpoint is left alone because it fails.
+    pub breaker: BreakerOptions,
+    /// When a lane stops filling its dead letters.
+    pub brake: BrakeOptions,
     /// How long after its first attempt a record may still be tried; time held does not count.
     pub max_age: Duration,
     /// What becomes of a record for which nothing can be sent.
@@ -22,6 +26,44 @@ pub struct LaneOptions {
     pub expire_after: Option<Duration>,
     /// How often positions are committed; at least 10 ms.
     pub commit_interval: Duration,
+}
+
+/// When an endpoint counts as broken, and how often it is tried then.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BreakerOptions {
+    /// How far back outcomes are counted; more than nothing.
+    pub window: Duration,
+    /// The part of failures among them from which on the breaker opens, above 0 to 1.
+    pub failure_ratio: f64,
+    /// Below so many outcomes the ratio says nothing; at least 1.
+    pub min_attempts: u32,
+    /// The wait before the first probe; doubles after each that fails; more than nothing.
+    pub probe_interval: Duration,
+    /// The longest wait between probes; not below `probe_interval`.
+    pub probe_interval_max: Duration,
+}
+
+/// When suddenly most records are rejected, the lane slows down and asks for a person.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BrakeOptions {
+    /// Below so many rejected records within the window nothing is braked; at least 1.
+    pub rejected: u32,
+    /// The part of rejected among the settled ones from which on the lane is braked, above 0 to 1.
+    pub ratio: f64,
+    /// How far back is counted; more than nothing.
+    pub window: Duration,
+    /// What a braked lane does.
+    pub mode: BrakeMode,
+}
+
+/// What a braked lane does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BrakeMode {
+    /// One record a minute.
+    #[default]
+    Slow,
+    /// Nothing, until a person says so.
+    Stop,
 }
 
 /// What becomes of a record for which nothing can be sent.
@@ -83,6 +125,8 @@ impl Default for LaneOptions {
             rate: Vec::new(),
             window: WindowOptions::default(),
             retry: RetryOptions::default(),
+            breaker: BreakerOptions::default(),
+            brake: BrakeOptions::default(),
             max_age: Duration::from_secs(7 * 24 * 3600),
             on_render_error: RenderErrorPolicy::default(),
             expire_after: None,
@@ -97,6 +141,29 @@ impl Default for WindowOptions {
             records: 4096,
             bytes: 8 * 1024 * 1024,
             distance: 100_000,
+        }
+    }
+}
+
+impl Default for BreakerOptions {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(60),
+            failure_ratio: 0.5,
+            min_attempts: 10,
+            probe_interval: Duration::from_secs(10),
+            probe_interval_max: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+impl Default for BrakeOptions {
+    fn default() -> Self {
+        Self {
+            rejected: 20,
+            ratio: 0.5,
+            window: Duration::from_secs(5 * 60),
+            mode: BrakeMode::Slow,
         }
     }
 }

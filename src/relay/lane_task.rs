@@ -253,9 +253,10 @@ impl LaneTask {
             let verdict = judgement.verdict;
             let rule = match &verdict {
                 Verdict::Deliver { rule } => Some(rule),
-                Verdict::NotMatched | Verdict::Dropped | Verdict::DeadLetter { .. } => {
-                    judgement.dropped_by.as_ref()
-                }
+                Verdict::NotMatched
+                | Verdict::Dropped
+                | Verdict::Foreign
+                | Verdict::DeadLetter { .. } => judgement.dropped_by.as_ref(),
             };
             if let Some(rule) = rule {
                 match &mut taken {
@@ -268,8 +269,10 @@ impl LaneTask {
                 }
             }
             incoming.push(Incoming {
+                offset: record.offset,
                 record: Arc::new(record),
                 verdict,
+                carried: None,
             });
         }
         if let Some((rule, count)) = taken {
@@ -344,6 +347,7 @@ impl LaneTask {
         match action {
             Action::Send(send) => self.send(send),
             Action::WriteDeadLetter(letter) => self.write(letter),
+            Action::WriteLadder(_) => {}
             Action::Commit { positions } => mailbox.commit(&positions),
             Action::Revoked { positions, .. } => mailbox.revoked(positions),
             Action::Pause(epoch) => {

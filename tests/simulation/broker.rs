@@ -204,7 +204,7 @@ pub(crate) struct CommitRequest {
     pub(crate) answered: Time,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct CommitEntry {
     pub(crate) tp: Tp,
     pub(crate) position: postrider::lane::Position,

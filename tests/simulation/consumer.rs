@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use postrider::delivery::Epoch;
 use postrider::lane::{
-    AssignedPartition, Event, PartitionFacts, RecordsLostPolicy, StartReason, TopicFacts,
+    AssignedPartition, Event, PartitionFacts, RecordsLostPolicy, Source, StartReason, TopicFacts,
     start_position,
 };
 
@@ -248,8 +248,10 @@ impl World {
             epoch,
             topic,
             partition: tp.partition as i32,
+            source: Source::Topic,
             base,
             committed: committed == Some(base),
+            metadata: None,
         }
     }
 

@@ -201,7 +201,7 @@ impl Subject {
         | Action::Revoked { positions, .. }
         | Action::Drained { positions } = &mut action
         {
-            for Position { epoch, offset } in positions {
+            for Position { epoch, offset, .. } in positions {
                 *offset = self
                     .read_to
                     .get(epoch)

@@ -262,7 +262,10 @@ impl Oracle {
                 fate.behaviour == Behaviour::CannotBeMade && fate.not_made > 0
             }
             DeadLetterReason::Panic => fate.behaviour == Behaviour::Panics && fate.not_made > 0,
-            DeadLetterReason::Gone | DeadLetterReason::Unmatched => false,
+            DeadLetterReason::Gone
+            | DeadLetterReason::Unmatched
+            | DeadLetterReason::RuleRemoved
+            | DeadLetterReason::Skipped => false,
         };
         ensure!(
             justified,

@@ -127,7 +127,7 @@ impl World {
             match verdict {
                 Verdict::NotMatched => self.coverage.see(Seen::NotMatched),
                 Verdict::Dropped => self.coverage.see(Seen::DroppedByRule),
-                Verdict::Deliver { .. } | Verdict::DeadLetter { .. } => {}
+                Verdict::Deliver { .. } | Verdict::DeadLetter { .. } | Verdict::Foreign => {}
             }
         }
         if !records.is_empty() {
@@ -203,7 +203,7 @@ impl World {
             let owned = running.owned.get(&position.epoch).or(gone)?;
             Some(CommitEntry {
                 tp: owned.tp,
-                position: *position,
+                position: position.clone(),
                 licence: owned.licence,
             })
         };
@@ -260,7 +260,9 @@ impl World {
 
 fn incoming(produced: &crate::oracle::Produced, destination: usize) -> Incoming {
     Incoming {
+        offset: produced.record.offset,
         record: Arc::clone(&produced.record),
         verdict: produced.fates[destination].verdict.clone(),
+        carried: None,
     }
 }

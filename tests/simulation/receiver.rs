@@ -440,7 +440,9 @@ fn too_small(shed: Shed, needed: Shed) -> bool {
 
 fn letter_seen(reason: DeadLetterReason) -> Seen {
     match reason {
-        DeadLetterReason::Rejected => Seen::LettersRejected,
+        DeadLetterReason::Rejected | DeadLetterReason::RuleRemoved | DeadLetterReason::Skipped => {
+            Seen::LettersRejected
+        }
         DeadLetterReason::Exhausted | DeadLetterReason::Gone => Seen::LettersExhausted,
         DeadLetterReason::Expired => Seen::LettersExpired,
         // The simulation's rules are verdicts; it plays no audit.

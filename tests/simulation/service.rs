@@ -157,7 +157,7 @@ impl World {
                 };
                 let result = self.oracle.committed(number, entry, before, log);
                 self.judge(result);
-                accepted.push(entry.position);
+                accepted.push(entry.position.clone());
             }
         }
         self.coverage.see(match fate {

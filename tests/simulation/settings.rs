@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use postrider::clock::Timestamp;
 use postrider::lane::{
-    LaneOptions, RateOptions, RateUnit, RenderErrorPolicy, RetryOptions, StartAt, WindowOptions,
+    BrakeOptions, BreakerOptions, LaneOptions, RateOptions, RateUnit, RenderErrorPolicy,
+    RetryOptions, StartAt, WindowOptions,
 };
 
 use crate::plan::{BrokerMood, Class, DestinationPlan, Mix, Outage, OutageKind};
@@ -120,6 +121,8 @@ fn options(rng: &mut Rng, class: Class) -> LaneOptions {
     let narrow = class != Class::Isolation;
     LaneOptions {
         on_render_error: RenderErrorPolicy::DeadLetter,
+        breaker: BreakerOptions::default(),
+        brake: BrakeOptions::default(),
         concurrency: if narrow { rng.pick(&[1, 2, 4, 16]) } else { 8 },
         window: WindowOptions {
             records: if narrow {

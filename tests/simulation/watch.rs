@@ -153,7 +153,10 @@ impl Watch {
             return;
         };
         self.over = 0;
-        for Incoming { record, verdict } in records {
+        for Incoming {
+            record, verdict, ..
+        } in records
+        {
             if record.offset < assignment.base {
                 continue;
             }
@@ -252,6 +255,7 @@ impl Watch {
         match action {
             Action::Send(send) => self.sends(now, send.key, send.attempt),
             Action::WriteDeadLetter(letter) => self.writes(letter.key, letter.attempts),
+            Action::WriteLadder(_) => Ok(()),
             Action::Commit { positions } => self.commits(positions),
             Action::Revoked { epochs, positions } => {
                 let asked = self.revoking.iter().position(|(asked, _)| asked == epochs);
@@ -384,7 +388,7 @@ impl Watch {
     }
 
     fn commits(&self, positions: &[Position]) -> Result<(), Violation> {
-        for Position { epoch, offset } in positions {
+        for Position { epoch, offset, .. } in positions {
             let Some(assignment) = self.epochs.get(epoch) else {
                 return Err(Violation::new(
                     crate::check::Check::Fence,

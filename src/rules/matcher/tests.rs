@@ -55,6 +55,7 @@ fn shown(judgement: Judgement) -> String {
         (Verdict::Deliver { rule }, _) => rule.to_string(),
         (Verdict::NotMatched, _) => "-".to_owned(),
         (Verdict::Dropped, Some(rule)) => format!("dropped by {rule}"),
+        (Verdict::Foreign, _) => "foreign".to_owned(),
         (Verdict::Dropped, None) => "dropped".to_owned(),
         (Verdict::DeadLetter { reason, error }, _) => format!("{}: {error}", reason.name()),
     };
