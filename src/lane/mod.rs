@@ -8,9 +8,16 @@
 //! [`start`] decides where a partition begins; [`counts`] is the balance that must add up.
 
 mod admit;
+mod brake;
+mod breaker;
+mod climb;
+mod commit;
 mod counts;
+mod endpoint;
 mod event;
+mod evidence;
 mod handover;
+mod intake;
 mod ladder;
 mod machine;
 mod options;
@@ -22,9 +29,10 @@ mod start;
 mod window;
 
 pub use counts::{Counts, Settlement, Waiting};
+pub use endpoint::Why;
 pub use event::{
-    Action, AssignedPartition, DeadLetter, Event, Incoming, LadderRecord, Position, Send, Shed,
-    WriteError,
+    Action, AssignedPartition, DeadLetter, Event, Incoming, LadderRecord, Notice, Position, Send,
+    Shed, WriteError,
 };
 pub use ladder::{IN_WINDOW, Source, Step};
 pub use machine::{Lane, Room};

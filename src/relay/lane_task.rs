@@ -348,6 +348,7 @@ impl LaneTask {
             Action::Send(send) => self.send(send),
             Action::WriteDeadLetter(letter) => self.write(letter),
             Action::WriteLadder(_) => {}
+            Action::Tell(notice) => say::notice(&self.parts.name, &notice),
             Action::Commit { positions } => mailbox.commit(&positions),
             Action::Revoked { positions, .. } => mailbox.revoked(positions),
             Action::Pause(epoch) => {
