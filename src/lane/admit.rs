@@ -33,7 +33,7 @@ impl Lane {
     pub(super) fn admit(&mut self) {
         let now = self.now.tick;
         self.rate_wait.until = None;
-        if self.handover.is_draining() || self.hold.is_held(now) {
+        if self.handover.is_draining() || self.paused || self.hold.is_held(now) {
             return;
         }
         while self.in_flight < self.options.concurrency {

@@ -11,6 +11,7 @@ use crate::delivery::{
 use crate::record::Record;
 
 use super::ladder::{Source, Step};
+use super::order::Order;
 
 /// Something that happened outside the lane.
 #[derive(Debug, Clone)]
@@ -72,6 +73,8 @@ pub enum Event {
         /// When the answer must be there.
         deadline: Tick,
     },
+    /// A person asks for something.
+    Ordered(Order),
     /// Nothing happened but time.
     TimePassed,
 }

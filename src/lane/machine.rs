@@ -45,6 +45,8 @@ pub struct Lane {
     pub(super) rate: Rate,
     pub(super) rate_wait: RateWait,
     pub(super) handover: Handover,
+    /// A person asked for a pause.
+    pub(super) paused: bool,
     /// Requests under way, those of fenced epochs included: they burden the receiver all the same.
     pub(super) in_flight: usize,
     /// Unsettled records and their weight.
@@ -94,6 +96,7 @@ impl Lane {
             rate: Rate::new(&options.rate),
             rate_wait: RateWait::default(),
             handover: Handover::default(),
+            paused: false,
             in_flight: 0,
             unsettled: 0,
             unsettled_bytes: 0,
@@ -124,6 +127,7 @@ impl Lane {
             Event::AttemptEnded { key, attempt } => self.attempt_ended(now, key, attempt),
             Event::WriteEnded { key, result } => self.write_ended(now, key, result),
             Event::Drain { deadline } => self.drain(deadline),
+            Event::Ordered(order) => self.ordered(order),
             Event::TimePassed => {}
         }
         self.fire_timers();
@@ -149,7 +153,7 @@ impl Lane {
         let held = self.hold.is_held(self.now.tick).then(|| self.hold.until());
         let admission = held
             .or(self.rate_wait.until)
-            .filter(|_| !self.ready.is_empty());
+            .filter(|_| !self.ready.is_empty() && !self.paused);
         [timer, admission, self.commit_due, self.handover.deadline()]
             .into_iter()
             .flatten()
