@@ -63,6 +63,7 @@ impl Lane {
             status: failure.and_then(|failure| failure.status),
             error: failure.map_or_else(String::new, |failure| failure.error.clone()),
             cluster_id: delivery.cluster_id.clone().unwrap_or(cluster_id),
+            appended: None,
         };
         let record = LadderRecord {
             key,

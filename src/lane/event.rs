@@ -13,6 +13,7 @@ use crate::record::Record;
 
 use super::endpoint::Why;
 use super::ladder::{Source, Step};
+use super::order::Order;
 
 /// Something that happened outside the lane.
 #[derive(Debug, Clone)]
@@ -74,6 +75,8 @@ pub enum Event {
         /// When the answer must be there.
         deadline: Tick,
     },
+    /// A person asks for something.
+    Ordered(Order),
     /// Nothing happened but time.
     TimePassed,
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::delivery::{Attempt, Carried, DeliveryId, DeliveryKey, Epoch, Verdict};
+use crate::delivery::{
+    Attempt, Carried, DeadLetterReason, DeliveryId, DeliveryKey, Epoch, Verdict,
+};
 use crate::record::Record;
 
 use super::counts::Settlement;
@@ -88,10 +90,17 @@ impl Lane {
             carried,
         } = incoming;
         let key = DeliveryKey { epoch, offset };
+        let appended = carried.as_ref().and_then(|carried| carried.appended);
         let destiny = match verdict {
             Verdict::NotMatched => return self.step_over(key, Settlement::NotMatched),
             Verdict::Dropped => return self.step_over(key, Settlement::Dropped),
             Verdict::Foreign => return self.step_over_foreign(key),
+            Verdict::Deliver { .. } if self.ladder_orders.cancels(appended) => {
+                Destiny::DeadLetter {
+                    reason: DeadLetterReason::Skipped,
+                    error: "its retries were cancelled".to_owned(),
+                }
+            }
             Verdict::Deliver { rule } => Destiny::Deliver { rule },
             Verdict::DeadLetter { reason, error } => Destiny::DeadLetter { reason, error },
         };
@@ -118,6 +127,9 @@ impl Lane {
             self.counts.read += 1;
             self.counts.copies += 1;
             return self.count_settled(Settlement::Dropped);
+        }
+        if self.ladder_orders.releases(appended) {
+            delivery.due = None;
         }
         if let Some(budget) = partition.budgets.remove(&offset) {
             spend(&mut delivery, budget);

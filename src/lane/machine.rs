@@ -16,7 +16,9 @@ use super::endpoint::Endpoint;
 use super::event::{Action, Event};
 use super::handover::Handover;
 use super::options::LaneOptions;
+use super::order::LadderOrders;
 use super::rate::Rate;
+use super::status::LastFailure;
 use super::window::{Delivery, Partition, Phase, State};
 
 /// An endpoint that is left alone is read for until so many records wait, so that its probes have a choice.
@@ -44,16 +46,20 @@ pub struct Lane {
     pub(super) timers: BTreeSet<(Tick, DeliveryKey)>,
     pub(super) endpoint: Endpoint,
     pub(super) brake: Brake,
+    pub(super) ladder_orders: LadderOrders,
     /// When something may begin that may not begin now.
     pub(super) wake: Option<Tick>,
     pub(super) rate: Rate,
     pub(super) rate_wait: RateWait,
     pub(super) handover: Handover,
+    /// A person asked for a pause.
     /// Requests under way, those of fenced epochs included: they burden the receiver all the same.
     pub(super) in_flight: usize,
     /// Unsettled records and their weight.
     pub(super) unsettled: usize,
     pub(super) unsettled_bytes: usize,
+    /// The last attempt that failed.
+    pub(super) last_failure: Option<LastFailure>,
     pub(super) tally: Tally,
     pub(super) counts: Counts,
     pub(super) actions: VecDeque<Action>,
@@ -98,6 +104,7 @@ impl Lane {
             timers: BTreeSet::new(),
             endpoint: Endpoint::default(),
             brake: Brake::default(),
+            ladder_orders: LadderOrders::default(),
             wake: None,
             rate: Rate::new(&options.rate),
             rate_wait: RateWait::default(),
@@ -105,6 +112,7 @@ impl Lane {
             in_flight: 0,
             unsettled: 0,
             unsettled_bytes: 0,
+            last_failure: None,
             tally: Tally::default(),
             counts: Counts::default(),
             actions: VecDeque::new(),
@@ -133,6 +141,7 @@ impl Lane {
             Event::AttemptEnded { key, attempt } => self.attempt_ended(now, key, attempt),
             Event::WriteEnded { key, result } => self.write_ended(now, key, result),
             Event::Drain { deadline } => self.drain(deadline),
+            Event::Ordered(order) => self.ordered(order),
             Event::TimePassed => {}
         }
         self.fire_timers();

@@ -21,11 +21,13 @@ mod intake;
 mod ladder;
 mod machine;
 mod options;
+mod order;
 mod progress;
 mod rate;
 mod retry;
 mod settle;
 mod start;
+mod status;
 mod window;
 
 pub use counts::{Counts, Settlement, Waiting};
@@ -40,7 +42,9 @@ pub use options::{
     BrakeMode, BrakeOptions, BreakerOptions, LaneOptions, RateOptions, RateUnit, RenderErrorPolicy,
     RetryOptions, WindowOptions,
 };
+pub use order::Order;
 pub use progress::{Budget, METADATA_MAX, Owner, Progress};
 pub use start::{
     PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,
 };
+pub use status::{Doing, LaneStatus, LastFailure};

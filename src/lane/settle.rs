@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Now;
-use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey, Outcome};
+use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey, FailureReason, Outcome};
 
 use super::counts::Settlement;
 use super::event::{Action, DeadLetter, Notice, Shed, WriteError};
@@ -12,6 +12,7 @@ use super::evidence::Meaning;
 use super::machine::Lane;
 use super::options::{LaneOptions, RenderErrorPolicy};
 use super::retry::{delay_after, write_delay};
+use super::status::LastFailure;
 use super::window::{DeadLetterWrite, Delivery, State};
 
 /// What follows an attempt.
@@ -27,6 +28,14 @@ impl Lane {
         *self.counts.attempts.entry(attempt.outcome).or_default() += 1;
         if let Some(reason) = attempt.reason {
             *self.counts.attempt_failures.entry(reason).or_default() += 1;
+        }
+        if attempt.outcome != Outcome::Delivered {
+            self.last_failure = Some(LastFailure {
+                status: attempt.status,
+                reason: attempt.reason.map(FailureReason::name),
+                error: attempt.error.clone(),
+                at: now.wall,
+            });
         }
         let meaning = self.hear(key, &attempt);
         let stopped = self.endpoint.stopwatch.total();

@@ -129,7 +129,7 @@ impl Watch {
             }
             Event::Lost { epochs } => self.fence(epochs),
             Event::Read { epoch, records } => self.read(*epoch, records),
-            Event::EndOfPartition { .. } | Event::TimePassed => {}
+            Event::EndOfPartition { .. } | Event::Ordered(_) | Event::TimePassed => {}
             Event::AttemptEnded { key, attempt } => self.attempt_ended(now, *key, attempt),
             Event::WriteEnded { key, result } => {
                 if let Some(book) = self.book(*key) {
