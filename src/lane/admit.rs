@@ -7,10 +7,11 @@ use crate::clock::Tick;
 use crate::delivery::{Attempt, DeliveryKey};
 
 use super::counts::Settlement;
+use super::delivery::{DeadLetterWrite, Destiny, FirstAttempt, State};
 use super::event::{Action, Send, Shed};
 use super::evidence::Choice;
 use super::machine::Lane;
-use super::window::{DeadLetterWrite, Destiny, FirstAttempt, Phase, State};
+use super::window::Phase;
 
 /// The wait for the rate, while there is one.
 #[derive(Debug, Default)]

@@ -7,11 +7,11 @@ use crate::clock::Timestamp;
 use crate::delivery::{Carried, DeliveryKey};
 
 use super::counts::Settlement;
+use super::delivery::{LadderWrite, State};
 use super::event::{Action, LadderRecord, WriteError};
 use super::ladder::Step;
 use super::machine::Lane;
 use super::retry::write_delay;
-use super::window::{LadderWrite, State};
 
 impl Lane {
     /// Has a record tried again after `delay`.

@@ -6,12 +6,13 @@ use std::time::Duration;
 use crate::clock::Tick;
 use crate::delivery::{DeliveryKey, Epoch};
 
+use super::delivery::State;
 use super::event::Action;
 use super::event::Position;
 use super::ladder::Step;
 use super::machine::Lane;
 use super::progress::{Budget, Owner, Progress};
-use super::window::{Partition, Phase, State};
+use super::window::{Partition, Phase};
 
 /// How long the broker may take for the acknowledgement of a commit before it is asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);

@@ -21,7 +21,7 @@ pub(super) struct Endpoint {
     pub(super) stopwatch: Stopwatch,
     /// Records that the receiver took or said it never will, since the start.
     pub(super) passes: u64,
-    /// Push-backs since the start.
+    /// Records that were pushed back for the first time, since the start.
     pub(super) push_backs: u64,
     /// Passes since the last push-back.
     pub(super) clean_run: u64,

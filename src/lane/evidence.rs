@@ -10,11 +10,11 @@
 use crate::clock::Tick;
 use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey, Outcome};
 
+use super::delivery::{PushedBack, State};
 use super::endpoint::{Charge, Doubt, State as Endpoint, Why};
 use super::event::{Action, Notice};
 use super::machine::Lane;
 use super::retry::delay_after;
-use super::window::{PushedBack, State};
 
 /// A record that met a fault so often while others passed is rejected.
 const FAULTS_MAX: u32 = 3;
@@ -23,7 +23,8 @@ const FAULTS_MAX: u32 = 3;
 /// record by chance.
 const LONELY_PUSH_BACKS: u32 = 3;
 
-/// So many passes for each push-back of another record make a record's own push-back a lonely one.
+/// So many passes for each other record that is pushed back for the first time make a record's own push-back a lonely one. A receiver that
+/// limits its rate meets every record alike, so there are always new ones among those it pushes back.
 const PASSES_PER_PUSH_BACK: u64 = 50;
 
 /// What an answer means for its record.
@@ -152,12 +153,21 @@ impl Lane {
         let now = self.now.tick;
         let lonely = self.is_pushed_back_alone(key, attempt);
         let cap = self.options.retry.retry_after_max;
-        if lonely && matches!(self.endpoint.state, Endpoint::Closed) {
-            return self.doubt(
-                key,
-                Charge::PushBack(attempt.retry_after),
-                Why::from(attempt),
-            );
+        match &mut self.endpoint.state {
+            Endpoint::Closed if lonely => {
+                let charge = Charge::PushBack(attempt.retry_after);
+                return self.doubt(key, charge, Why::from(attempt));
+            }
+            // Two such records at once do not make the receiver one that limits its rate.
+            Endpoint::Doubt(Doubt {
+                charge: Charge::PushBack(_),
+                accused,
+                ..
+            }) if lonely && !trial => {
+                accused.push(key);
+                return Meaning::Accused;
+            }
+            Endpoint::Closed | Endpoint::Doubt(_) | Endpoint::Open(_) | Endpoint::Gone => {}
         }
         self.endpoint.hold.push_back(now, attempt.retry_after, cap);
         match &mut self.endpoint.state {
@@ -174,7 +184,9 @@ impl Lane {
 
     /// Whether hardly any other record was pushed back since this one last was; or, if it never was, for long.
     fn is_pushed_back_alone(&mut self, key: DeliveryKey, attempt: &Attempt) -> bool {
-        self.endpoint.push_backs += 1;
+        if self.peek(key).is_none_or(|d| d.pushed_back.is_none()) {
+            self.endpoint.push_backs += 1;
+        }
         let clean_run = std::mem::take(&mut self.endpoint.clean_run);
         let then = PushedBack {
             passes: self.endpoint.passes,
@@ -186,7 +198,7 @@ impl Lane {
         match delivery.pushed_back.replace(then) {
             Some(before) => {
                 let passes = then.passes - before.passes;
-                let others = then.push_backs - before.push_backs - 1;
+                let others = then.push_backs - before.push_backs;
                 passes > 0 && others * PASSES_PER_PUSH_BACK <= passes
             }
             // Who says for how long is taken at its word the first time.
@@ -333,7 +345,7 @@ impl Lane {
     fn choose_trial(&mut self) -> Option<Choice> {
         let innocent = |lane: &Self, key: &DeliveryKey| {
             lane.peek(*key)
-                .is_none_or(|d| d.faults == 0 && d.lonely_push_backs == 0)
+                .is_none_or(|d| d.faults == 0 && d.pushed_back.is_none())
         };
         let place = self.ready.iter().position(|key| innocent(self, key));
         if let Some(place) = place {
@@ -345,7 +357,7 @@ impl Lane {
         if self.in_flight > 0 {
             return None;
         }
-        if let Endpoint::Doubt(doubt) = &self.endpoint.state {
+        if let Endpoint::Doubt(doubt) = &mut self.endpoint.state {
             let (charge, why) = (doubt.charge, doubt.why);
             match charge {
                 Charge::Fault => {
@@ -353,9 +365,14 @@ impl Lane {
                     self.open(alone, why);
                 }
                 Charge::PushBack(asked) => {
+                    let accused = std::mem::take(&mut doubt.accused);
+                    self.endpoint.state = Endpoint::Closed;
                     let cap = self.options.retry.retry_after_max;
                     self.endpoint.hold.push_back(self.now.tick, asked, cap);
-                    self.acquit();
+                    // Others have passed before, or there would be no doubt.
+                    for key in accused {
+                        self.suspect(key, charge);
+                    }
                 }
             }
             return self.choose();
@@ -363,9 +380,13 @@ impl Lane {
         None
     }
 
-    /// Probes take turns: the record that was tried least, and among those the oldest.
+    /// Probes take turns: the record that was tried least, and among those the oldest. So what has never been tried comes first, and a handful of
+    /// bad records cannot keep an endpoint open that takes all others.
     fn choose_probe(&self) -> Option<usize> {
-        let tried = |key: &DeliveryKey| self.peek(*key).map_or((0, 0), |d| (d.faults, d.probes));
+        let tried = |key: &DeliveryKey| {
+            self.peek(*key)
+                .map_or((0, 0), |d| (d.faults, d.attempts + d.probes))
+        };
         let places = self.ready.iter().enumerate();
         places
             .min_by_key(|(place, key)| (tried(key), *place))

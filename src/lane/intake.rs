@@ -10,11 +10,12 @@ use crate::delivery::{
 use crate::record::Record;
 
 use super::counts::Settlement;
+use super::delivery::{Delivery, Destiny, FirstAttempt, State};
 use super::event::{Action, AssignedPartition, Incoming, Position};
 use super::ladder::IN_WINDOW;
 use super::machine::Lane;
 use super::progress::{Budget, Owner, Progress};
-use super::window::{Delivery, Destiny, FirstAttempt, Partition, Phase, State};
+use super::window::{Partition, Phase};
 
 impl Lane {
     pub(super) fn assigned(&mut self, cluster_id: &Arc<str>, assigned: Vec<AssignedPartition>) {

@@ -12,6 +12,7 @@ use crate::delivery::{DeliveryKey, Epoch};
 use super::admit::RateWait;
 use super::brake::Brake;
 use super::counts::{Counts, Waiting};
+use super::delivery::{Delivery, State};
 use super::endpoint::Endpoint;
 use super::event::{Action, Event};
 use super::handover::Handover;
@@ -19,9 +20,9 @@ use super::options::LaneOptions;
 use super::order::LadderOrders;
 use super::rate::Rate;
 use super::status::LastFailure;
-use super::window::{Delivery, Partition, Phase, State};
+use super::window::{Partition, Phase};
 
-/// An endpoint that is left alone is read for until so many records wait, so that its probes have a choice.
+/// An endpoint that is left alone is read for until so many records wait that were never tried, so that its probes have a choice.
 const WAITING_WHILE_OPEN: usize = 8;
 
 /// How much more a lane may read at this moment.
@@ -180,7 +181,7 @@ impl Lane {
     pub fn room(&self) -> Room {
         let WindowRoom { mut records, bytes } = self.window_room();
         if self.endpoint.is_left_alone() || self.brake.since().is_some() {
-            records = records.min(WAITING_WHILE_OPEN.saturating_sub(self.ready.len()));
+            records = records.min(WAITING_WHILE_OPEN.saturating_sub(self.untried()));
         }
         if self.handover.is_draining() || records == 0 || bytes == 0 {
             return Room {
@@ -247,6 +248,15 @@ impl Lane {
                 .map(|(_, d)| d.record.timestamp)
         };
         self.partitions.values().filter_map(oldest).flatten().min()
+    }
+
+    /// How many of the ready records were never tried.
+    fn untried(&self) -> usize {
+        let untried = |key: &&DeliveryKey| {
+            self.peek(**key)
+                .is_some_and(|delivery| delivery.attempts + delivery.probes == 0)
+        };
+        self.ready.iter().filter(untried).count()
     }
 
     fn window_room(&self) -> WindowRoom {

@@ -13,6 +13,7 @@ mod breaker;
 mod climb;
 mod commit;
 mod counts;
+mod delivery;
 mod endpoint;
 mod event;
 mod evidence;
@@ -26,8 +27,12 @@ mod progress;
 mod rate;
 mod retry;
 mod settle;
+#[cfg(test)]
+mod stage;
 mod start;
 mod status;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub use counts::{Counts, Settlement, Waiting};

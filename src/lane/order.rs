@@ -5,10 +5,11 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey};
 
+use super::delivery::{DeadLetterWrite, State};
 use super::endpoint::State as Endpoint;
 use super::event::{Action, Notice, Shed};
 use super::machine::Lane;
-use super::window::{DeadLetterWrite, Phase, State};
+use super::window::Phase;
 
 /// What a person asks of a lane. Every instance is told, and each does what concerns the partitions it holds; asked twice, it is done once.
 #[derive(Debug, Clone, PartialEq, Eq)]

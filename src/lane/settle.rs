@@ -7,13 +7,13 @@ use crate::clock::Now;
 use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey, FailureReason, Outcome};
 
 use super::counts::Settlement;
+use super::delivery::{DeadLetterWrite, Delivery, State};
 use super::event::{Action, DeadLetter, Notice, Shed, WriteError};
 use super::evidence::Meaning;
 use super::machine::Lane;
 use super::options::{LaneOptions, RenderErrorPolicy};
 use super::retry::{delay_after, write_delay};
 use super::status::LastFailure;
-use super::window::{DeadLetterWrite, Delivery, State};
 
 /// What follows an attempt.
 enum Next {
