@@ -10,6 +10,7 @@
 mod admit;
 mod counts;
 mod event;
+mod gate;
 mod handover;
 mod ladder;
 mod machine;
@@ -26,6 +27,7 @@ pub use event::{
     Action, AssignedPartition, DeadLetter, Event, Incoming, LadderRecord, Position, Send, Shed,
     WriteError,
 };
+pub use gate::{Caller, Gate};
 pub use ladder::{IN_WINDOW, Source, Step};
 pub use machine::{Lane, Room};
 pub use options::{
