@@ -82,6 +82,16 @@ const SECTIONS: &[(&str, &[&str])] = &[
         &["schedule", "jitter", "retry_after_max"],
     ),
     (
+        "destinations.*.breaker",
+        &[
+            "window",
+            "failure_ratio",
+            "min_attempts",
+            "probe_interval",
+            "probe_interval_max",
+        ],
+    ),
+    (
         "destinations.*.dead_letters",
         &[
             "excerpt",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::DestinationConfig;
+use super::breaker::{breaker, dead_letters};
 use super::rate::rate;
 use super::reader::{Reader, Value};
 use super::rules::FoundRule;
@@ -19,6 +20,7 @@ struct Settings {
     enabled: bool,
     lane: LaneOptions,
     excerpt_bytes: usize,
+    retention_warning: Duration,
 }
 
 /// A destination as it was found; `config` is missing when something in it is wrong.
@@ -40,6 +42,7 @@ pub(super) fn read(root: &Reader<'_>, commit_interval: Duration) -> Vec<Found> {
         enabled: true,
         lane,
         excerpt_bytes: 1024,
+        retention_warning: DAY,
     };
     root.section("defaults", |reader| settings(reader, &mut base));
     let table = root.take("destinations").and_then(|value| value.table());
@@ -83,12 +86,14 @@ fn destination(value: &Value<'_>, mut settings_here: Settings) -> Option<Found> 
         enabled,
         lane,
         excerpt_bytes,
+        retention_warning,
     } = settings_here;
     let config = sender.map(|sender| DestinationConfig {
         name: Arc::clone(&name),
         id: Arc::clone(&id),
         lane,
         excerpt_bytes,
+        retention_warning,
         content: sender.content,
         webhook: sender.webhook,
     });
@@ -147,6 +152,7 @@ fn settings(reader: &Reader<'_>, settings: &mut Settings) {
     let Settings {
         lane,
         excerpt_bytes,
+        retention_warning,
         ..
     } = settings;
     let concurrency = reader.take("concurrency");
@@ -187,9 +193,12 @@ fn settings(reader: &Reader<'_>, settings: &mut Settings) {
         let hint = "raise max_age, or take the last entries out of retry.schedule";
         value.warning("ends before the last retries of the schedule", hint);
     }
+    reader.section("breaker", |reader| breaker(reader, &mut lane.breaker));
     reader.section("dead_letters", |reader| {
-        let range = 0..=64 * 1024;
-        *excerpt_bytes = reader.read("excerpt", *excerpt_bytes, |value| value.size(range));
+        dead_letters(reader, excerpt_bytes, &mut lane.brake);
+    });
+    *retention_warning = reader.read("retention_warning", *retention_warning, |value| {
+        value.duration(Duration::from_secs(60)..=365 * DAY)
     });
 }
 

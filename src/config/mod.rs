@@ -7,6 +7,7 @@
 //! `run`, `check` and reload share [`Config::parse`]. It reads no clock and no environment but the one it is given; files are read
 //! only where a secret is in one.
 
+mod breaker;
 mod conditions;
 mod context;
 mod contract;
@@ -94,6 +95,8 @@ pub struct DestinationConfig {
     pub lane: LaneOptions,
     /// How much of an answer a dead letter keeps.
     pub excerpt_bytes: usize,
+    /// How long before its topic deletes the oldest waiting record this is said.
+    pub retention_warning: Duration,
     /// What is sent for a record.
     pub content: ContentOptions,
     /// The sender.

@@ -261,8 +261,8 @@ impl ConsumerThread {
         if !orders.paused.is_empty() {
             self.apply_pauses();
         }
-        if let Some(before) = orders.release {
-            self.gate.release(before);
+        if let Some(until) = orders.release {
+            self.gate.release(until);
         }
         self.commit(&orders.commit);
         if orders.topics.is_some() {

@@ -185,12 +185,15 @@ pub(super) fn address(record: &Record, destination_id: &str) -> Result<Address, 
 
 /// Takes a record out of its envelope; else says why that cannot be done.
 pub(super) fn open(record: Record, destination_id: &str) -> Result<Opened, String> {
-    if let Address::Foreign(destination) = address(&record, destination_id)? {
-        return Ok(Opened::Foreign {
-            record,
-            destination,
-        });
-    }
+    let appended = match address(&record, destination_id)? {
+        Address::Ours { written } => written,
+        Address::Foreign(destination) => {
+            return Ok(Opened::Foreign {
+                record,
+                destination,
+            });
+        }
+    };
     let fields = Fields(&record.headers);
     let carried = Carried {
         id: fields.id()?,
@@ -208,6 +211,7 @@ pub(super) fn open(record: Record, destination_id: &str) -> Result<Opened, Strin
             .unwrap_or_default()
             .to_owned(),
         cluster_id: fields.text("cluster")?.into(),
+        appended,
     };
     let first = Record {
         topic: Arc::from(fields.text("topic")?),

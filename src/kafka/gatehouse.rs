@@ -58,8 +58,8 @@ impl Held {
 }
 
 impl Gatehouse {
-    pub(super) fn release(&mut self, before: Timestamp) {
-        self.gate.release(before);
+    pub(super) fn release(&mut self, until: Timestamp) {
+        self.gate.release(until);
     }
 
     pub(super) fn forget(&mut self, epoch: Epoch) {

@@ -49,7 +49,7 @@ pub(super) struct Orders {
     pub(super) topics: Option<Vec<String>>,
     /// Whether a topic that was missing may be there now.
     pub(super) look_again: bool,
-    /// Records of the ladder that were written before this go in, whatever their step says.
+    /// Records of the ladder that were written until then go in, whatever their step says.
     pub(super) release: Option<Timestamp>,
     /// The last positions before the consumer is closed.
     pub(super) close: Option<Vec<Position>>,
@@ -88,10 +88,10 @@ impl Mailbox {
         self.lock().look_again = true;
     }
 
-    /// Lets the records of the ladder in that were written before `before`, whatever their step says.
-    pub fn release(&self, before: Timestamp) {
+    /// Lets the records of the ladder in that were written until `until`, whatever their step says.
+    pub fn release(&self, until: Timestamp) {
         let mut mail = self.lock();
-        mail.release = mail.release.max(Some(before));
+        mail.release = mail.release.max(Some(until));
         self.arrived.notify_one();
     }
 

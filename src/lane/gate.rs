@@ -10,7 +10,7 @@ use super::ladder::Step;
 /// Says which records of the ladder may go in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Gate {
-    /// Records written before this are let in whatever their step says.
+    /// Records that were written by then are let in whatever their step says.
     released: Option<Timestamp>,
 }
 
@@ -26,9 +26,9 @@ pub struct Caller {
 }
 
 impl Gate {
-    /// Lets in what was written before `before`, now and from here on. Never takes back what was released.
-    pub fn release(&mut self, before: Timestamp) {
-        self.released = self.released.max(Some(before));
+    /// Lets in what was written until `until`, now and from here on. Never takes back what was released.
+    pub fn release(&mut self, until: Timestamp) {
+        self.released = self.released.max(Some(until));
     }
 
     /// Whether this record may go in at `now`.
@@ -44,7 +44,7 @@ impl Gate {
             arrived,
         } = caller;
         let Some(written) = written else { return true };
-        self.released.is_some_and(|before| written < before)
+        self.released.is_some_and(|until| written <= until)
             || step.comes_up(written) <= now.wall
             || now.tick.since(arrived) >= step.delay()
     }
@@ -100,11 +100,11 @@ mod tests {
     }
 
     #[test]
-    fn a_release_opens_for_what_was_written_before_it() {
+    fn a_release_opens_for_what_was_written_until_then() {
         let mut gate = Gate::default();
+        gate.release(Timestamp(999_999));
+        assert!(!gate.lets_in(CALLER, now(5, 1_000_000)));
         gate.release(Timestamp(1_000_000));
-        assert!(!gate.lets_in(CALLER, now(5, 1_000_000)), "written at it");
-        gate.release(Timestamp(1_000_001));
         gate.release(Timestamp(0));
         assert!(gate.lets_in(CALLER, now(5, 1_000_000)));
     }

@@ -8,24 +8,34 @@
 //! [`start`] decides where a partition begins; [`counts`] is the balance that must add up.
 
 mod admit;
+mod brake;
+mod breaker;
+mod climb;
+mod commit;
 mod counts;
+mod endpoint;
 mod event;
+mod evidence;
 mod gate;
 mod handover;
+mod intake;
 mod ladder;
 mod machine;
 mod options;
+mod order;
 mod progress;
 mod rate;
 mod retry;
 mod settle;
 mod start;
+mod status;
 mod window;
 
 pub use counts::{Counts, Settlement, Waiting};
+pub use endpoint::Why;
 pub use event::{
-    Action, AssignedPartition, DeadLetter, Event, Incoming, LadderRecord, Position, Send, Shed,
-    WriteError,
+    Action, AssignedPartition, DeadLetter, Event, Incoming, LadderRecord, Notice, Position, Send,
+    Shed, WriteError,
 };
 pub use gate::{Caller, Gate};
 pub use ladder::{IN_WINDOW, Source, Step};
@@ -34,7 +44,9 @@ pub use options::{
     BrakeMode, BrakeOptions, BreakerOptions, LaneOptions, RateOptions, RateUnit, RenderErrorPolicy,
     RetryOptions, WindowOptions,
 };
+pub use order::Order;
 pub use progress::{Budget, METADATA_MAX, Owner, Progress};
 pub use start::{
     PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,
 };
+pub use status::{Doing, LaneStatus, LastFailure};

@@ -320,6 +320,7 @@ impl LaneTask {
             Action::Send(send) => self.send(send),
             Action::WriteDeadLetter(letter) => self.write(Written::DeadLetter(letter)),
             Action::WriteLadder(record) => self.write(Written::Ladder(record)),
+            Action::Tell(notice) => say::notice(&self.parts.name, &notice),
             Action::Commit { positions } => mailbox.commit(&positions),
             Action::Revoked { positions, .. } => mailbox.revoked(positions),
             Action::Pause(epoch) => {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::delivery::{Attempt, FailureReason};
-use crate::lane::{DeadLetter, LadderRecord, Send, WriteError};
+use crate::lane::{DeadLetter, LadderRecord, Notice, Send, WriteError};
 
 use super::report::Written;
 
@@ -129,4 +129,37 @@ pub(super) fn dropped(destination: &str, send: &Send, error: &str) {
         destination, topic, partition, offset, %id, rule = &**rule, error,
         "record dropped: nothing can be sent for it"
     );
+}
+
+/// What a person on call wants to know of an endpoint.
+pub(super) fn notice(destination: &str, notice: &Notice) {
+    match notice {
+        Notice::Opened { why, next_probe } => warn!(
+            destination,
+            status = why.status,
+            reason = why.reason.map(FailureReason::name),
+            next_probe_s = next_probe.as_secs(),
+            "endpoint opened: it fails; records wait without spending an attempt, one is tried now and then"
+        ),
+        Notice::Closed { open_for } => info!(
+            destination,
+            open_for_s = open_for.as_secs(),
+            "endpoint closed: it works again"
+        ),
+        Notice::Gone => warn!(
+            destination,
+            "endpoint gone (410): nothing is sent there until `postrider resume` or another configuration says so"
+        ),
+        Notice::Suspect { key, faults } => debug!(
+            destination,
+            offset = key.offset,
+            faults,
+            "a record meets a fault while others pass: set aside"
+        ),
+        Notice::Braked => warn!(
+            destination,
+            "braked: most records are rejected; the lane slows down instead of filling the dead letters. Look at them, then `postrider resume`"
+        ),
+        Notice::Released => info!(destination, "brake released: records are taken again"),
+    }
 }

@@ -129,7 +129,7 @@ impl Watch {
             }
             Event::Lost { epochs } => self.fence(epochs),
             Event::Read { epoch, records } => self.read(*epoch, records),
-            Event::EndOfPartition { .. } | Event::TimePassed => {}
+            Event::EndOfPartition { .. } | Event::Ordered(_) | Event::TimePassed => {}
             Event::AttemptEnded { key, attempt } => self.attempt_ended(now, *key, attempt),
             Event::WriteEnded { key, result } => {
                 if let Some(book) = self.book(*key) {
@@ -255,7 +255,7 @@ impl Watch {
         match action {
             Action::Send(send) => self.sends(now, send.key, send.attempt),
             Action::WriteDeadLetter(letter) => self.writes(letter.key, letter.attempts),
-            Action::WriteLadder(_) => Ok(()),
+            Action::WriteLadder(_) | Action::Tell(_) => Ok(()),
             Action::Commit { positions } => self.commits(positions),
             Action::Revoked { epochs, positions } => {
                 let asked = self.revoking.iter().position(|(asked, _)| asked == epochs);

@@ -78,6 +78,7 @@ impl Rng {
             status: self.maybe(|rng| rng.below(600) as u16),
             error: ["", "connect: refused", "größer\n\0"][self.below(3) as usize].to_owned(),
             cluster_id: "cluster".into(),
+            appended: None,
         };
         let key = DeliveryKey {
             epoch: Epoch(1),
@@ -134,7 +135,10 @@ fn a_record_comes_back_from_the_ladder_exactly_as_it_was() {
         let opened = open(written(&ladder, ME), ME);
         let expected = Opened::Ours {
             record: (*ladder.record).clone(),
-            carried: Box::new(ladder.carried.clone()),
+            carried: Box::new(Carried {
+                appended: Some(WRITTEN),
+                ..ladder.carried.clone()
+            }),
         };
         assert_eq!(opened, Ok(expected));
     }

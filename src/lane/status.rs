@@ -1,0 +1,443 @@
+//! What a lane does at this moment, and why: as data, and in words for a person.
+
+use std::time::Duration;
+
+use crate::clock::{Tick, Timestamp};
+
+use super::counts::Waiting;
+use super::endpoint::State as Endpoint;
+use super::machine::Lane;
+use super::options::BrakeMode;
+
+/// What a lane does, and what waits in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneStatus {
+    /// What it does.
+    pub doing: Doing,
+    /// What was read and is not settled, by what it waits for.
+    pub waiting: Waiting,
+    /// Records in the partitions of this instance that are not settled, those included that are not read yet; `None`: not known.
+    pub lag: Option<u64>,
+    /// The timestamp of the oldest record that waits.
+    pub oldest_waiting: Option<Timestamp>,
+    /// The last attempt that failed.
+    pub last_failure: Option<LastFailure>,
+}
+
+/// What a lane does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doing {
+    /// It has no partitions yet, or is not allowed to begin.
+    Starting,
+    /// It delivers what there is.
+    Running,
+    /// The receiver asked for a pause: nothing is sent until then.
+    Held {
+        /// The end of the pause.
+        until: Timestamp,
+    },
+    /// One record met a fault of the endpoint; another is tried, to tell whose fault it is.
+    Doubt,
+    /// The endpoint counts as broken: nothing is sent but probes.
+    Open {
+        /// Since when.
+        since: Timestamp,
+        /// When it is tried next; `None`: a probe is under way.
+        next_probe: Option<Timestamp>,
+    },
+    /// The endpoint said that it is gone for good.
+    Gone {
+        /// When.
+        since: Timestamp,
+    },
+    /// A person paused it.
+    Paused,
+    /// Most records were rejected: one a minute goes on, or none.
+    Braked {
+        /// Since when.
+        since: Timestamp,
+        /// Whether nothing at all goes on.
+        stopped: bool,
+    },
+    /// A topic of our own cannot be written, so records cannot end there.
+    Blocked,
+    /// What is in flight may end, then the lane does.
+    Draining,
+}
+
+/// The last attempt that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastFailure {
+    /// The HTTP status, if there was one.
+    pub status: Option<u16>,
+    /// Why, by its name in the metrics.
+    pub reason: Option<&'static str>,
+    /// What happened, in words, without URLs or secrets.
+    pub error: String,
+    /// When it ended.
+    pub at: Timestamp,
+}
+
+impl Doing {
+    /// The name in the status and in metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Held { .. } => "held",
+            Self::Doubt => "doubt",
+            Self::Open { .. } => "open",
+            Self::Gone { .. } => "gone",
+            Self::Paused => "paused",
+            Self::Braked { .. } => "braked",
+            Self::Blocked => "blocked",
+            Self::Draining => "stopping",
+        }
+    }
+
+    /// Whether records go out, or would if there were any.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        matches!(self, Self::Starting | Self::Running | Self::Doubt)
+    }
+}
+
+impl LaneStatus {
+    /// The same in words; `name` is what the destination's endpoint is called: its host.
+    #[must_use]
+    pub fn words(&self, now: Timestamp, name: &str) -> String {
+        let wait = self.wait_words();
+        let why = self.failure_words();
+        match &self.doing {
+            Doing::Starting => "starting: no partitions yet".to_owned(),
+            Doing::Running => self.running_words(now, &why),
+            Doing::Held { until } => format!(
+                "held for {}, as {name} asked ({why}); {wait}, nothing lost",
+                span(*until, now)
+            ),
+            Doing::Doubt => format!("{name} refused a record ({why}); trying another; {wait}"),
+            Doing::Open { since, next_probe } => {
+                let probe = match next_probe {
+                    Some(at) => format!("next probe in {}", span(*at, now)),
+                    None => "a probe is under way".to_owned(),
+                };
+                let since = clock(*since, now);
+                format!("waiting for {name}: {why} since {since}, {wait}, {probe}, nothing lost")
+            }
+            Doing::Gone { since } => format!(
+                "{name} says it is gone for good ({why}) since {}; {wait}; change its configuration, or resume it",
+                clock(*since, now)
+            ),
+            Doing::Paused => format!("paused; {wait}, nothing lost"),
+            Doing::Braked { since, stopped } => {
+                let pace = if *stopped {
+                    "nothing"
+                } else {
+                    "one record a minute"
+                };
+                format!(
+                    "braked since {}: most records were rejected (last: {why}); {pace} goes on until it is resumed; {wait}",
+                    clock(*since, now)
+                )
+            }
+            Doing::Blocked => {
+                format!("blocked: a topic of our own cannot be written; {wait}, nothing lost")
+            }
+            Doing::Draining => match self.waiting.in_flight {
+                0 => "stopping".to_owned(),
+                count => format!(
+                    "stopping: {} in flight may end",
+                    count_of(count as u64, "request")
+                ),
+            },
+        }
+    }
+
+    fn running_words(&self, now: Timestamp, why: &str) -> String {
+        let records = self.records();
+        if records == 0 {
+            return "running: nothing waits".to_owned();
+        }
+        let retries = match self.waiting.retry {
+            0 => String::new(),
+            count => format!(
+                ", {} for the next attempt (last: {why} at {})",
+                grouped(count as u64),
+                clock(self.last_failure.as_ref().map_or(now, |f| f.at), now)
+            ),
+        };
+        format!("running: {}{retries}", self.wait_words())
+    }
+
+    /// What waits: what was read, or with what is not read yet when that is known.
+    fn records(&self) -> u64 {
+        let here = self.waiting.total() as u64;
+        self.lag.map_or(here, |lag| lag.max(here))
+    }
+
+    fn wait_words(&self) -> String {
+        match self.records() {
+            0 => "nothing waits".to_owned(),
+            1 => "1 record waits".to_owned(),
+            count => format!("{} records wait", grouped(count)),
+        }
+    }
+
+    /// The status, or else the reason, or else that there is none.
+    fn failure_words(&self) -> String {
+        match &self.last_failure {
+            Some(LastFailure {
+                status: Some(status),
+                ..
+            }) => status.to_string(),
+            Some(LastFailure {
+                reason: Some(reason),
+                ..
+            }) => reason.replace('_', " "),
+            Some(_) | None => "failures".to_owned(),
+        }
+    }
+}
+
+impl Lane {
+    /// What the lane does at this moment, and why.
+    #[must_use]
+    pub fn status(&self) -> LaneStatus {
+        let doing = if self.handover.is_draining() {
+            Doing::Draining
+        } else if self.endpoint.paused {
+            Doing::Paused
+        } else if self.partitions.is_empty() {
+            Doing::Starting
+        } else {
+            self.doing()
+        };
+        LaneStatus {
+            doing,
+            waiting: self.waiting(),
+            lag: None,
+            oldest_waiting: self.oldest_waiting(),
+            last_failure: self.last_failure.clone(),
+        }
+    }
+
+    /// What its endpoint and its brake let it do.
+    fn doing(&self) -> Doing {
+        let now = self.now;
+        let at = |tick: Tick| after(now.wall, tick.since(now.tick));
+        if let Endpoint::Gone = self.endpoint.state {
+            let since = self.last_failure.as_ref().map_or(now.wall, |f| f.at);
+            return Doing::Gone { since };
+        }
+        if let Some(since) = self.brake.since() {
+            return Doing::Braked {
+                since: before(now.wall, now.tick.since(since)),
+                stopped: self.options.brake.mode == BrakeMode::Stop,
+            };
+        }
+        match &self.endpoint.state {
+            Endpoint::Open(open) => Doing::Open {
+                since: open.since.wall,
+                next_probe: open
+                    .trial
+                    .is_none()
+                    .then(|| at(open.next_probe.max(self.endpoint.hold.until()))),
+            },
+            _ if self.endpoint.hold.is_held(now.tick) => Doing::Held {
+                until: at(self.endpoint.hold.until()),
+            },
+            Endpoint::Doubt(_) => Doing::Doubt,
+            Endpoint::Closed | Endpoint::Gone => Doing::Running,
+        }
+    }
+}
+
+fn before(at: Timestamp, span: Duration) -> Timestamp {
+    let span_ms = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    Timestamp(at.0.saturating_sub(span_ms))
+}
+
+fn after(at: Timestamp, wait: Duration) -> Timestamp {
+    let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+    Timestamp(at.0.saturating_add(wait_ms))
+}
+
+/// The time until `at`: `40 s`, `5 min`, `2 h 5 min`; rounded up, so that it never says that it is over before it is.
+fn span(at: Timestamp, now: Timestamp) -> String {
+    let left_ms = at.0.saturating_sub(now.0).max(0);
+    let seconds = left_ms.saturating_add(999) / 1000;
+    let minutes = seconds.saturating_add(59) / 60;
+    match (seconds, minutes) {
+        (..=119, _) => format!("{seconds} s"),
+        (_, ..=119) => format!("{minutes} min"),
+        (_, minutes) if minutes % 60 == 0 => format!("{} h", minutes / 60),
+        (_, minutes) => format!("{} h {} min", minutes / 60, minutes % 60),
+    }
+}
+
+/// The time of day, in UTC; with the date when that is another one.
+fn clock(at: Timestamp, now: Timestamp) -> String {
+    let moment = |at: Timestamp| jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
+    let (at, now) = (moment(at), moment(now));
+    let day = |moment: jiff::Timestamp| moment.strftime("%Y-%m-%d").to_string();
+    if day(at) == day(now) {
+        at.strftime("%H:%M UTC").to_string()
+    } else {
+        at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+    }
+}
+
+fn count_of(count: u64, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{s}", grouped(count))
+}
+
+/// `1,204`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-22T14:30:00Z.
+    const NOW: Timestamp = Timestamp(1_795_357_800_000);
+
+    fn ago(seconds: i64) -> Timestamp {
+        Timestamp(NOW.0 - seconds * 1000)
+    }
+
+    fn status(doing: Doing, waiting: usize, failed: Option<u16>) -> LaneStatus {
+        LaneStatus {
+            doing,
+            waiting: Waiting {
+                breaker: waiting,
+                ..Waiting::default()
+            },
+            lag: None,
+            oldest_waiting: None,
+            last_failure: Some(LastFailure {
+                status: failed,
+                reason: Some("blocked_address"),
+                error: "unauthorized".to_owned(),
+                at: ago(60),
+            }),
+        }
+    }
+
+    fn words(doing: Doing, waiting: usize, failed: Option<u16>) -> String {
+        status(doing, waiting, failed).words(NOW, "example.org")
+    }
+
+    #[test]
+    fn an_open_endpoint_is_told_with_its_reason_its_time_and_what_comes_next() {
+        let since = ago(28 * 60);
+        let open = |next_probe| Doing::Open { since, next_probe };
+        assert_eq!(
+            words(open(Some(ago(-40))), 1204, Some(401)),
+            "waiting for example.org: 401 since 14:02 UTC, 1,204 records wait, next probe in 40 s, nothing lost"
+        );
+        assert_eq!(
+            words(open(None), 1, None),
+            "waiting for example.org: blocked address since 14:02 UTC, 1 record waits, a probe is under way, nothing lost"
+        );
+        let days = Doing::Open {
+            since: ago(3 * 86_400),
+            next_probe: Some(ago(-290)),
+        };
+        assert_eq!(
+            words(days, 1_234_567, Some(503)),
+            "waiting for example.org: 503 since 2026-11-19 14:30 UTC, 1,234,567 records wait, next probe in 5 min, nothing lost"
+        );
+    }
+
+    #[test]
+    fn every_state_has_words() {
+        let held = Doing::Held { until: ago(-7500) };
+        assert_eq!(
+            words(held, 12, Some(429)),
+            "held for 2 h 5 min, as example.org asked (429); 12 records wait, nothing lost"
+        );
+        assert_eq!(words(Doing::Running, 0, None), "running: nothing waits");
+        assert_eq!(words(Doing::Running, 7, None), "running: 7 records wait");
+        assert_eq!(
+            words(Doing::Paused, 0, None),
+            "paused; nothing waits, nothing lost"
+        );
+        assert_eq!(words(Doing::Draining, 0, None), "stopping");
+        assert_eq!(
+            words(Doing::Starting, 0, None),
+            "starting: no partitions yet"
+        );
+        assert_eq!(
+            words(Doing::Doubt, 3, Some(403)),
+            "example.org refused a record (403); trying another; 3 records wait"
+        );
+        let braked = |stopped| Doing::Braked {
+            since: ago(0),
+            stopped,
+        };
+        assert!(words(braked(false), 3, Some(400)).contains("one record a minute goes on until"));
+        assert!(words(braked(true), 3, Some(400)).contains("(last: 400); nothing goes on until"));
+        let gone = words(Doing::Gone { since: ago(90) }, 3, Some(410));
+        assert!(
+            gone.contains("gone for good (410) since 14:28 UTC"),
+            "{gone}"
+        );
+        assert!(words(Doing::Blocked, 3, None).starts_with("blocked: "));
+    }
+
+    #[test]
+    fn retries_and_what_is_not_read_yet_are_counted() {
+        let mut status = status(Doing::Running, 0, Some(503));
+        status.waiting.retry = 2;
+        assert_eq!(
+            status.words(NOW, "h"),
+            "running: 2 records wait, 2 for the next attempt (last: 503 at 14:29 UTC)"
+        );
+        status.lag = Some(5000);
+        assert!(
+            status
+                .words(NOW, "h")
+                .starts_with("running: 5,000 records wait")
+        );
+    }
+
+    #[test]
+    fn times_and_numbers_as_people_write_them() {
+        let cases = [
+            (0, "0 s"),
+            (1, "1 s"),
+            (119_000, "119 s"),
+            (119_001, "2 min"),
+            (7_200_000, "2 h"),
+        ];
+        for (ms, text) in cases {
+            assert_eq!(span(Timestamp(NOW.0 + ms), NOW), text);
+        }
+        assert_eq!(span(ago(5), NOW), "0 s");
+        assert_eq!(
+            span(Timestamp(i64::MAX), Timestamp(i64::MIN)),
+            "2562047788015 h 13 min"
+        );
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
+        assert_eq!(clock(Timestamp(i64::MAX), NOW), "1970-01-01 00:00 UTC");
+    }
+}
