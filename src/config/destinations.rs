@@ -29,7 +29,7 @@ pub(super) struct Found {
     pub(super) key_span: Range<usize>,
     pub(super) enabled: bool,
     pub(super) config: Option<DestinationConfig>,
-    id: Option<(Arc<str>, Range<usize>)>,
+    pub(super) id: Option<(Arc<str>, Range<usize>)>,
 }
 
 /// Every destination, by name.

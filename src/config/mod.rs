@@ -72,6 +72,8 @@ pub struct Config {
     pub destinations: Vec<DestinationConfig>,
     /// The names of those that are not.
     pub disabled: Vec<Arc<str>>,
+    /// The id of every destination, disabled ones too.
+    pub ids: Vec<Arc<str>>,
     /// `[[rules]]`, in the order of the file. They may name disabled destinations.
     pub rules: Vec<RuleOptions>,
     /// `[admin]`.
@@ -182,7 +184,9 @@ fn read(context: &Context<'_>) -> Option<Config> {
         .iter()
         .filter(|found| !found.enabled)
         .map(|found| Arc::clone(&found.name));
+    let ids = destinations.iter().filter_map(|found| found.id.as_ref());
     Some(Config {
+        ids: ids.map(|(id, _)| Arc::clone(id)).collect(),
         disabled: disabled.collect(),
         kafka,
         limits,

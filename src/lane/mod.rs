@@ -17,6 +17,7 @@ mod delivery;
 mod endpoint;
 mod event;
 mod evidence;
+mod gate;
 mod handover;
 mod intake;
 mod ladder;
@@ -41,6 +42,7 @@ pub use event::{
     Action, AssignedPartition, DeadLetter, Event, Incoming, LadderRecord, Notice, Position, Send,
     Shed, WriteError,
 };
+pub use gate::{Caller, Gate};
 pub use ladder::{IN_WINDOW, Source, Step};
 pub use machine::{Lane, Room};
 pub use options::{

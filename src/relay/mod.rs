@@ -1,7 +1,9 @@
 //! The wiring: starts the lanes, watches them, and brings them to their end. The only place that knows all rooms.
 
+mod judging;
 mod lane_task;
 mod outlet;
+mod report;
 mod say;
 mod topics;
 mod upkeep;
@@ -19,14 +21,15 @@ use crate::admin::{self, AdminError, Health};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
-    self, AUDIT, Broker, Complaints, ConsumerPlan, KafkaError, OwnedTopic, Producer, StartAtOption,
-    StartError, consumer_config, producer_config, start_consumer,
+    self, AUDIT, Broker, Complaints, ConsumerPlan, KafkaError, Mailbox, OwnedTopic, Producer,
+    StartAtOption, StartError, consumer_config, producer_config, start_consumer,
 };
 use crate::lane::{Lane, LaneOptions, RenderErrorPolicy, StartAt};
 use crate::metrics::Metrics;
 use crate::rules::{Matcher, ReadFormat, Renderer};
 use crate::send::{Webhook, WebhookError};
 
+use judging::Unknown;
 use lane_task::{LaneEnd, LaneParts, LaneTask};
 use outlet::Outlet;
 use topics::{TopicWatch, Watched};
@@ -67,6 +70,8 @@ pub enum RelayError {
 pub struct Relay {
     /// Each lane's name and how it ended; nothing when its thread panicked.
     lanes: JoinSet<(String, Option<LaneEnd>)>,
+    /// What the consumers of the ladder are told through.
+    mailboxes: Vec<Arc<Mailbox>>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     complaints: Arc<Complaints>,
@@ -114,19 +119,9 @@ impl Relay {
             &kafka::client_config(&config.kafka),
             Arc::clone(&complaints),
         )?);
-        let upkeep = Upkeep {
-            broker: Arc::clone(&broker),
-            complaints: Arc::clone(&complaints),
-            topics: vec![OwnedTopic {
-                name: format!("{}.dead-letters", config.kafka.prefix),
-            }],
-            options: config.kafka.owned_topics.clone(),
-            health: Arc::clone(&health),
-            metrics: Arc::clone(&metrics),
-        };
-        tokio::spawn(upkeep.run(stop_serving.clone()));
         let mut relay = Self {
             lanes: JoinSet::new(),
+            mailboxes: Vec::new(),
             health,
             metrics,
             complaints,
@@ -134,6 +129,24 @@ impl Relay {
             stop_serving,
         };
         let lanes = relay.start_lanes(config, &producer, clock)?;
+        let prefix = &config.kafka.prefix;
+        let mut topics = vec![OwnedTopic::dead_letters(prefix)];
+        if !config.destinations.is_empty() {
+            topics.extend(OwnedTopic::ladder(prefix));
+        }
+        let upkeep = Upkeep {
+            broker: Arc::clone(&broker),
+            complaints: Arc::clone(&relay.complaints),
+            topics,
+            options: config.kafka.owned_topics.clone(),
+            producer,
+            lanes: std::mem::take(&mut relay.mailboxes),
+            health: Arc::clone(&relay.health),
+            metrics: Arc::clone(&relay.metrics),
+            unfit: None,
+            said_hidden: false,
+        };
+        tokio::spawn(upkeep.run(relay.stop_serving.clone()));
         if !lanes.is_empty() {
             let watch = TopicWatch {
                 broker,
@@ -156,6 +169,11 @@ impl Relay {
         let file = config.rule_file();
         let names: Vec<&str> = config.destinations.iter().map(|d| &*d.name).collect();
         let mut watched = Vec::new();
+        let known = config.ids.iter().cloned().collect();
+        let mut unknown = Some(Unknown {
+            known,
+            said: BTreeSet::new(),
+        });
         for destination in &config.destinations {
             let counting = (!file.needs_audit()).then_some(&names[..]);
             let plan = LanePlan {
@@ -164,6 +182,7 @@ impl Relay {
                 options: destination.lane.clone(),
                 matcher: Matcher::for_destination(&file, &destination.name, counting),
                 outlet: Some(outlet(config, destination)?),
+                unknown: unknown.take(),
             };
             watched.extend(self.start_lane(config, plan, producer, clock)?);
         }
@@ -177,6 +196,7 @@ impl Relay {
                 },
                 matcher: Matcher::for_audit(&file),
                 outlet: None,
+                unknown: None,
             };
             watched.extend(self.start_lane(config, plan, producer, clock)?);
         }
@@ -192,21 +212,29 @@ impl Relay {
     ) -> Result<Option<Watched>, RelayError> {
         let topics = lane.matcher.topics();
         // With patterns, the cluster is asked first: subscribing to the names and then to the rest would be two rebalances.
-        let named = match topics.has_patterns() {
-            true => BTreeSet::new(),
-            false => topics.resolve(&BTreeSet::new(), &config.kafka.prefix),
+        let named = || topics.resolve(&BTreeSet::new(), &config.kafka.prefix);
+        let named = (!topics.has_patterns()).then(named);
+        // The audit delivers nothing, so nothing of it is on the ladder.
+        let ladder = match lane.outlet {
+            Some(_) => OwnedTopic::ladder(&config.kafka.prefix),
+            None => Vec::new(),
         };
         let plan = ConsumerPlan {
             client: consumer_config(&config.kafka),
             destination: Arc::clone(&lane.name),
+            destination_id: Arc::clone(&lane.id),
             group: format!("{}.{}", config.kafka.prefix, lane.id),
-            topics: named.into_iter().collect(),
+            topics: named.map(|named| named.into_iter().collect()),
+            ladder: ladder.into_iter().map(|topic| topic.name).collect(),
             owned_prefix: format!("{}.", config.kafka.prefix),
             start_at: start_at(config.kafka.start_at),
             on_records_lost: config.kafka.on_records_lost,
             complaints: Arc::clone(&self.complaints),
         };
         let consumer = start_consumer(plan, clock)?;
+        if lane.outlet.is_some() {
+            self.mailboxes.push(Arc::clone(&consumer.mailbox));
+        }
         self.health.watch(&lane.name, Arc::clone(&consumer.beat));
         let watched = topics
             .has_patterns()
@@ -218,6 +246,7 @@ impl Relay {
             metrics: self.metrics.lane(&lane.name, &lane.matcher.rule_names()),
             matcher: lane.matcher,
             outlet: lane.outlet,
+            unknown: lane.unknown,
             producer: Arc::clone(producer),
             consumer,
             clock,
@@ -288,6 +317,7 @@ struct LanePlan {
     options: LaneOptions,
     matcher: Matcher,
     outlet: Option<Arc<Outlet>>,
+    unknown: Option<Unknown>,
 }
 
 fn outlet(config: &Config, destination: &DestinationConfig) -> Result<Arc<Outlet>, RelayError> {

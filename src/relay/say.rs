@@ -5,7 +5,9 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use crate::delivery::{Attempt, FailureReason};
-use crate::lane::{DeadLetter, Notice, Send, WriteError};
+use crate::lane::{DeadLetter, LadderRecord, Notice, Send, WriteError};
+
+use super::report::Written;
 
 /// At `debug`, because there may be thousands a second.
 pub(super) fn attempt_ended(destination: &str, send: &Send, attempt: &Attempt, took: Duration) {
@@ -25,8 +27,29 @@ pub(super) fn attempt_ended(destination: &str, send: &Send, attempt: &Attempt, t
     );
 }
 
-/// One line for each record that ends as a dead letter. `attempt` is the number of its last.
-pub(super) fn written(destination: &str, letter: &DeadLetter) {
+/// One line for each record that ends as a dead letter; one that goes to the ladder is not at its end, and there may be many of them.
+pub(super) fn written(destination: &str, written: &Written) {
+    match written {
+        Written::DeadLetter(letter) => dead_letter_written(destination, letter),
+        Written::Ladder(deferred) => {
+            let LadderRecord {
+                record,
+                carried,
+                step,
+                ..
+            } = &**deferred;
+            let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+            debug!(
+                destination, topic, partition, offset, id = %carried.id, rule = &*carried.rule,
+                attempt = carried.attempts, step = step.name(), hop = carried.hop, error = carried.error,
+                "record deferred"
+            );
+        }
+    }
+}
+
+/// `attempt` is the number of its last.
+fn dead_letter_written(destination: &str, letter: &DeadLetter) {
     let DeadLetter {
         record,
         id,
@@ -55,16 +78,45 @@ pub(super) fn too_large(destination: &str, letter: &DeadLetter) {
     );
 }
 
-/// Said once, not for each record and each try: a window's worth of records tries again twice a minute for as long as the topic is away.
-pub(super) fn not_written(destination: &str, letter: &DeadLetter, failure: &WriteError) {
-    let DeadLetter {
-        record, id, reason, ..
-    } = letter;
+/// No step of the ladder takes it.
+pub(super) fn too_large_for_ladder(destination: &str, deferred: &LadderRecord) {
+    let LadderRecord {
+        record, carried, ..
+    } = deferred;
     let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
-    warn!(
-        destination, topic, partition, offset, %id, reason = reason.name(), ?failure,
-        "dead letter not written: this record and those that follow stay, and are written again until it succeeds"
+    debug!(
+        destination, topic, partition, offset, id = %carried.id,
+        "record too large for the ladder"
     );
+}
+
+/// Said once, not for each record and each try: a window's worth of records tries again twice a minute for as long as the topic is away.
+pub(super) fn not_written(destination: &str, written: &Written, failure: &WriteError) {
+    match written {
+        Written::DeadLetter(letter) => {
+            let DeadLetter {
+                record, id, reason, ..
+            } = &**letter;
+            let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+            warn!(
+                destination, topic, partition, offset, %id, reason = reason.name(), ?failure,
+                "dead letter not written: this record and those that follow stay, and are written again until it succeeds"
+            );
+        }
+        Written::Ladder(deferred) => {
+            let LadderRecord {
+                record,
+                carried,
+                step,
+                ..
+            } = &**deferred;
+            let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+            warn!(
+                destination, topic, partition, offset, id = %carried.id, step = step.name(), ?failure,
+                "record not written to the ladder: this one and those that follow stay, and are written again until it succeeds"
+            );
+        }
+    }
 }
 
 /// The file says that a record for which nothing can be sent ends here.
