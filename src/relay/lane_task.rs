@@ -18,6 +18,7 @@ use crate::rules::{Judgement, Matcher};
 
 use super::CLOSE_DEADLINE;
 use super::outlet::Outlet;
+use super::panics;
 use super::say;
 
 /// Reports that may wait for the lane's task.
@@ -453,7 +454,10 @@ fn judged(matcher: &mut Matcher, record: &Record) -> Judgement {
     std::panic::catch_unwind(judge).unwrap_or_else(|_| Judgement {
         verdict: Verdict::DeadLetter {
             reason: DeadLetterReason::Panic,
-            error: "the code that judges this record panicked".to_owned(),
+            error: format!(
+                "the code that judges this record panicked{}",
+                panics::place()
+            ),
         },
         dropped_by: None,
         unmatched: false,
@@ -499,7 +503,13 @@ impl OneReport {
 
 impl Drop for OneReport {
     fn drop(&mut self) {
-        if let Some(report) = self.if_it_panics.take() {
+        if let Some(mut report) = self.if_it_panics.take() {
+            // What unwinds is on the thread that panicked.
+            if std::thread::panicking()
+                && let Report::Attempt(_, attempt) = &mut report
+            {
+                attempt.error.push_str(&panics::place());
+            }
             let reporter = self.reporter.clone();
             tokio::spawn(async move { reporter.send(report).await });
         }

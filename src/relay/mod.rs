@@ -1,7 +1,9 @@
 //! The wiring: starts the lanes, watches them, and brings them to their end. The only place that knows all rooms.
 
+mod background;
 mod lane_task;
 mod outlet;
+mod panics;
 mod say;
 mod topics;
 mod upkeep;
@@ -27,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::rules::{Matcher, ReadFormat, Renderer};
 use crate::send::{Webhook, WebhookError};
 
+use background::Background;
 use lane_task::{LaneEnd, LaneParts, LaneTask};
 use outlet::Outlet;
 use topics::{TopicWatch, Watched};
@@ -59,7 +62,7 @@ pub enum RelayError {
     #[error("the metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
     /// A part of the program ended that nobody asked to end.
-    #[error("the lane of destination {0} ended unasked")]
+    #[error("{0} ended unasked")]
     Unasked(String),
 }
 
@@ -67,6 +70,7 @@ pub enum RelayError {
 pub struct Relay {
     /// Each lane's name and how it ended; nothing when its thread panicked.
     lanes: JoinSet<(String, Option<LaneEnd>)>,
+    background: Background,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     complaints: Arc<Complaints>,
@@ -93,6 +97,7 @@ impl Relay {
         clock: Clock,
         stop: CancellationToken,
     ) -> Result<Self, RelayError> {
+        panics::watch();
         let metrics = Metrics::new()?;
         let health = Arc::new(Health::new(clock));
         let stop_serving = CancellationToken::new();
@@ -103,7 +108,8 @@ impl Relay {
             stop_serving.clone(),
         )
         .await?;
-        tokio::spawn(server);
+        let mut background = Background::new(stop_serving.clone());
+        background.spawn("the admin server", server);
         let complaints = Arc::new(Complaints::new(clock));
         let producer = Arc::new(Producer::new(
             producer_config(&config.kafka),
@@ -124,9 +130,10 @@ impl Relay {
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
         };
-        tokio::spawn(upkeep.run(stop_serving.clone()));
+        background.spawn("the look at Kafka", upkeep.run(stop_serving.clone()));
         let mut relay = Self {
             lanes: JoinSet::new(),
+            background,
             health,
             metrics,
             complaints,
@@ -141,7 +148,8 @@ impl Relay {
                 refresh: config.kafka.topic_refresh,
                 lanes,
             };
-            tokio::spawn(watch.run(relay.stop_serving.clone()));
+            let watching = watch.run(relay.stop_serving.clone());
+            relay.background.spawn("the look for topics", watching);
         }
         Ok(relay)
     }
@@ -245,7 +253,7 @@ impl Relay {
     /// Runs until every lane has ended.
     ///
     /// # Errors
-    /// When a lane ends that nobody asked to end: the others are left as they are, for the process must end too.
+    /// When a lane or a task ends that nobody asked to end: the others are left as they are, for the process must end too.
     pub async fn wait(mut self) -> Result<Drained, RelayError> {
         let mut drained = Drained {
             released: 0,
@@ -253,9 +261,21 @@ impl Relay {
         };
         if self.lanes.is_empty() {
             // Nothing is enabled. To end would be to be started again, and again, by whatever keeps services running.
-            self.stop.cancelled().await;
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                name = self.background.ended_unasked() => {
+                    return Err(RelayError::Unasked(name.to_owned()));
+                }
+            }
         }
-        while let Some(ended) = self.lanes.join_next().await {
+        loop {
+            let ended = tokio::select! {
+                ended = self.lanes.join_next() => ended,
+                name = self.background.ended_unasked() => {
+                    return Err(RelayError::Unasked(name.to_owned()));
+                }
+            };
+            let Some(ended) = ended else { break };
             // Waiting for a thread's word cannot panic, and nobody aborts it.
             let Ok((name, end)) = ended else { continue };
             self.health.forget(&name);
@@ -264,10 +284,10 @@ impl Relay {
                     drained.released += released;
                     drained.in_time &= in_time;
                 }
-                Some(LaneEnd::ConsumerGone) => return Err(RelayError::Unasked(name)),
+                Some(LaneEnd::ConsumerGone) => return Err(lane_ended(&name)),
                 None => {
                     error!(destination = name, "the thread of a lane panicked");
-                    return Err(RelayError::Unasked(name));
+                    return Err(lane_ended(&name));
                 }
             }
         }
@@ -279,6 +299,10 @@ impl Relay {
         self.stop_serving.cancel();
         Ok(drained)
     }
+}
+
+fn lane_ended(destination: &str) -> RelayError {
+    RelayError::Unasked(format!("the lane of destination {destination}"))
 }
 
 /// What tells one lane from another.
@@ -355,3 +379,27 @@ fn start_at(option: StartAtOption) -> StartAt {
 
 /// How long a consumer may take to leave its group before the process goes on without it.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_ends_unasked_ends_the_relay() {
+        let clock = Clock::start();
+        let (stop, stop_serving) = (CancellationToken::new(), CancellationToken::new());
+        let mut background = Background::new(stop_serving.clone());
+        background.spawn("the shaky one", async { panic!("on purpose") });
+        let relay = Relay {
+            lanes: JoinSet::new(),
+            background,
+            health: Arc::new(Health::new(clock)),
+            metrics: Metrics::new().unwrap(),
+            complaints: Arc::new(Complaints::new(clock)),
+            stop,
+            stop_serving,
+        };
+        let error = relay.wait().await.unwrap_err();
+        assert_eq!(error.to_string(), "the shaky one ended unasked");
+    }
+}

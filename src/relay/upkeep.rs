@@ -10,6 +10,8 @@ use crate::admin::Health;
 use crate::kafka::{Broker, Complaints, OwnedTopic, OwnedTopicsOptions, TopicError};
 use crate::metrics::Metrics;
 
+use super::panics;
+
 const INTERVAL: Duration = Duration::from_secs(10);
 /// After a failure the next look comes sooner.
 const INTERVAL_AFTER_FAILURE: Duration = Duration::from_secs(2);
@@ -33,6 +35,7 @@ impl Upkeep {
             let connection = self.complaints.connection();
             self.metrics
                 .set_log_lines_suppressed(self.complaints.suppressed());
+            self.metrics.set_panics(panics::count());
             self.health.connection_failed(connection.clone());
             if problem != last_problem {
                 match &problem {
