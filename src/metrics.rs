@@ -29,6 +29,7 @@ pub struct Metrics {
     gate: RwLock<()>,
     kafka_connected: IntGauge,
     log_lines_suppressed: IntCounter,
+    panics: IntCounter,
     lane_state: IntGaugeVec,
     records_read: IntCounterVec,
     records_settled: IntCounterVec,
@@ -87,6 +88,7 @@ impl Metrics {
                 "log_lines_suppressed_total",
                 "Lines of the Kafka client kept back because they had been said.",
             )?,
+            panics: families.plain_counter("panics_total", "Panics of the code, caught or not.")?,
             lane_state: families.gauge(
                 "lane_state",
                 "1 for the state the lane is in.",
@@ -238,6 +240,11 @@ impl Metrics {
     pub fn set_log_lines_suppressed(&self, lines: u64) {
         let counter = &self.log_lines_suppressed;
         counter.inc_by(lines.saturating_sub(counter.get()));
+    }
+
+    /// How often the code panicked since the start.
+    pub fn set_panics(&self, panics: u64) {
+        self.panics.inc_by(panics.saturating_sub(self.panics.get()));
     }
 
     /// Everything in Prometheus' text format.

@@ -12,6 +12,7 @@ use crate::record::Record;
 use crate::rules::{Judgement, Matcher};
 
 use super::lane_task::LaneTask;
+use super::panics;
 
 /// Names of unknown destinations that are said; more of them are only counted.
 const UNKNOWN_SAID_MAX: usize = 64;
@@ -136,7 +137,10 @@ fn judged(matcher: &mut Matcher, record: &Record) -> Judgement {
     std::panic::catch_unwind(judge).unwrap_or_else(|_| Judgement {
         verdict: Verdict::DeadLetter {
             reason: DeadLetterReason::Panic,
-            error: "the code that judges this record panicked".to_owned(),
+            error: format!(
+                "the code that judges this record panicked{}",
+                panics::place()
+            ),
         },
         dropped_by: None,
         unmatched: false,

@@ -1,8 +1,10 @@
 //! The wiring: starts the lanes, watches them, and brings them to their end. The only place that knows all rooms.
 
+mod background;
 mod judging;
 mod lane_task;
 mod outlet;
+mod panics;
 mod report;
 mod say;
 mod topics;
@@ -29,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::rules::{Matcher, ReadFormat, Renderer};
 use crate::send::{Webhook, WebhookError};
 
+use background::Background;
 use judging::Unknown;
 use lane_task::{LaneEnd, LaneParts, LaneTask};
 use outlet::Outlet;
@@ -62,7 +65,7 @@ pub enum RelayError {
     #[error("the metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
     /// A part of the program ended that nobody asked to end.
-    #[error("the lane of destination {0} ended unasked")]
+    #[error("{0} ended unasked")]
     Unasked(String),
 }
 
@@ -72,6 +75,7 @@ pub struct Relay {
     lanes: JoinSet<(String, Option<LaneEnd>)>,
     /// What the consumers of the ladder are told through.
     mailboxes: Vec<Arc<Mailbox>>,
+    background: Background,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     complaints: Arc<Complaints>,
@@ -98,6 +102,7 @@ impl Relay {
         clock: Clock,
         stop: CancellationToken,
     ) -> Result<Self, RelayError> {
+        panics::watch();
         let metrics = Metrics::new()?;
         let health = Arc::new(Health::new(clock));
         let stop_serving = CancellationToken::new();
@@ -108,7 +113,8 @@ impl Relay {
             stop_serving.clone(),
         )
         .await?;
-        tokio::spawn(server);
+        let mut background = Background::new(stop_serving.clone());
+        background.spawn("the admin server", server);
         let complaints = Arc::new(Complaints::new(clock));
         let producer = Arc::new(Producer::new(
             producer_config(&config.kafka),
@@ -122,6 +128,7 @@ impl Relay {
         let mut relay = Self {
             lanes: JoinSet::new(),
             mailboxes: Vec::new(),
+            background,
             health,
             metrics,
             complaints,
@@ -146,7 +153,8 @@ impl Relay {
             unfit: None,
             said_hidden: false,
         };
-        tokio::spawn(upkeep.run(relay.stop_serving.clone()));
+        let looking = upkeep.run(relay.stop_serving.clone());
+        relay.background.spawn("the look at Kafka", looking);
         if !lanes.is_empty() {
             let watch = TopicWatch {
                 broker,
@@ -154,7 +162,8 @@ impl Relay {
                 refresh: config.kafka.topic_refresh,
                 lanes,
             };
-            tokio::spawn(watch.run(relay.stop_serving.clone()));
+            let watching = watch.run(relay.stop_serving.clone());
+            relay.background.spawn("the look for topics", watching);
         }
         Ok(relay)
     }
@@ -274,7 +283,7 @@ impl Relay {
     /// Runs until every lane has ended.
     ///
     /// # Errors
-    /// When a lane ends that nobody asked to end: the others are left as they are, for the process must end too.
+    /// When a lane or a task ends that nobody asked to end: the others are left as they are, for the process must end too.
     pub async fn wait(mut self) -> Result<Drained, RelayError> {
         let mut drained = Drained {
             released: 0,
@@ -282,9 +291,21 @@ impl Relay {
         };
         if self.lanes.is_empty() {
             // Nothing is enabled. To end would be to be started again, and again, by whatever keeps services running.
-            self.stop.cancelled().await;
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                name = self.background.ended_unasked() => {
+                    return Err(RelayError::Unasked(name.to_owned()));
+                }
+            }
         }
-        while let Some(ended) = self.lanes.join_next().await {
+        loop {
+            let ended = tokio::select! {
+                ended = self.lanes.join_next() => ended,
+                name = self.background.ended_unasked() => {
+                    return Err(RelayError::Unasked(name.to_owned()));
+                }
+            };
+            let Some(ended) = ended else { break };
             // Waiting for a thread's word cannot panic, and nobody aborts it.
             let Ok((name, end)) = ended else { continue };
             self.health.forget(&name);
@@ -293,10 +314,10 @@ impl Relay {
                     drained.released += released;
                     drained.in_time &= in_time;
                 }
-                Some(LaneEnd::ConsumerGone) => return Err(RelayError::Unasked(name)),
+                Some(LaneEnd::ConsumerGone) => return Err(lane_ended(&name)),
                 None => {
                     error!(destination = name, "the thread of a lane panicked");
-                    return Err(RelayError::Unasked(name));
+                    return Err(lane_ended(&name));
                 }
             }
         }
@@ -308,6 +329,10 @@ impl Relay {
         self.stop_serving.cancel();
         Ok(drained)
     }
+}
+
+fn lane_ended(destination: &str) -> RelayError {
+    RelayError::Unasked(format!("the lane of destination {destination}"))
 }
 
 /// What tells one lane from another.
@@ -385,3 +410,27 @@ fn start_at(option: StartAtOption) -> StartAt {
 
 /// How long a consumer may take to leave its group before the process goes on without it.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_ends_unasked_ends_the_relay() {
+        let clock = Clock::start();
+        let (stop, stop_serving) = (CancellationToken::new(), CancellationToken::new());
+        let mut background = Background::new(stop_serving.clone());
+        background.spawn("the shaky one", async { panic!("on purpose") });
+        let relay = Relay {
+            lanes: JoinSet::new(),
+            background,
+            health: Arc::new(Health::new(clock)),
+            metrics: Metrics::new().unwrap(),
+            complaints: Arc::new(Complaints::new(clock)),
+            stop,
+            stop_serving,
+        };
+        let error = relay.wait().await.unwrap_err();
+        assert_eq!(error.to_string(), "the shaky one ended unasked");
+    }
+}

@@ -7,6 +7,8 @@ use crate::delivery::{Attempt, DeliveryKey, Outcome};
 use crate::lane::{DeadLetter, LadderRecord, WriteError};
 use crate::metrics::OwnedWrite;
 
+use super::panics;
+
 /// What a request or a write has to say.
 pub(super) enum Report {
     Attempt(DeliveryKey, Attempt),
@@ -73,7 +75,13 @@ impl OneReport {
 
 impl Drop for OneReport {
     fn drop(&mut self) {
-        if let Some(report) = self.if_it_panics.take() {
+        if let Some(mut report) = self.if_it_panics.take() {
+            // What unwinds is on the thread that panicked.
+            if std::thread::panicking()
+                && let Report::Attempt(_, attempt) = &mut report
+            {
+                attempt.error.push_str(&panics::place());
+            }
             let reporter = self.reporter.clone();
             tokio::spawn(async move { reporter.send(report).await });
         }

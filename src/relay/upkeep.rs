@@ -12,6 +12,8 @@ use crate::kafka::{
 };
 use crate::metrics::Metrics;
 
+use super::panics;
+
 const INTERVAL: Duration = Duration::from_secs(10);
 /// After a failure the next look comes sooner.
 const INTERVAL_AFTER_FAILURE: Duration = Duration::from_secs(2);
@@ -42,6 +44,7 @@ impl Upkeep {
             let connection = self.complaints.connection();
             self.metrics
                 .set_log_lines_suppressed(self.complaints.suppressed());
+            self.metrics.set_panics(panics::count());
             self.health.connection_failed(connection.clone());
             if problem != last_problem {
                 match &problem {
