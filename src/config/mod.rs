@@ -20,6 +20,7 @@ mod notification;
 mod number;
 mod problem;
 mod process;
+mod properties;
 mod rate;
 mod reader;
 mod recipes;
