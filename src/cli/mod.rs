@@ -87,20 +87,15 @@ fn obey(arguments: Arguments) -> u8 {
 /// Reads and checks the file: the one way for `run` and `check`. What is wrong is printed, warnings too; the error is then the exit code.
 #[expect(clippy::print_stderr, reason = "this is what a person reads")]
 fn load(path: &Path) -> Result<Config, u8> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        eprintln!("error: cannot read {}: {error}", path.display());
-        eprintln!("  name the file with -c FILE or POSTRIDER_CONFIG; config.example.toml shows what stands in it");
-        exit::CONFIG
-    })?;
     let environment = |name: &str| std::env::var(name).ok();
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
         && std::env::var_os("NO_COLOR").is_none();
     let show = |problems: &Problems| {
         if !problems.is_empty() {
-            eprintln!("{}", problems.render(colour));
+            eprint!("{}", problems.render(colour));
         }
     };
-    match Config::parse(&text, path, &environment) {
+    match Config::load(path, &environment) {
         Ok(config) => {
             show(&config.warnings);
             Ok(config)

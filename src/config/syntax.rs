@@ -12,7 +12,7 @@ use super::newer::refuse_newer;
 use super::problem::Severity;
 
 /// More than any file written by people.
-const FILE_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const FILE_BYTES_MAX: usize = 1024 * 1024;
 
 /// The tree of the text; `None` when it is so broken that looking further would only find follow-up errors.
 pub(super) fn parse<'a>(context: &Context<'a>) -> Option<DeTable<'a>> {
