@@ -43,21 +43,30 @@ fn is_utf_16(bytes: &[u8]) -> bool {
     matches!(begin, [0xff, 0xfe] | [0xfe, 0xff]) || begin.contains(&0)
 }
 
+/// What stands in the way of reading a file, and what to do.
+const REASONS: [(ErrorKind, &str, &str); 3] = [
+    (
+        ErrorKind::NotFound,
+        "there is no such file",
+        "name the file with -c FILE or POSTRIDER_CONFIG; config.example.toml shows what stands in it",
+    ),
+    (
+        ErrorKind::PermissionDenied,
+        "this user may not",
+        "let the user that Postrider runs as read it, and enter every folder on the way",
+    ),
+    (
+        ErrorKind::IsADirectory,
+        "it is a folder",
+        "name the file in it",
+    ),
+];
+
 fn unreadable(origin: &Path, error: &io::Error) -> Problems {
-    let (reason, hint) = match error.kind() {
-        ErrorKind::NotFound => (
-            "there is no such file".to_owned(),
-            "name the file with -c FILE or POSTRIDER_CONFIG; config.example.toml shows what stands in it",
-        ),
-        ErrorKind::PermissionDenied => (
-            "this user may not".to_owned(),
-            "let the user that Postrider runs as read it, and enter every folder on the way",
-        ),
-        ErrorKind::IsADirectory => ("it is a folder".to_owned(), "name the file in it"),
-        _ => (
-            error.to_string(),
-            "name another file with -c FILE or POSTRIDER_CONFIG",
-        ),
+    let known = REASONS.iter().find(|(kind, ..)| *kind == error.kind());
+    let (reason, hint) = match known {
+        Some((_, reason, hint)) => ((*reason).to_owned(), *hint),
+        None => (error.to_string(), "name another file with -c FILE"),
     };
     let message = format!("cannot read {}: {reason}", origin.display());
     problem(origin, "", None, &message, hint)

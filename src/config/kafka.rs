@@ -32,7 +32,9 @@ pub(super) fn read(root: &Reader<'_>) -> KafkaOptions {
         properties: Properties::default(),
     };
     let Some(section) = root.take("kafka") else {
-        root.error_at_header("kafka", "the file has no section [kafka]", LEAST);
+        if !root.mistyped("kafka") {
+            root.error_at_header("kafka", "the file has no section [kafka]", LEAST);
+        }
         return options;
     };
     let Some(reader) = section.table() else {

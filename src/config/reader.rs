@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether a key that belongs nowhere was probably meant to be `key`; the answer to that one says so.
-    fn mistyped(&self, key: &'static str) -> bool {
+    pub(super) fn mistyped(&self, key: &'static str) -> bool {
         let unknown = |name: &str| contract::keys(&self.place.pattern).all(|known| known != name);
         let mut keys = self.table.keys().map(|name| &**name.get_ref());
         keys.any(|name| unknown(name) && nearest(name, [key]).is_some())
@@ -238,7 +238,13 @@ impl<'a> Reader<'a> {
                         "did you mean `{later}`? It is not supported in this version; take it out"
                     )
                 }
-                None => format!("what can stand here: {}", listed(asked.iter().copied())),
+                None => match contract::below(key, pattern) {
+                    Some((near, home)) => {
+                        let home = contract::header(home, path);
+                        format!("did you mean `{near}`? It belongs to {home}")
+                    }
+                    None => format!("what can stand here: {}", listed(asked.iter().copied())),
+                },
             },
         };
         (message, hint)
