@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Problems};
 
@@ -34,6 +34,8 @@ const DEFAULT_CONFIG: &str = "/etc/postrider/postrider.toml";
     version,
     about,
     max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
     after_help = "Examples:
   postrider check postrider.toml       every problem of the file at once
   postrider -c postrider.toml run      run in the foreground; Ctrl-C drains and ends
@@ -44,12 +46,13 @@ struct Arguments {
     #[arg(short, long, value_name = "FILE", env = "POSTRIDER_CONFIG", default_value = DEFAULT_CONFIG, global = true)]
     config: PathBuf,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon in the foreground.
+    #[command(override_usage = "postrider [-c FILE] run [OPTIONS]")]
     Run(run::RunArguments),
     /// Check a configuration file and say everything that is wrong with it.
     Check(check::CheckArguments),
@@ -70,15 +73,11 @@ pub fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "this is what a person reads")]
 fn obey(arguments: Arguments) -> u8 {
     match arguments.command {
-        Some(Command::Run(run)) => run::main(&arguments.config, run),
-        Some(Command::Check(check)) => check::main(&arguments.config, check),
-        Some(Command::Demo(demo)) => demo::main(demo),
-        Some(Command::Version) => {
+        Command::Run(run) => run::main(&arguments.config, run),
+        Command::Check(check) => check::main(&arguments.config, check),
+        Command::Demo(demo) => demo::main(demo),
+        Command::Version => {
             println!("postrider {}", env!("CARGO_PKG_VERSION"));
-            exit::OK
-        }
-        None => {
-            print!("{}", Arguments::command().render_help());
             exit::OK
         }
     }
@@ -89,7 +88,7 @@ fn obey(arguments: Arguments) -> u8 {
 fn load(path: &Path) -> Result<Config, u8> {
     let environment = |name: &str| std::env::var(name).ok();
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
-        && std::env::var_os("NO_COLOR").is_none();
+        && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let show = |problems: &Problems| {
         if !problems.is_empty() {
             eprint!("{}", problems.render(colour));
