@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod run;
 
+use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -70,28 +71,33 @@ pub fn main() -> ExitCode {
     ExitCode::from(done.unwrap_or(exit::SOFTWARE))
 }
 
-#[expect(clippy::print_stdout, reason = "this is what a person reads")]
 fn obey(arguments: Arguments) -> u8 {
     match arguments.command {
         Command::Run(run) => run::main(&arguments.config, run),
         Command::Check(check) => check::main(&arguments.config, check),
         Command::Demo(demo) => demo::main(demo),
         Command::Version => {
-            println!("postrider {}", env!("CARGO_PKG_VERSION"));
+            say(concat!("postrider ", env!("CARGO_PKG_VERSION"), "\n"));
             exit::OK
         }
     }
 }
 
+/// Writes what a person reads. That nobody reads any more, as behind `| head`, is no failure: the exit code tells the same.
+fn say(text: &str) {
+    drop(std::io::stdout().write_all(text.as_bytes()));
+}
+
 /// Reads and checks the file: the one way for `run` and `check`. What is wrong is printed, warnings too; the error is then the exit code.
-#[expect(clippy::print_stderr, reason = "this is what a person reads")]
 fn load(path: &Path) -> Result<Config, u8> {
     let environment = |name: &str| std::env::var(name).ok();
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
         && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let show = |problems: &Problems| {
         if !problems.is_empty() {
-            eprint!("{}", problems.render(colour));
+            let text = problems.render(colour);
+            // As with `say`; and a daemon whose log cannot be written has its work to do all the same.
+            drop(std::io::stderr().write_all(text.as_bytes()));
         }
     };
     match Config::load(path, &environment) {

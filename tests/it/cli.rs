@@ -1,5 +1,6 @@
 //! What a person meets on the command line: texts, where they go, and exit codes.
 
+use std::fs::File;
 use std::process::Output;
 
 use crate::harness::relay::binary;
@@ -62,6 +63,22 @@ fn check_answers_on_the_right_output_with_the_right_code() {
         assert_eq!(code, 78);
         let message = "error: cannot read no-such.toml: there is no such file\n";
         assert!(stderr.starts_with(message), "{stderr}");
+    }
+}
+
+/// An output that cannot be written changes no answer, and ends no daemon before it began.
+#[test]
+fn nobody_has_to_read_what_it_says() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let cases = [
+        ("config.example.toml", 0),
+        ("tests/config/valid/warnings.toml", 0),
+        ("tests/config/invalid/ten_at_once.toml", 78),
+    ];
+    for (file, wanted) in cases {
+        let mut command = binary();
+        command.args(["check", file]).stdout(full()).stderr(full());
+        assert_eq!(command.status().unwrap().code(), Some(wanted), "{file}");
     }
 }
 
