@@ -13,6 +13,7 @@ mod contract;
 mod destinations;
 mod email;
 mod file;
+mod guesses;
 mod interpolate;
 mod kafka;
 mod mask;

@@ -9,6 +9,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::context::Context;
 use super::contract;
+use super::guesses::guess;
 use super::problem::Severity;
 use super::refusal::{listed, nearest};
 pub(super) use super::value::Value;
@@ -227,6 +228,9 @@ impl<'a> Reader<'a> {
         } else {
             format!("unknown key `{key}` in {}", self.header())
         };
+        if let Some(hint) = guess(key, pattern) {
+            return (message, hint.to_owned());
+        }
         let near = nearest(key, asked.iter().copied());
         let homes = contract::homes(key, pattern);
         let hint = match (near, homes.first()) {
