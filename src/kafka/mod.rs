@@ -22,6 +22,7 @@ mod reading;
 mod rebalance;
 #[cfg(test)]
 mod rebalance_tests;
+mod settings;
 mod start;
 mod topics;
 
@@ -36,6 +37,7 @@ pub use names::{AUDIT, NameError, TOPIC_MAX, check_topic};
 pub use options::{KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption};
 pub use producer::Producer;
 pub use properties::{Reserved, reserved};
+pub use settings::{SettingError, check_setting, check_settings};
 pub use topics::{Broker, OwnedTopic, TopicError};
 
 /// librdkafka's own word for what went wrong, for those who pass it on.
