@@ -166,6 +166,13 @@ impl Kafka {
         stored
     }
 
+    /// Commits an offset for a group without members, with metadata of any bytes.
+    pub fn commit(&self, group: &str, place: &Place, metadata: &[u8]) {
+        // Asking first makes the broker load the group.
+        self.committed(group);
+        wire::commit(&self.brokers, group, place, metadata);
+    }
+
     /// What a group has committed; partitions without a committed offset are absent.
     pub fn committed(&self, group: &str) -> Offsets {
         let consumer = self.consumer(group);
