@@ -423,6 +423,7 @@ mod tests {
         background.spawn("the shaky one", async { panic!("on purpose") });
         let relay = Relay {
             lanes: JoinSet::new(),
+            mailboxes: Vec::new(),
             background,
             health: Arc::new(Health::new(clock)),
             metrics: Metrics::new().unwrap(),
