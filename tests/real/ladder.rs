@@ -171,3 +171,53 @@ fn a_changed_file_finds_what_is_on_the_ladder() {
     assert_eq!(receiver.attempt_count(), first.len() + 2);
     assert_eq!(relay.stop(SOON).code(), Some(0));
 }
+
+#[test]
+fn a_ladder_that_would_lose_records_is_not_written_until_it_is_mended() {
+    let kafka = Broker::shared();
+    kafka.create_topic("unfit-in", 1, &[]);
+    // As it is made by whoever does not know better.
+    kafka.create_topic("unfit.retry.1m", 1, &[]);
+    let value = |n: usize| New::to("unfit-in").value(n.to_string());
+    kafka.produce(&(0..10).map(value).collect::<Vec<_>>());
+    let receiver = Receiver::start(|request| match &request.body[..] {
+        b"3" => Answer::status(500),
+        _ => Answer::ok(),
+    });
+    let config = Config::new(kafka.brokers(), "unfit")
+        .topics(&["unfit-in"])
+        .destination(
+            Destination::new("hook", &receiver.url())
+                .lane(r#"retry = { schedule = ["70s", "1h"], jitter = 0 }"#),
+        );
+    let mut relay = Relay::start(&config);
+    receiver.wait_accepted(9, SOON);
+    relay.wait_log("record not written to the ladder", SOON);
+    let command = "--entity-name unfit.retry.1m --add-config message.timestamp.type=LogAppendTime";
+    assert!(relay.wait_log("unfit.retry.1m has", SOON).contains(command));
+    let (status, why) = relay.get("/readyz").unwrap();
+    assert_eq!(status, 503);
+    assert!(why.contains(command), "{why}");
+    let blocked = [("state", "blocked")];
+    assert_eq!(relay.metrics().sum("postrider_lane_state", &blocked), 1.0);
+    assert_eq!(
+        kafka
+            .committed("unfit.hook")
+            .get(&("unfit-in".to_owned(), 0)),
+        Some(&3)
+    );
+
+    kafka.alter_topic(
+        "unfit.retry.1m",
+        &[("message.timestamp.type", "LogAppendTime")],
+    );
+    wait_deferred(&mut relay, 1.0);
+    wait_no_lag(kafka, "unfit.hook", &["unfit-in"]);
+    relay.wait_ready(SOON);
+    assert_eq!(
+        relay.log().matches("unfit.retry.1m has").count(),
+        2,
+        "said once, with its reason"
+    );
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+}
