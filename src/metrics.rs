@@ -216,6 +216,10 @@ impl Metrics {
                 .owned_writes
                 .with_label_values(&["dead_letter", result])
                 .inc_by(0);
+            metrics
+                .owned_writes
+                .with_label_values(&["state", result])
+                .inc_by(0);
         }
         Ok(metrics.into())
     }
@@ -229,6 +233,14 @@ impl Metrics {
     pub fn set_log_lines_suppressed(&self, lines: u64) {
         let counter = &self.log_lines_suppressed;
         counter.inc_by(lines.saturating_sub(counter.get()));
+    }
+
+    /// A write to the state topic has ended.
+    pub fn state_written(&self, ok: bool) {
+        let result = if ok { "ok" } else { "error" };
+        self.owned_writes
+            .with_label_values(&["state", result])
+            .inc();
     }
 
     /// How often the code panicked since the start.

@@ -1,8 +1,11 @@
 //! The command line: what a person types, and what the exit code says.
 
 mod check;
+mod client;
 mod demo;
+mod orders;
 mod run;
+mod status;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -10,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::admin::api::Verb;
 use crate::config::{Config, Problems};
 
 /// The exit codes of the contract.
@@ -37,6 +41,7 @@ const DEFAULT_CONFIG: &str = "/etc/postrider/postrider.toml";
     after_help = "Examples:
   postrider check postrider.toml       every problem of the file at once
   postrider -c postrider.toml run      run in the foreground; Ctrl-C drains and ends
+  postrider status                     what the running daemon does, and why
   postrider demo                       see it work, with nothing to install"
 )]
 struct Arguments {
@@ -55,6 +60,20 @@ enum Command {
     Check(check::CheckArguments),
     /// See it work: a broker, two webhooks and the relay between them, all in this process, for some seconds.
     Demo(demo::DemoArguments),
+    /// Show what each destination of the running daemon does, and why.
+    Status(status::StatusArguments),
+    /// Say whether the running daemon is well.
+    Health(status::HealthArguments),
+    /// Stop delivering to a destination, on every instance, until it is resumed.
+    Pause(orders::OrderArguments),
+    /// Go on delivering to a destination.
+    Resume(orders::OrderArguments),
+    /// Try now what waits for a destination.
+    RetryNow(orders::OrderArguments),
+    /// Write one record to the dead letters instead of trying it on.
+    Skip(orders::SkipArguments),
+    /// What waits in the ladder for a destination.
+    Retries(orders::RetriesArguments),
     /// Print the version.
     Version,
 }
@@ -69,10 +88,18 @@ pub fn main() -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "this is what a person reads")]
 fn obey(arguments: Arguments) -> u8 {
+    let config = &arguments.config;
     match arguments.command {
-        Some(Command::Run(run)) => run::main(&arguments.config, run),
-        Some(Command::Check(check)) => check::main(&arguments.config, check),
+        Some(Command::Run(run)) => run::main(config, run),
+        Some(Command::Check(check)) => check::main(config, check),
         Some(Command::Demo(demo)) => demo::main(demo),
+        Some(Command::Status(status)) => status::status(config, &status),
+        Some(Command::Health(health)) => status::health(config, &health),
+        Some(Command::Pause(order)) => orders::order(config, Verb::Pause, order),
+        Some(Command::Resume(order)) => orders::order(config, Verb::Resume, order),
+        Some(Command::RetryNow(order)) => orders::order(config, Verb::RetryNow, order),
+        Some(Command::Skip(skip)) => orders::skip(config, skip),
+        Some(Command::Retries(retries)) => orders::retries(config, retries),
         Some(Command::Version) => {
             println!("postrider {}", env!("CARGO_PKG_VERSION"));
             exit::OK

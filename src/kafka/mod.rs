@@ -19,6 +19,7 @@ mod rebalance;
 #[cfg(test)]
 mod rebalance_tests;
 mod start;
+mod state;
 mod topics;
 
 pub use client::{client_config, consumer_config, producer_config};
@@ -30,6 +31,7 @@ pub use names::{AUDIT, NameError, TOPIC_MAX, check_topic};
 pub use options::{KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption};
 pub use producer::Producer;
 pub use properties::{Reserved, reserved};
+pub use state::{FromState, STATE_VALUE_MAX, StateReader, StateRecord};
 pub use topics::{Broker, OwnedTopic, TopicError};
 
 /// librdkafka's own word for what went wrong, for those who pass it on.

@@ -24,13 +24,13 @@ pub struct Producer {
 
 /// One client, and how many were made before it.
 #[derive(Clone)]
-struct Client {
-    producer: FutureProducer<Plain>,
-    number: u64,
+pub(super) struct Client {
+    pub(super) producer: FutureProducer<Plain>,
+    pub(super) number: u64,
 }
 
 /// How long a write may wait for a place in librdkafka's queue.
-const QUEUE_WAIT: Duration = Duration::from_secs(5);
+pub(super) const QUEUE_WAIT: Duration = Duration::from_secs(5);
 
 impl Producer {
     /// A producer for the topics that begin with `prefix`.
@@ -82,12 +82,12 @@ impl Producer {
         }
     }
 
-    fn client(&self) -> MutexGuard<'_, Client> {
+    pub(super) fn client(&self) -> MutexGuard<'_, Client> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A client that has met a fatal error never writes again: it is made anew, and the lane writes again.
-    fn failed(&self, error: &KafkaError, number: u64) -> WriteError {
+    pub(super) fn failed(&self, error: &KafkaError, number: u64) -> WriteError {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
                 return WriteError::TooLarge;

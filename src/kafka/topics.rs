@@ -22,6 +22,19 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct OwnedTopic {
     /// Its name.
     pub name: String,
+    /// Whether it keeps the latest record of each key, for good, instead of every record for some time.
+    pub compacted: bool,
+}
+
+impl OwnedTopic {
+    /// What is compacted is small, and one order for all of it is worth more than several partitions.
+    fn partitions(&self, options: &OwnedTopicsOptions) -> i32 {
+        if self.compacted {
+            1
+        } else {
+            options.partitions
+        }
+    }
 }
 
 /// Why a topic of our own is not there. Tried again until it is.
@@ -146,10 +159,10 @@ impl Broker {
         topic: &OwnedTopic,
         options: &OwnedTopicsOptions,
     ) -> Result<(), TopicError> {
-        let settings = settings(options);
+        let settings = settings(topic, options);
         let mut new = NewTopic::new(
             &topic.name,
-            options.partitions,
+            topic.partitions(options),
             TopicReplication::Fixed(options.replication.unwrap_or(-1)),
         );
         for (name, value) in &settings {
@@ -174,7 +187,7 @@ impl Broker {
     }
 
     fn command(&self, topic: &OwnedTopic, options: &OwnedTopicsOptions) -> String {
-        let configs: String = settings(options)
+        let configs: String = settings(topic, options)
             .iter()
             .map(|(name, value)| format!(" --config {name}={value}"))
             .collect();
@@ -184,20 +197,24 @@ impl Broker {
             .unwrap_or_default();
         format!(
             "kafka-topics.sh --bootstrap-server {} --create --topic {} --partitions {}{replication}{configs}",
-            self.brokers, topic.name, options.partitions
+            self.brokers,
+            topic.name,
+            topic.partitions(options)
         )
     }
 }
 
 /// The settings of a topic of our own. `LogAppendTime`, because a dead letter that kept the timestamp of a ten-day-old record would be deleted
 /// by the next retention check.
-fn settings(options: &OwnedTopicsOptions) -> Vec<(&'static str, String)> {
-    let mut settings = vec![
-        ("message.timestamp.type", "LogAppendTime".to_owned()),
-        ("cleanup.policy", "delete".to_owned()),
-        ("retention.ms", options.retention.as_millis().to_string()),
-        ("max.message.bytes", MESSAGE_BYTES_MAX.to_string()),
-    ];
+fn settings(topic: &OwnedTopic, options: &OwnedTopicsOptions) -> Vec<(&'static str, String)> {
+    let mut settings = vec![("message.timestamp.type", "LogAppendTime".to_owned())];
+    if topic.compacted {
+        settings.push(("cleanup.policy", "compact".to_owned()));
+    } else {
+        settings.push(("cleanup.policy", "delete".to_owned()));
+        settings.push(("retention.ms", options.retention.as_millis().to_string()));
+        settings.push(("max.message.bytes", MESSAGE_BYTES_MAX.to_string()));
+    }
     if let Some(replicas) = options.min_insync_replicas {
         settings.push(("min.insync.replicas", replicas.to_string()));
     }

@@ -28,6 +28,7 @@ mod ground;
 mod kill;
 mod main_job;
 mod numbers;
+mod operations;
 mod outage;
 mod rate;
 mod rules;
