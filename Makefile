@@ -46,8 +46,8 @@ help: ## this list
 
 .PHONY: demo
 demo: tools ## see it work: two webhooks, one of them in trouble
-	@if [ ! -x target/debug/postrider ]; then \
-	  echo 'The first build takes some minutes; from then on it is seconds.'; $(CARGO) build --locked; fi
+	@[ -x target/debug/postrider ] || echo 'The first build takes some minutes; from then on it is seconds.'
+	@$(CARGO) build --locked
 	@$(CARGO) run --quiet --locked -- demo
 
 .PHONY: test

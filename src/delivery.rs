@@ -240,6 +240,8 @@ pub struct Carried {
     pub error: String,
     /// The cluster the record was read from first.
     pub cluster_id: Arc<str>,
+    /// When the broker took it onto its step; known when it is read back.
+    pub appended: Option<Timestamp>,
 }
 
 /// What the rules say of a record, for one destination.

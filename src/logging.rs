@@ -68,7 +68,7 @@ pub fn start(options: LogOptions) {
             .with_current_span(false)
             .try_init()
     } else {
-        let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
         builder.with_ansi(colour).with_target(false).try_init()
     };
     if started.is_err() {

@@ -17,7 +17,7 @@ use prometheus::{
 use crate::clock::Timestamp;
 
 pub use balance::Balance;
-pub use lane::{LaneLevels, LaneMetrics};
+pub use lane::{LaneLevels, LaneMetrics, OwnedWrite};
 
 use families::{Families, opts};
 
@@ -36,6 +36,8 @@ pub struct Metrics {
     records_released: IntCounterVec,
     records_waiting: IntGaugeVec,
     records_lost: IntCounterVec,
+    ladder_foreign: IntCounterVec,
+    ladder_unknown: IntCounter,
     rule_matches: IntCounterVec,
     unmatched_records: IntCounterVec,
     dead_letters: IntCounterVec,
@@ -116,6 +118,15 @@ impl Metrics {
                 "records_lost_total",
                 "Records that were gone before they could be read.",
                 &["destination", "topic", "cause"],
+            )?,
+            ladder_foreign: families.counter(
+                "ladder_records_foreign_total",
+                "Records of other destinations on the ladder, stepped over.",
+                &["destination"],
+            )?,
+            ladder_unknown: families.plain_counter(
+                "ladder_records_unknown_total",
+                "Records on the ladder for destinations that are not in the file.",
             )?,
             rule_matches: families.counter(
                 "rule_matches_total",
@@ -211,15 +222,11 @@ impl Metrics {
             )?,
             registry,
         };
-        for result in ["ok", "error"] {
-            metrics
-                .owned_writes
-                .with_label_values(&["dead_letter", result])
-                .inc_by(0);
-            metrics
-                .owned_writes
-                .with_label_values(&["state", result])
-                .inc_by(0);
+        for kind in OwnedWrite::ALL {
+            for result in ["ok", "error"] {
+                let counter = &metrics.owned_writes;
+                counter.with_label_values(&[kind.name(), result]).inc_by(0);
+            }
         }
         Ok(metrics.into())
     }
@@ -238,9 +245,9 @@ impl Metrics {
     /// A write to the state topic has ended.
     pub fn state_written(&self, ok: bool) {
         let result = if ok { "ok" } else { "error" };
-        self.owned_writes
-            .with_label_values(&["state", result])
-            .inc();
+        let counter = &self.owned_writes;
+        let kind = OwnedWrite::State.name();
+        counter.with_label_values(&[kind, result]).inc();
     }
 
     /// How often the code panicked since the start.

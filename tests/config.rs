@@ -25,8 +25,7 @@ fn environment(name: &str) -> Option<String> {
 }
 
 fn parse(path: &Path) -> Result<Config, Problems> {
-    let text = fs::read_to_string(path).unwrap();
-    Config::parse(&text, path, &environment)
+    Config::load(path, &environment)
 }
 
 /// The files in `folder` that end in `.toml`, by name. Paths are relative, as they are shown.
@@ -135,6 +134,31 @@ fn ten_problems_come_at_once_and_as_data() {
             "{problem:?}"
         );
     }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_problem_with_its_reason() {
+    let folder = "cannot read tests/config: it is a folder";
+    let missing = "cannot read tests/config/none.toml: there is no such file";
+    for (path, message) in [
+        ("tests/config", folder),
+        ("tests/config/none.toml", missing),
+    ] {
+        let problems = parse(Path::new(path)).unwrap_err();
+        assert_eq!((problems.list().len(), problems.errors()), (1, 1));
+        assert_eq!(problems.list()[0].message, message);
+        assert_eq!(problems.list()[0].file, path);
+    }
+}
+
+/// What editors on Windows put before the first character is no part of it.
+#[test]
+fn a_byte_order_mark_is_stepped_over() {
+    let text = fs::read_to_string("tests/config/valid/windows.toml").unwrap();
+    assert!(text.contains("\r\n"));
+    let marked = format!("\u{feff}{text}");
+    let config = Config::parse(&marked, Path::new("marked.toml"), &environment).unwrap();
+    assert_eq!(config.destinations.len(), 1);
 }
 
 /// Another reader of TOML must agree that every file we take is TOML 1.0.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{exit, load};
+use super::{exit, load, say};
 
 /// Check a configuration file.
 #[derive(Debug, clap::Args)]
@@ -11,16 +11,14 @@ pub(super) struct CheckArguments {
     file: Option<PathBuf>,
 }
 
-#[expect(clippy::print_stdout, reason = "this is what a person reads")]
 pub(super) fn main(config: &Path, arguments: CheckArguments) -> u8 {
     let path = arguments.file.unwrap_or_else(|| config.to_owned());
     match load(&path) {
         Ok(config) => {
             let (destinations, rules) = (config.destinations.len(), config.rules.len());
-            println!(
-                "{}: valid; destinations: {destinations}, rules: {rules}",
-                path.display()
-            );
+            let file = path.display();
+            let counts = format!("destinations: {destinations}, rules: {rules}");
+            say(&format!("{file}: valid; {counts}\n"));
             exit::OK
         }
         Err(code) => code,

@@ -7,11 +7,12 @@ mod orders;
 mod run;
 mod status;
 
+use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::admin::api::Verb;
 use crate::config::{Config, Problems};
@@ -38,6 +39,8 @@ const DEFAULT_CONFIG: &str = "/etc/postrider/postrider.toml";
     version,
     about,
     max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
     after_help = "Examples:
   postrider check postrider.toml       every problem of the file at once
   postrider -c postrider.toml run      run in the foreground; Ctrl-C drains and ends
@@ -49,12 +52,13 @@ struct Arguments {
     #[arg(short, long, value_name = "FILE", env = "POSTRIDER_CONFIG", default_value = DEFAULT_CONFIG, global = true)]
     config: PathBuf,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon in the foreground.
+    #[command(override_usage = "postrider [-c FILE] run [OPTIONS]")]
     Run(run::RunArguments),
     /// Check a configuration file and say everything that is wrong with it.
     Check(check::CheckArguments),
@@ -86,48 +90,44 @@ pub fn main() -> ExitCode {
     ExitCode::from(done.unwrap_or(exit::SOFTWARE))
 }
 
-#[expect(clippy::print_stdout, reason = "this is what a person reads")]
 fn obey(arguments: Arguments) -> u8 {
     let config = &arguments.config;
     match arguments.command {
-        Some(Command::Run(run)) => run::main(config, run),
-        Some(Command::Check(check)) => check::main(config, check),
-        Some(Command::Demo(demo)) => demo::main(demo),
-        Some(Command::Status(status)) => status::status(config, &status),
-        Some(Command::Health(health)) => status::health(config, &health),
-        Some(Command::Pause(order)) => orders::order(config, Verb::Pause, order),
-        Some(Command::Resume(order)) => orders::order(config, Verb::Resume, order),
-        Some(Command::RetryNow(order)) => orders::order(config, Verb::RetryNow, order),
-        Some(Command::Skip(skip)) => orders::skip(config, skip),
-        Some(Command::Retries(retries)) => orders::retries(config, retries),
-        Some(Command::Version) => {
-            println!("postrider {}", env!("CARGO_PKG_VERSION"));
-            exit::OK
-        }
-        None => {
-            print!("{}", Arguments::command().render_help());
+        Command::Run(run) => run::main(config, run),
+        Command::Check(check) => check::main(config, check),
+        Command::Demo(demo) => demo::main(demo),
+        Command::Status(status) => status::status(config, &status),
+        Command::Health(health) => status::health(config, &health),
+        Command::Pause(order) => orders::order(config, Verb::Pause, order),
+        Command::Resume(order) => orders::order(config, Verb::Resume, order),
+        Command::RetryNow(order) => orders::order(config, Verb::RetryNow, order),
+        Command::Skip(skip) => orders::skip(config, skip),
+        Command::Retries(retries) => orders::retries(config, retries),
+        Command::Version => {
+            say(concat!("postrider ", env!("CARGO_PKG_VERSION"), "\n"));
             exit::OK
         }
     }
 }
 
+/// Writes what a person reads. That nobody reads any more, as behind `| head`, is no failure: the exit code tells the same.
+fn say(text: &str) {
+    drop(std::io::stdout().write_all(text.as_bytes()));
+}
+
 /// Reads and checks the file: the one way for `run` and `check`. What is wrong is printed, warnings too; the error is then the exit code.
-#[expect(clippy::print_stderr, reason = "this is what a person reads")]
 fn load(path: &Path) -> Result<Config, u8> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        eprintln!("error: cannot read {}: {error}", path.display());
-        eprintln!("  name the file with -c FILE or POSTRIDER_CONFIG; config.example.toml shows what stands in it");
-        exit::CONFIG
-    })?;
     let environment = |name: &str| std::env::var(name).ok();
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
-        && std::env::var_os("NO_COLOR").is_none();
+        && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let show = |problems: &Problems| {
         if !problems.is_empty() {
-            eprintln!("{}", problems.render(colour));
+            let text = problems.render(colour);
+            // As with `say`; and a daemon whose log cannot be written has its work to do all the same.
+            drop(std::io::stderr().write_all(text.as_bytes()));
         }
     };
-    match Config::parse(&text, path, &environment) {
+    match Config::load(path, &environment) {
         Ok(config) => {
             show(&config.warnings);
             Ok(config)

@@ -18,10 +18,10 @@ use super::{exit, load};
 /// Run the daemon in the foreground.
 #[derive(Debug, clap::Args)]
 pub(super) struct RunArguments {
-    /// How lines of the log look; wins over the file.
+    /// How lines of the log look: auto (text on a terminal, JSON elsewhere), text or json; wins over the file.
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
-    /// The least level that is logged; wins over the file.
+    /// The least level that is logged: error, warn, info, debug or trace; wins over the file.
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<tracing::Level>,
 }

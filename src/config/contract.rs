@@ -1,6 +1,8 @@
 //! Every key of the contract by the section it belongs to, so that a misplaced key is answered with its place, and a key of a later
 //! version is not called unknown.
 
+use super::refusal::nearest;
+
 /// Section and keys. `*` stands for a name, `[]` for an entry of a list.
 const SECTIONS: &[(&str, &[&str])] = &[
     (
@@ -231,6 +233,17 @@ pub(super) fn homes(key: &str, section: &str) -> Vec<&'static str> {
     };
     homes.sort_by_key(|name| std::cmp::Reverse(shared(name)));
     homes
+}
+
+/// The key that `key` probably is in a section below `section`, and that section.
+pub(super) fn below(key: &str, section: &str) -> Option<(&'static str, &'static str)> {
+    let inside = format!("{}.", canonical(section));
+    let sections = SECTIONS
+        .iter()
+        .filter(|(name, _)| !section.is_empty() && name.starts_with(&inside));
+    sections
+        .filter(|(name, _)| !name.ends_with("[]"))
+        .find_map(|(name, keys)| Some((nearest(key, keys.iter().copied())?, *name)))
 }
 
 /// A section as the file writes it: `[kafka]`, `[[rules]]`. The destination's name in `path`, if there is one, is kept.

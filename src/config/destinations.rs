@@ -29,7 +29,7 @@ pub(super) struct Found {
     pub(super) key_span: Range<usize>,
     pub(super) enabled: bool,
     pub(super) config: Option<DestinationConfig>,
-    id: Option<(Arc<str>, Range<usize>)>,
+    pub(super) id: Option<(Arc<str>, Range<usize>)>,
 }
 
 /// Every destination, by name.
@@ -45,7 +45,14 @@ pub(super) fn read(root: &Reader<'_>, commit_interval: Duration) -> Vec<Found> {
         retention_warning: DAY,
     };
     root.section("defaults", |reader| settings(reader, &mut base));
-    let table = root.take("destinations").and_then(|value| value.table());
+    let table = root.take("destinations").and_then(|value| {
+        if value.is_list() {
+            let hint = "write a section for each, with its name: [destinations.NAME]";
+            value.error_at_key("the destinations are not a list", hint);
+            return None;
+        }
+        value.table()
+    });
     let mut found: Vec<Found> = Vec::new();
     for value in table.iter().flat_map(Reader::entries) {
         if let Some(next) = destination(&value, base.clone()) {

@@ -8,7 +8,7 @@ use super::refusal::{listed, nearest};
 use super::secret::{Secret, string_or_secret};
 use super::template::template;
 use super::webhook::{OUTCOMES, Sender, placeholder, url};
-use crate::rules::{BRIDGE_NAMES, ContentOptions, Envelope, Escape, Template};
+use crate::rules::{BRIDGE_NAMES, ContentOptions, Envelope, Escape, Template, is_mail_address};
 use crate::send::{EndpointUrl, WebhookOptions, header};
 
 /// What `with` holds: each value with its place, so that what is wrong with it is said there.
@@ -19,7 +19,7 @@ pub(super) fn read(section: &Value<'_>) -> Option<Sender> {
     let reader = section.table()?;
     let plain = |value: Value<'_>| template(&value, Escape::Nothing);
     let from = reader.require("from", "write from = \"Shop <shop@example.org>\"");
-    let from = from.and_then(plain);
+    let from = from.and_then(|value| address(&value));
     let to = reader.require("to", "write to = [\"{{ value.email }}\"]");
     let to = to.and_then(|value| recipients(&value));
     let subject = reader.require("subject", "write subject = \"Order {{ value.order_id }}\"");
@@ -53,8 +53,21 @@ pub(super) fn read(section: &Value<'_>) -> Option<Sender> {
 
 fn recipients(value: &Value<'_>) -> Option<Vec<Template>> {
     let entries = value.list("[\"{{ value.email }}\"]")?;
-    let templates = entries.iter().map(|entry| template(entry, Escape::Nothing));
-    templates.collect()
+    // Every entry is looked at, also behind one that is wrong.
+    let addresses: Vec<_> = entries.iter().map(address).collect();
+    addresses.into_iter().collect()
+}
+
+/// A mail address, or a template that makes one. What is no template can be looked at here, before every mail fails for it.
+fn address(value: &Value<'_>) -> Option<Template> {
+    let template = template(value, Escape::Nothing)?;
+    let text = value.node.get_ref().as_str().unwrap_or("{");
+    if !text.contains(['{', '$']) && !is_mail_address(text) {
+        let hint = "write shop@example.org, or with a name: Shop <shop@example.org>";
+        value.error("is not a mail address", hint);
+        return None;
+    }
+    Some(template)
 }
 
 /// The request of a recipe: where it goes and with which headers, and the template of its body.

@@ -1,16 +1,13 @@
 //! `[kafka]`.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::properties;
 use super::reader::{Reader, Value};
 use super::refusal::Refusal;
-use super::secret::string_or_secret;
 use super::units;
 use crate::clock::Timestamp;
-use crate::kafka::{
-    KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption, check_topic, reserved,
-};
+use crate::kafka::{KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption, check_topic};
 use crate::lane::RecordsLostPolicy;
 
 /// Leaves room in a topic's 249 characters for the ends of our own names, and in a group's for an id of 63.
@@ -35,7 +32,9 @@ pub(super) fn read(root: &Reader<'_>) -> KafkaOptions {
         properties: Properties::default(),
     };
     let Some(section) = root.take("kafka") else {
-        root.error_at_header("kafka", "the file has no section [kafka]", LEAST);
+        if !root.mistyped("kafka") {
+            root.error_at_header("kafka", "the file has no section [kafka]", LEAST);
+        }
         return options;
     };
     let Some(reader) = section.table() else {
@@ -77,10 +76,14 @@ pub(super) fn read(root: &Reader<'_>) -> KafkaOptions {
     reader.section("owned_topics", |section| {
         owned_topics(section, &mut options.owned_topics)
     });
-    if let Some(section) = reader.take("properties").and_then(|value| value.table()) {
-        properties(&section, "", &mut options.properties.0);
+    let section = reader.take("properties").and_then(|value| value.table());
+    if let Some(section) = &section {
+        options.properties = properties::read(section);
     }
     reader.finish();
+    if let Some(section) = &section {
+        properties::check_together(section, &options);
+    }
     options
 }
 
@@ -216,37 +219,5 @@ fn owned_topics(reader: &Reader<'_>, options: &mut OwnedTopicsOptions) {
             let hint = "Kafka deletes dead letters after it, read by a person or not";
             value.warning("keeps dead letters for less than a day", hint);
         }
-    }
-}
-
-/// librdkafka's names have dots, and so has a TOML key that is not in quotes: each level of tables is a part of the name.
-fn properties(reader: &Reader<'_>, base: &str, found: &mut BTreeMap<String, String>) {
-    for value in reader.entries() {
-        let name = if base.is_empty() {
-            value.key.to_owned()
-        } else {
-            format!("{base}.{}", value.key)
-        };
-        if let Some(reserved) = reserved(&name) {
-            let message = format!("`{name}` cannot be set: {}", reserved.reason);
-            value.error_at_key(message, reserved.instead);
-        } else if value.is_table() && !value.is_inline_table() {
-            if let Some(reader) = value.table() {
-                properties(&reader, &name, found);
-            }
-        } else if let Some(text) = property(&value.clone().called(&name))
-            && found.insert(name.clone(), text).is_some()
-        {
-            let message = format!("`{name}` is set twice, with quotes and without");
-            value.error_at_key(message, "keep one of them");
-        }
-    }
-}
-
-fn property(value: &Value<'_>) -> Option<String> {
-    if value.is_table() {
-        string_or_secret(value).map(super::secret::Secret::expose)
-    } else {
-        value.scalar_text()
     }
 }

@@ -26,6 +26,14 @@ const TELLING_ENDS: &[&str] = &[
     "-key",
 ];
 
+/// A key that nobody knows is shown with its line, and "pasword" holds what "password" would. How many typing errors, and in which word.
+const NEARLY: &[(usize, &str)] = &[
+    (2, "password"),
+    (2, "passphrase"),
+    (1, "secret"),
+    (1, "token"),
+];
+
 /// `text` with the path of every URL, and every string under a telling key, as stars.
 pub(super) fn mask(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
@@ -84,6 +92,15 @@ fn mask_signing_secrets(text: &str, bytes: &mut [u8]) {
     }
 }
 
+fn nearly_telling(key: &str) -> bool {
+    let near = |part: &str| {
+        NEARLY
+            .iter()
+            .any(|(errors, word)| strsim::damerau_levenshtein(part, word) <= *errors)
+    };
+    key.split(['.', '_', '-']).any(near)
+}
+
 fn mask_values(text: &str, bytes: &mut [u8]) {
     for (at, _) in text.match_indices('=') {
         let key = text[..at].trim_end_matches([' ', '\t', '"', '\'']);
@@ -93,7 +110,7 @@ fn mask_values(text: &str, bytes: &mut [u8]) {
             .next()
             .unwrap_or_default()
             .to_ascii_lowercase();
-        let telling = TELLING.iter().any(|word| key.contains(word));
+        let telling = TELLING.iter().any(|word| key.contains(word)) || nearly_telling(&key);
         // A bridge's `api_key` cut short.
         let telling = telling || key == "key";
         let telling = telling || TELLING_ENDS.iter().any(|word| key.ends_with(word));
@@ -182,6 +199,10 @@ mod tests {
             ),
             ("password = \"open\nnext = 1", "password = \"****\nnext = 1"),
             ("password = 1234\n", "password = ****\n"),
+            ("sasl.pasword = \"a\"", "sasl.pasword = \"*\""),
+            ("db_passwd = \"a\"", "db_passwd = \"*\""),
+            ("client.secert = \"a\"", "client.secert = \"*\""),
+            ("broken = \"a\"", "broken = \"a\""),
             ("p.password = [\"a\"]", "p.password = *****"),
             ("token = { value = \"a\" }", "token = ***************"),
             ("password = { env = \"X\" }", "password = { env = \"X\" }"),

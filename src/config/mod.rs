@@ -4,8 +4,8 @@
 //! name that leads nowhere are written down, and the reading goes on. The sections have a file each. The rooms own their
 //! options and what may stand in them; here is only how they are written. No room imports this one.
 //!
-//! `run`, `check` and reload share [`Config::parse`]. It reads no clock and no environment but the one it is given; files are read
-//! only where a secret is in one.
+//! `run`, `check` and reload share [`Config::load`]. It reads no clock and no environment but the one it is given; other files are read
+//! only where a secret, a text or a certificate is in one.
 
 mod breaker;
 mod conditions;
@@ -13,6 +13,8 @@ mod context;
 mod contract;
 mod destinations;
 mod email;
+mod file;
+mod guesses;
 mod interpolate;
 mod kafka;
 mod mask;
@@ -21,6 +23,7 @@ mod notification;
 mod number;
 mod problem;
 mod process;
+mod properties;
 mod rate;
 mod reader;
 mod recipes;
@@ -72,6 +75,8 @@ pub struct Config {
     pub destinations: Vec<DestinationConfig>,
     /// The names of those that are not.
     pub disabled: Vec<Arc<str>>,
+    /// The id of every destination, disabled ones too.
+    pub ids: Vec<Arc<str>>,
     /// `[[rules]]`, in the order of the file. They may name disabled destinations.
     pub rules: Vec<RuleOptions>,
     /// `[admin]`.
@@ -127,6 +132,18 @@ impl Config {
         }
     }
 
+    /// Reads the file at `origin`, as [`Config::parse`] does its text.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read, or every problem of the file.
+    pub fn load(
+        origin: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Problems> {
+        Self::parse(&file::read(origin)?, origin, environment)
+    }
+
     /// Reads the file `text` that came from `origin`. Variables and credentials come from `environment`; files of secrets are found relative
     /// to the folder of `origin`.
     ///
@@ -161,6 +178,8 @@ impl Config {
         origin: &Path,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> (Result<Self, Problems>, BTreeSet<String>) {
+        // Editors on Windows put this mark before the first character.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let context = Context::new(origin, text, environment);
         let config = read(&context);
         let failed = context.failed();
@@ -196,7 +215,9 @@ fn read(context: &Context<'_>) -> Option<Config> {
         .iter()
         .filter(|found| !found.enabled)
         .map(|found| Arc::clone(&found.name));
+    let ids = destinations.iter().filter_map(|found| found.id.as_ref());
     Some(Config {
+        ids: ids.map(|(id, _)| Arc::clone(id)).collect(),
         disabled: disabled.collect(),
         kafka,
         limits,

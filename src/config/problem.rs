@@ -62,7 +62,8 @@ impl Problems {
         list.sort_by_key(|problem| (problem.span.is_none(), problem.line, problem.column));
         Self {
             file: Arc::from(file),
-            text: Arc::from(mask(text)),
+            // A line's end is not worth a sign of its own; the length stays.
+            text: Arc::from(mask(text).replace("\r\n", " \n")),
             list,
         }
     }

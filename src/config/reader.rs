@@ -9,6 +9,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::context::Context;
 use super::contract;
+use super::guesses::guess;
 use super::problem::Severity;
 use super::refusal::{listed, nearest};
 pub(super) use super::value::Value;
@@ -97,7 +98,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether a key that belongs nowhere was probably meant to be `key`; the answer to that one says so.
-    fn mistyped(&self, key: &'static str) -> bool {
+    pub(super) fn mistyped(&self, key: &'static str) -> bool {
         let unknown = |name: &str| contract::keys(&self.place.pattern).all(|known| known != name);
         let mut keys = self.table.keys().map(|name| &**name.get_ref());
         keys.any(|name| unknown(name) && nearest(name, [key]).is_some())
@@ -227,6 +228,9 @@ impl<'a> Reader<'a> {
         } else {
             format!("unknown key `{key}` in {}", self.header())
         };
+        if let Some(hint) = guess(key, pattern) {
+            return (message, hint.to_owned());
+        }
         let near = nearest(key, asked.iter().copied());
         let homes = contract::homes(key, pattern);
         let hint = match (near, homes.first()) {
@@ -238,7 +242,13 @@ impl<'a> Reader<'a> {
                         "did you mean `{later}`? It is not supported in this version; take it out"
                     )
                 }
-                None => format!("what can stand here: {}", listed(asked.iter().copied())),
+                None => match contract::below(key, pattern) {
+                    Some((near, home)) => {
+                        let home = contract::header(home, path);
+                        format!("did you mean `{near}`? It belongs to {home}")
+                    }
+                    None => format!("what can stand here: {}", listed(asked.iter().copied())),
+                },
             },
         };
         (message, hint)

@@ -20,8 +20,11 @@ pub(super) fn render(file: &str, text: &str, list: &[Problem], colour: bool) -> 
     let renderer = renderer.term_width(WIDTH);
     let mut page = String::new();
     for problem in list {
-        page.push_str(&renderer.render(&[group(file, text, problem)]));
-        page.push_str("\n\n");
+        for line in renderer.render(&[group(file, text, problem)]).lines() {
+            page.push_str(line.trim_end());
+            page.push('\n');
+        }
+        page.push('\n');
     }
     page.push_str(&summary(file, list));
     page

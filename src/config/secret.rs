@@ -101,11 +101,13 @@ fn from_environment(value: &Value<'_>, name: &str) -> Result<String, Refusal> {
 
 fn from_file(value: &Value<'_>, name: &str) -> Result<String, Refusal> {
     let folder = value.origin().parent().unwrap_or(Path::new(""));
-    read(&folder.join(name)).map_err(|reason| {
-        Refusal::new(
-            format!("names the file `{name}`, which {reason}"),
-            "a relative path begins at the folder of the configuration file",
-        )
+    let path = folder.join(name);
+    read(&path).map_err(|reason| {
+        let hint = match path.exists() {
+            true => "it must be a text file that the user Postrider runs as may read",
+            false => "a relative path begins at the folder of the configuration file",
+        };
+        Refusal::new(format!("names the file `{name}`, which {reason}"), hint)
     })
 }
 

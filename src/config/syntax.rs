@@ -5,14 +5,14 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use super::context::Context;
 use super::newer::refuse_newer;
 use super::problem::Severity;
 
 /// More than any file written by people.
-const FILE_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const FILE_BYTES_MAX: usize = 1024 * 1024;
 
 /// The tree of the text; `None` when it is so broken that looking further would only find follow-up errors.
 pub(super) fn parse<'a>(context: &Context<'a>) -> Option<DeTable<'a>> {
@@ -29,6 +29,7 @@ pub(super) fn parse<'a>(context: &Context<'a>) -> Option<DeTable<'a>> {
             let end = text.len();
             (error.span().unwrap_or(end..end), error.message())
         }),
+        root.get_ref(),
     );
     let root = root.into_inner();
     refuse_newer(context, &root);
@@ -39,13 +40,17 @@ pub(super) fn parse<'a>(context: &Context<'a>) -> Option<DeTable<'a>> {
 fn report_faults<'e>(
     context: &Context<'_>,
     errors: impl Iterator<Item = (Range<usize>, &'e str)>,
+    root: &DeTable<'_>,
 ) -> bool {
     let line_of = |at: usize| {
         let before = &context.text[..context.text.floor_char_boundary(at)];
         before.bytes().filter(|byte| *byte == b'\n').count()
     };
     let mut faults: Vec<_> = errors
-        .map(|(span, message)| (line_of(span.start), fault(message), span))
+        .map(|(span, message)| {
+            let written = context.text.get(span.clone()).unwrap_or_default();
+            (line_of(span.start), fault(message, written), span)
+        })
         .collect();
     faults.sort_by_key(|(line, fault, span)| (*line, Reverse(fault.reach), span.start));
     // A parser that stumbled tends to stumble again at once: in each line, the first time tells most.
@@ -67,7 +72,11 @@ fn report_faults<'e>(
     for (index, (_, fault, span)) in faults.into_iter().enumerate() {
         let later = if broken && index == last { LATER } else { "" };
         let hint = format!("{}{later}", fault.hint);
-        context.report(Severity::Error, Some(span), "", fault.message, hint);
+        let again = fault.again;
+        context.report(Severity::Error, Some(span.clone()), "", fault.message, hint);
+        if let Some(first) = again.and_then(|key| only_before(root, &key, span.start)) {
+            context.also(first, "first here");
+        }
     }
     broken
 }
@@ -87,8 +96,12 @@ struct Fault {
     message: String,
     hint: String,
     reach: Reach,
+    /// The key that stands there again.
+    again: Option<String>,
 }
 
+/// What word processors and chat programs make of quotes.
+const TYPOGRAPHIC: [char; 7] = ['“', '”', '„', '‘', '’', '«', '»'];
 const BROKEN_LINES_MAX: usize = 10;
 const LATER: &str = ";\nthe rest of the file is looked at once this is mended";
 const CLOSE: &str = "close it on the same line";
@@ -101,7 +114,7 @@ const ESCAPES: &str =
 const FAULTS: &[(&str, &str, &str, Reach)] = &[
     (
         "duplicate key",
-        "this stands here for the second time",
+        "it stands here for the second time",
         "keep one of them",
         Reach::Value,
     ),
@@ -225,20 +238,66 @@ const FAULTS: &[(&str, &str, &str, Reach)] = &[
     ),
 ];
 
-fn fault(message: &str) -> Fault {
-    match FAULTS
+/// What the parser says about `written`, in the words of this program.
+fn fault(message: &str, written: &str) -> Fault {
+    let known = FAULTS
         .iter()
-        .find(|(begins, ..)| message.starts_with(begins))
-    {
-        Some((_, message, hint, reach)) => Fault {
-            message: (*message).to_owned(),
-            hint: (*hint).to_owned(),
-            reach: *reach,
-        },
-        None => Fault {
+        .find(|(begins, ..)| message.starts_with(begins));
+    let Some((begins, message, hint, reach)) = known else {
+        return Fault {
             message: format!("not TOML: {message}"),
             hint: "compare it with config.example.toml".to_owned(),
             reach: Reach::Rest,
-        },
+            again: None,
+        };
+    };
+    let again = (*begins == "duplicate key").then(|| written.trim_matches(['"', '\'']).to_owned());
+    let (message, hint) = match &again {
+        Some(key) => (format!("`{key}` stands here for the second time"), *hint),
+        None if written.starts_with(TYPOGRAPHIC) => (
+            "typographic quotes, which mean nothing in TOML".to_owned(),
+            "write straight ones: \" or '",
+        ),
+        None => ((*message).to_owned(), *hint),
+    };
+    Fault {
+        message,
+        hint: hint.to_owned(),
+        reach: *reach,
+        again,
+    }
+}
+
+/// Where `key` stands before `at`, when there is just one such place: then that is the first of the two. With more of them, which one it
+/// is would be a guess.
+fn only_before(table: &DeTable<'_>, key: &str, at: usize) -> Option<Range<usize>> {
+    let mut places = Vec::new();
+    collect(table, key, &mut places);
+    // A section that stands there again takes the place of the first one.
+    if places.iter().any(|place| place.start == at) {
+        return None;
+    }
+    places.retain(|place| place.start < at);
+    match places.as_slice() {
+        [only] => Some(only.clone()),
+        _ => None,
+    }
+}
+
+fn collect(table: &DeTable<'_>, key: &str, places: &mut Vec<Range<usize>>) {
+    for (name, value) in table {
+        if name.get_ref() == key {
+            places.push(name.span());
+        }
+        collect_in(value.get_ref(), key, places);
+    }
+}
+
+fn collect_in(value: &DeValue<'_>, key: &str, places: &mut Vec<Range<usize>>) {
+    if let Some(table) = value.as_table() {
+        collect(table, key, places);
+    }
+    for entry in value.as_array().into_iter().flatten() {
+        collect_in(entry.get_ref(), key, places);
     }
 }

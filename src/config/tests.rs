@@ -277,8 +277,11 @@ fn no_text_makes_it_panic() {
         "18446744073709551615GiB",
     ];
     let mut state = 7;
+    // Each text with a setting of librdkafka that is right would cost a client.
+    let plain = EXAMPLE.replace("security.protocol = \"plaintext\"", "");
+    assert_ne!(plain, EXAMPLE);
     for round in 0..4000 {
-        let mut text = EXAMPLE.to_owned();
+        let mut text = plain.clone();
         for _ in 0..=next(&mut state) % 4 {
             let at = text.floor_char_boundary(next(&mut state) % (text.len() + 1));
             let to = text.ceil_char_boundary((at + next(&mut state) % 40).min(text.len()));

@@ -12,6 +12,20 @@ use super::problem::Severity;
 use super::reader::{Place, Reader};
 use super::refusal::{Refusal, nearest};
 
+/// What stands in the tables that are most often written as a single value.
+const TABLES: &[(&str, &str)] = &[
+    ("bridge", "recipe = \"sendgrid\", with = { … }"),
+    ("dead_letters", "excerpt = \"1KiB\""),
+    ("header", "name = \"x-result\", equals = \"done\""),
+    ("headers", "x-name = \"value\""),
+    ("outcomes", "404 = \"retry\""),
+    ("retry", "schedule = [\"5s\", \"30s\", \"5m\"]"),
+    ("timeouts", "connect = \"5s\", total = \"15s\""),
+    ("values", "null = \"skip\", empty = \"send\""),
+    ("webhook", "url = \"http://localhost:8000/hooks\""),
+    ("window", "records = 4096, bytes = \"8MiB\""),
+];
+
 /// One value and where it stands.
 #[derive(Clone)]
 pub(super) struct Value<'a> {
@@ -211,7 +225,9 @@ impl<'a> Value<'a> {
     /// The table, to be read key by key.
     pub(super) fn table(&self) -> Option<Reader<'a>> {
         let DeValue::Table(table) = self.node.get_ref() else {
-            self.wrong_kind("a table", format!("write {} = {{ … }}", self.key));
+            let example = TABLES.iter().find(|(key, _)| *key == self.key);
+            let inside = example.map_or("…", |(_, inside)| inside);
+            self.wrong_kind("a table", format!("write {} = {{ {inside} }}", self.key));
             return None;
         };
         Some(Reader::new(

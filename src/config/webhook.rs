@@ -40,8 +40,9 @@ pub(super) fn read(reader: &Reader<'_>, name: &str) -> Option<Sender> {
         if let Some(mails) = mails {
             return email::read(&mails);
         }
-        if !reader.has("url") {
-            let message = format!("the destination `{name}` has no webhook");
+        let meant = reader.has("url") || reader.mistyped("webhook") || reader.mistyped("email");
+        if !meant {
+            let message = format!("the destination `{name}` has neither a webhook nor an email");
             let hint =
                 format!("[destinations.{name}.webhook]\nurl = \"http://localhost:8000/hooks\"");
             reader.error_at_header(&format!("destinations.{name}.webhook"), message, &hint);

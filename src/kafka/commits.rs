@@ -5,6 +5,8 @@ use std::time::Duration;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tracing::{debug, warn};
 
+use crate::clock::Tick;
+use crate::delivery::CommitFailure;
 use crate::lane::Position;
 
 use super::consumer::{ConsumerThread, FromConsumer};
@@ -12,25 +14,67 @@ use super::raw::{CommitError, CommitResult};
 
 /// How long the broker may take for a last commit.
 pub(super) const LAST_COMMIT: Duration = Duration::from_secs(5);
+/// How soon a last commit is tried again that was refused for a reason that passes.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// How long metadata is left out when the broker takes none of that length: somebody may mend its setting.
+const BARE_FOR: Duration = Duration::from_secs(60);
+
+/// What was sent to the broker and not answered, and how it is sent.
+#[derive(Debug, Default)]
+pub(super) struct Commits {
+    outstanding: Vec<Asked>,
+    /// Until when metadata is left out.
+    bare_until: Option<Tick>,
+    said_too_large: bool,
+}
+
+#[derive(Debug)]
+struct Asked {
+    position: Position,
+    /// Whether it goes without its metadata.
+    bare: bool,
+}
+
+impl Commits {
+    pub(super) fn forget(&mut self, epoch: crate::delivery::Epoch) {
+        self.outstanding
+            .retain(|asked| asked.position.epoch != epoch);
+    }
+}
 
 impl ConsumerThread {
     /// Sends a commit for the partitions owned at this moment; the answer comes as an event.
     pub(super) fn commit(&mut self, positions: &[Position]) {
+        let now = self.clock.now().tick;
+        let bare = self.commits.bare_until.is_some_and(|until| now < until);
+        let asked = positions.iter().map(|position| Asked {
+            position: position.clone(),
+            bare: bare || position.metadata.is_empty(),
+        });
+        self.ask(asked.collect());
+    }
+
+    fn ask(&mut self, asked: Vec<Asked>) {
         let mut list = TopicPartitionList::new();
-        for position in positions {
+        for asked in asked {
+            let Asked { position, bare } = &asked;
             let Some((topic, partition)) = self.epochs.get(&position.epoch) else {
                 continue;
             };
-            let offset = Offset::Offset(position.offset);
-            if list.add_partition_offset(topic, *partition, offset).is_ok() {
-                self.outstanding.push(position.clone());
+            let mut element = list.add_partition(topic, *partition);
+            if element.set_offset(Offset::Offset(position.offset)).is_err() {
+                continue;
             }
+            if !bare {
+                element.set_metadata(&position.metadata);
+            }
+            self.commits.outstanding.push(asked);
         }
         if list.count() == 0 {
             return;
         }
         if let Err(error) = self.queues.commit(&list) {
-            self.outstanding.clear();
+            self.commits.outstanding.clear();
             self.refused(error);
         }
     }
@@ -39,46 +83,91 @@ impl ConsumerThread {
     pub(super) fn commit_and_wait(&mut self, positions: &[Position]) {
         let deadline = self.clock.now().tick + LAST_COMMIT;
         self.commit(positions);
-        let asked = |position: &Position| positions.contains(position);
-        while self.outstanding.iter().any(asked) {
+        let mut again: Vec<Position> = Vec::new();
+        loop {
+            let ours = |asked: &Asked| positions.contains(&asked.position);
+            if !self.commits.outstanding.iter().any(ours) && again.is_empty() {
+                return;
+            }
             let left = deadline.since(self.clock.now().tick);
-            match self.queues.commit_results(left) {
-                Some(results) => self.committed(results),
-                None if left.is_zero() => {
-                    warn!(destination = %self.plan.destination, "last commit not acknowledged in time: some deliveries will be repeated");
-                    return;
+            if left.is_zero() {
+                warn!(destination = %self.plan.destination, "last commit not acknowledged in time: some deliveries will be repeated");
+                return;
+            }
+            match self.queues.commit_results(left.min(AGAIN_AFTER)) {
+                Some(results) => {
+                    let refused = self.committed(results).into_iter();
+                    let mends = refused.filter(|(position, failure)| {
+                        let passes = [CommitFailure::Rebalance, CommitFailure::Coordinator];
+                        passes.contains(failure) && positions.contains(position)
+                    });
+                    again.extend(mends.map(|(position, _)| position));
                 }
-                None => {}
+                None => self.commit(&std::mem::take(&mut again)),
             }
         }
     }
 
-    pub(super) fn committed(&mut self, results: Vec<CommitResult>) {
+    /// Takes the broker's answers in; gives what it refused.
+    ///
+    /// An answer names a partition and an offset. Where two positions differ in their metadata alone, the first answer is for the first.
+    pub(super) fn committed(
+        &mut self,
+        results: Vec<CommitResult>,
+    ) -> Vec<(Position, CommitFailure)> {
         let mut acknowledged = Vec::new();
-        let mut refused = None;
+        let mut too_large = Vec::new();
+        let mut refused = Vec::new();
+        let mut error = None;
         if results.is_empty() {
             // A request that failed as a whole, without saying for what: the lane asks again for whatever is open.
-            self.outstanding.clear();
+            self.commits.outstanding.clear();
         }
-        for (tp, offset, error) in results {
-            let asked = |position: &Position| {
+        for (tp, offset, failed) in results {
+            let answered = |Asked { position, .. }: &Asked| {
                 position.offset == offset && self.epochs.get(&position.epoch) == Some(&tp)
             };
-            let Some(place) = self.outstanding.iter().position(asked) else {
+            let Some(place) = self.commits.outstanding.iter().position(answered) else {
                 continue;
             };
-            let position = self.outstanding.remove(place);
-            match error {
+            let Asked { position, bare } = self.commits.outstanding.remove(place);
+            match failed {
                 None => acknowledged.push(position),
-                Some(error) => refused = Some(error),
+                Some((CommitFailure::MetadataTooLarge, _)) if !bare => too_large.push(Asked {
+                    position,
+                    bare: true,
+                }),
+                Some(failed) => {
+                    refused.push((position, failed.0));
+                    error = Some(failed);
+                }
             }
         }
         if !acknowledged.is_empty() {
             self.tell(FromConsumer::Committed(acknowledged));
         }
-        if let Some(error) = refused {
+        if let Some(error) = error {
             self.refused(error);
         }
+        if !too_large.is_empty() {
+            self.without_metadata(too_large);
+        }
+        refused
+    }
+
+    /// The position is what must be kept; what is known beyond it saves repeats.
+    fn without_metadata(&mut self, asked: Vec<Asked>) {
+        self.tell(FromConsumer::CommitFailed(CommitFailure::MetadataTooLarge));
+        if !std::mem::replace(&mut self.commits.said_too_large, true) {
+            let longest = asked.iter().map(|asked| asked.position.metadata.len());
+            warn!(
+                destination = %self.plan.destination, bytes = longest.max(),
+                "the broker takes no commit with so much metadata (offset.metadata.max.bytes): committed without it; after an unclean end \
+                 more is delivered again, and attempts are counted anew"
+            );
+        }
+        self.commits.bare_until = Some(self.clock.now().tick + BARE_FOR);
+        self.ask(asked);
     }
 
     fn refused(&self, (failure, error): CommitError) {

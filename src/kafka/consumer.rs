@@ -3,7 +3,7 @@
 //! The thread waits for the broker and for the lane; nobody waits for the thread. Rebalances are taken from librdkafka as events and
 //! answered here, in this thread's own loop, not inside a callback.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,16 +12,19 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::mpsc;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 use crate::clock::{Clock, Tick};
 use crate::delivery::{CommitFailure, Epoch};
 use crate::lane::{AssignedPartition, Position, RecordsLostPolicy, StartAt};
 use crate::record::Record;
 
+use super::commits::Commits;
 use super::complaints::Complaints;
 use super::context::{Context, Notice};
+use super::gatehouse::{FromLadder, Gatehouse};
 use super::mailbox::{Allowance, Mailbox, Orders};
+use super::pauses::Pauses;
 use super::raw::{Fetched, Queues};
 
 /// What a consumer needs to know.
@@ -33,8 +36,12 @@ pub struct ConsumerPlan {
     pub destination: Arc<str>,
     /// The consumer group.
     pub group: String,
-    /// The topics to read at first; none: to be told through the mailbox.
-    pub topics: Vec<String>,
+    /// The destination's id.
+    pub destination_id: Arc<str>,
+    /// The topics to read at first; `None`: to be told through the mailbox.
+    pub topics: Option<Vec<String>>,
+    /// The topics of the ladder, read besides; none in the audit.
+    pub ladder: Vec<String>,
     /// Names of topics that begin like this are our own.
     pub owned_prefix: String,
     /// Where to begin where nothing is committed.
@@ -77,6 +84,13 @@ pub enum FromConsumer {
         /// The records.
         records: Vec<Record>,
     },
+    /// Records of one partition of the ladder.
+    ReadLadder {
+        /// The assignment.
+        epoch: Epoch,
+        /// The records.
+        records: Vec<FromLadder>,
+    },
     /// A partition was read to its end.
     EndOfPartition {
         /// The assignment.
@@ -89,13 +103,7 @@ pub enum FromConsumer {
 }
 
 /// How long the thread sleeps at most: how late it hears of a rebalance or a commit.
-const NAP: Duration = Duration::from_millis(50);
-/// A lane that has had no room for this long does not get any soon: its partitions are paused, so that librdkafka stops fetching for it and
-/// gives up what it holds. For shorter waits a pause costs more than it saves.
-const REST_AFTER: Duration = Duration::from_secs(5);
-/// Records taken at once.
-const CHUNK: u64 = 1024;
-
+pub(super) const NAP: Duration = Duration::from_millis(50);
 /// A running consumer thread, as its lane sees it.
 #[derive(Debug)]
 pub struct ConsumerHandle {
@@ -138,13 +146,13 @@ pub fn start_consumer(plan: ConsumerPlan, clock: Clock) -> Result<ConsumerHandle
         next_epoch: 0,
         next_offsets: BTreeMap::new(),
         cluster_id: "".into(),
-        outstanding: Vec::new(),
+        commits: Commits::default(),
         taken: Allowance::default(),
         largest: 1024,
+        heaviest: 0,
         rejoin_at: None,
-        paused: BTreeSet::new(),
-        full_since: None,
-        resting: false,
+        pauses: Pauses::default(),
+        gate: Gatehouse::default(),
         chunk: Vec::new(),
     };
     std::thread::Builder::new()
@@ -194,19 +202,17 @@ pub(super) struct ConsumerThread {
     pub(super) next_offsets: BTreeMap<Epoch, i64>,
     /// The cluster, as of the last assignment.
     pub(super) cluster_id: Arc<str>,
-    /// Positions that were sent to the broker and not answered.
-    pub(super) outstanding: Vec<Position>,
+    pub(super) commits: Commits,
     /// What was read since the start.
     pub(super) taken: Allowance,
     /// The heaviest record of the last chunks: how many fit into the bytes that are left.
     pub(super) largest: u64,
+    /// The heaviest record since that was last reckoned.
+    pub(super) heaviest: u64,
     pub(super) rejoin_at: Option<Tick>,
-    /// Partitions that the lane wants paused.
-    pub(super) paused: BTreeSet<Epoch>,
-    /// Since when the lane has had no room.
-    pub(super) full_since: Option<Tick>,
-    /// Whether every partition is paused because of that.
-    pub(super) resting: bool,
+    pub(super) pauses: Pauses,
+    /// Where the records of the ladder wait.
+    pub(super) gate: Gatehouse,
     pub(super) chunk: Vec<Fetched>,
 }
 
@@ -234,10 +240,14 @@ impl ConsumerThread {
     }
 
     pub(super) fn subscribe(&mut self) {
-        if self.plan.topics.is_empty() {
+        let Some(named) = &self.plan.topics else {
+            return self.consumer.unsubscribe();
+        };
+        let topics = named.iter().chain(&self.plan.ladder);
+        let topics: Vec<&str> = topics.map(String::as_str).collect();
+        if topics.is_empty() {
             return self.consumer.unsubscribe();
         }
-        let topics: Vec<&str> = self.plan.topics.iter().map(String::as_str).collect();
         if let Err(error) = self.consumer.subscribe(&topics) {
             error!(destination = %self.plan.destination, %error, "subscription refused");
         }
@@ -245,55 +255,22 @@ impl ConsumerThread {
 
     fn obey(&mut self, orders: &Orders) {
         for (epoch, pause) in &orders.paused {
-            if *pause && self.epochs.contains_key(epoch) {
-                self.paused.insert(*epoch);
-            } else {
-                self.paused.remove(epoch);
-            }
-            if !self.resting {
-                self.pause(&[*epoch], *pause);
-            }
+            let pause = *pause && self.epochs.contains_key(epoch);
+            self.pauses.by_lane(*epoch, pause);
+        }
+        if !orders.paused.is_empty() {
+            self.apply_pauses();
+        }
+        if let Some(until) = orders.release {
+            self.gate.release(until);
         }
         self.commit(&orders.commit);
-        if let Some(topics) = &orders.topics {
-            self.plan.topics.clone_from(topics);
-            // With cooperative rebalances only the difference comes and goes.
-            if self.rejoin_at.is_none() {
-                self.subscribe();
-            }
+        if orders.topics.is_some() {
+            self.plan.topics.clone_from(&orders.topics);
         }
-    }
-
-    /// Pauses or resumes partitions.
-    fn pause(&self, epochs: &[Epoch], pause: bool) {
-        let list = self.list_of(epochs);
-        let done = if pause {
-            self.consumer.pause(&list)
-        } else {
-            self.consumer.resume(&list)
-        };
-        if let Err(error) = done {
-            warn!(destination = %self.plan.destination, %error, pause, "pause or resume refused");
-        }
-    }
-
-    /// Rests when the lane has had no room for long, and ends the rest when it has.
-    pub(super) fn rest(&mut self, has_room: bool) {
-        let now = self.clock.now().tick;
-        let since = *self.full_since.get_or_insert(now);
-        if has_room {
-            self.full_since = None;
-        }
-        let rest = !has_room && (self.resting || now.since(since) >= REST_AFTER);
-        if rest != self.resting {
-            self.resting = rest;
-            let all = self
-                .epochs
-                .keys()
-                .filter(|epoch| !self.paused.contains(epoch));
-            let all: Vec<Epoch> = all.copied().collect();
-            self.pause(&all, rest);
-            debug!(destination = %self.plan.destination, rest, "no room for long: partitions paused");
+        // With cooperative rebalances only the difference comes and goes.
+        if (orders.topics.is_some() || orders.look_again) && self.rejoin_at.is_none() {
+            self.subscribe();
         }
     }
 
@@ -320,110 +297,12 @@ impl ConsumerThread {
             Some(Ok(message)) => {
                 let fetched = self.queues.stray(&message);
                 drop(message);
-                self.pass_on(vec![fetched]);
+                self.pass_on(&mut vec![fetched]);
             }
             Some(Err(error)) => {
                 debug!(destination = %self.plan.destination, %error, "consumer error");
             }
             None => {}
-        }
-    }
-
-    fn read(&mut self, allowance: Allowance) {
-        if self.assigned.is_empty() {
-            return;
-        }
-        let records = allowance.records.saturating_sub(self.taken.records);
-        let bytes = allowance.bytes.saturating_sub(self.taken.bytes);
-        let has_room = records > 0 && bytes > 0;
-        self.rest(has_room);
-        if !has_room {
-            return self.mailbox.wait_for_more(allowance, NAP);
-        }
-        let fit = (bytes / self.largest).clamp(1, CHUNK).min(records);
-        let mut chunk = std::mem::take(&mut self.chunk);
-        self.queues
-            .read(NAP, usize::try_from(fit).unwrap_or(1), &mut chunk);
-        self.pass_on_all(&mut chunk);
-        self.chunk = chunk;
-    }
-
-    fn pass_on(&mut self, mut fetched: Vec<Fetched>) {
-        self.pass_on_all(&mut fetched);
-    }
-
-    /// Hands records to the lane, those of one partition that follow each other together.
-    fn pass_on_all(&mut self, fetched: &mut Vec<Fetched>) {
-        let mut run: Option<(Epoch, Vec<Record>)> = None;
-        let mut largest = 0;
-        let mut cut = Vec::new();
-        for item in fetched.drain(..) {
-            match item {
-                Fetched::Record(record) => {
-                    let weight = record.weight() as u64;
-                    largest = largest.max(weight);
-                    self.taken.records += 1;
-                    self.taken.bytes += weight;
-                    let tp = (Arc::clone(&record.topic), record.partition);
-                    if self.has_gone_back(&tp, record.offset) {
-                        self.tell_read(run.take());
-                        self.lose(std::slice::from_ref(&tp));
-                        cut.push((tp.clone(), record.offset));
-                    }
-                    // A partition that is not ours any more: its next owner reads the record.
-                    let Some(epoch) = self.assigned.get(&tp).copied() else {
-                        self.tell(FromConsumer::Read {
-                            epoch: Epoch(u64::MAX),
-                            records: vec![record],
-                        });
-                        continue;
-                    };
-                    match &mut run {
-                        Some((current, records)) if *current == epoch => records.push(record),
-                        _ => {
-                            let ended = run.replace((epoch, vec![record]));
-                            self.tell_read(ended);
-                        }
-                    }
-                }
-                Fetched::EndOfPartition {
-                    topic,
-                    partition,
-                    offset,
-                } => {
-                    self.tell_read(run.take());
-                    if let Some(epoch) = self.assigned.get(&(topic, partition)).copied() {
-                        self.tell(FromConsumer::EndOfPartition { epoch, offset });
-                    }
-                }
-                Fetched::Error(error) => {
-                    debug!(destination = %self.plan.destination, error, "fetch error");
-                }
-            }
-        }
-        self.tell_read(run);
-        for (tp, offset) in cut {
-            self.begin_again(&tp, offset);
-        }
-        self.largest = largest.max(self.largest - self.largest / 8).max(1);
-    }
-
-    /// Whether the partition is ours and was read beyond this offset already. Notes the offset if not.
-    fn has_gone_back(&mut self, tp: &TopicPartition, offset: i64) -> bool {
-        let epoch = self.assigned.get(tp);
-        let Some(next) = epoch.and_then(|epoch| self.next_offsets.get_mut(epoch)) else {
-            return false;
-        };
-        if offset < *next {
-            return true;
-        }
-        *next = offset + 1;
-        false
-    }
-
-    fn tell_read(&self, run: Option<(Epoch, Vec<Record>)>) {
-        if let Some((epoch, records)) = run {
-            self.tell(FromConsumer::Read { epoch, records });
         }
     }
 
@@ -453,18 +332,9 @@ impl ConsumerThread {
         self.beat
             .store(millis(self.clock.now().tick + pause), Ordering::Relaxed);
     }
-
-    fn list_of(&self, epochs: &[Epoch]) -> TopicPartitionList {
-        let held: Vec<TopicPartition> = epochs
-            .iter()
-            .filter_map(|epoch| self.epochs.get(epoch))
-            .cloned()
-            .collect();
-        list(&held)
-    }
 }
 
-fn list(partitions: &[TopicPartition]) -> TopicPartitionList {
+pub(super) fn list(partitions: &[TopicPartition]) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (topic, partition) in partitions {
         list.add_partition(topic, *partition);

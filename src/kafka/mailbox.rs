@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::clock::Timestamp;
 use crate::delivery::Epoch;
 use crate::lane::Position;
 
@@ -20,6 +21,8 @@ struct Mail {
     commit: BTreeMap<Epoch, Position>,
     paused: BTreeMap<Epoch, bool>,
     topics: Option<Vec<String>>,
+    look_again: bool,
+    release: Option<Timestamp>,
     revoked: Option<Vec<Position>>,
     close: Option<Vec<Position>>,
 }
@@ -44,6 +47,10 @@ pub(super) struct Orders {
     pub(super) paused: BTreeMap<Epoch, bool>,
     /// The topics to read, when they have changed.
     pub(super) topics: Option<Vec<String>>,
+    /// Whether a topic that was missing may be there now.
+    pub(super) look_again: bool,
+    /// Records of the ladder that were written until then go in, whatever their step says.
+    pub(super) release: Option<Timestamp>,
     /// The last positions before the consumer is closed.
     pub(super) close: Option<Vec<Position>>,
 }
@@ -76,6 +83,18 @@ impl Mailbox {
         self.lock().topics = Some(topics);
     }
 
+    /// Says that a topic which was missing is there now.
+    pub fn look_again(&self) {
+        self.lock().look_again = true;
+    }
+
+    /// Lets the records of the ladder in that were written until `until`, whatever their step says.
+    pub fn release(&self, until: Timestamp) {
+        let mut mail = self.lock();
+        mail.release = mail.release.max(Some(until));
+        self.arrived.notify_one();
+    }
+
     /// Answers a revocation with the last positions of what is taken away.
     pub fn revoked(&self, positions: Vec<Position>) {
         self.lock().revoked = Some(positions);
@@ -96,6 +115,8 @@ impl Mailbox {
             commit: commit.into_values().collect(),
             paused: std::mem::take(&mut mail.paused),
             topics: mail.topics.take(),
+            look_again: std::mem::take(&mut mail.look_again),
+            release: mail.release.take(),
             close: mail.close.take(),
         }
     }

@@ -1,36 +1,43 @@
 //! The one producer of the process: idempotent, acknowledged by every in-sync replica.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tracing::warn;
 
-use crate::lane::{DeadLetter, Shed, WriteError};
+use crate::clock::Clock;
+use crate::lane::{DeadLetter, LadderRecord, Shed, Step, WriteError};
 
 use super::complaints::Complaints;
 use super::context::Plain;
-use super::envelope::dead_letter_headers;
+use super::envelope::{dead_letter_headers, ladder_headers};
+use super::topics::OwnedTopic;
 
 /// Writes to the topics of our own.
 pub struct Producer {
     config: ClientConfig,
     dead_letters: String,
+    ladder: BTreeMap<Step, String>,
+    /// Topics that must not be written to, and why.
+    shut: RwLock<BTreeMap<String, String>>,
     context: Plain,
     client: Mutex<Client>,
 }
 
 /// One client, and how many were made before it.
 #[derive(Clone)]
-pub(super) struct Client {
-    pub(super) producer: FutureProducer<Plain>,
-    pub(super) number: u64,
+struct Client {
+    producer: FutureProducer<Plain>,
+    number: u64,
 }
 
 /// How long a write may wait for a place in librdkafka's queue.
-pub(super) const QUEUE_WAIT: Duration = Duration::from_secs(5);
+const QUEUE_WAIT: Duration = Duration::from_secs(5);
 
 impl Producer {
     /// A producer for the topics that begin with `prefix`.
@@ -47,12 +54,26 @@ impl Producer {
             producer: config.create_with_context(context.clone())?,
             number: 0,
         });
+        let ladder = OwnedTopic::ladder(prefix).into_iter();
+        let ladder: BTreeMap<Step, String> = ladder
+            .filter_map(|topic| Some((topic.step?, topic.name)))
+            .collect();
+        let unseen =
+            |topic: &String| format!("the settings of {topic} have not been looked at yet");
+        let shut = ladder.values().map(|topic| (topic.clone(), unseen(topic)));
         Ok(Self {
             config,
-            dead_letters: format!("{prefix}.dead-letters"),
+            dead_letters: OwnedTopic::dead_letters(prefix).name,
+            shut: RwLock::new(shut.collect()),
+            ladder,
             context,
             client,
         })
+    }
+
+    /// Says which topics must not be written to, and why; all others may. At first it is the ladder.
+    pub fn shut(&self, topics: BTreeMap<String, String>) {
+        *self.shut.write().unwrap_or_else(PoisonError::into_inner) = topics;
     }
 
     /// Writes a dead letter; `Ok` when every in-sync replica has it.
@@ -65,14 +86,47 @@ impl Producer {
         destination_id: &str,
     ) -> Result<(), WriteError> {
         let headers = dead_letter_headers(letter, destination_id);
-        let mut record: FutureRecord<'_, [u8], [u8]> =
-            FutureRecord::to(&self.dead_letters).headers(headers);
-        if let Some(key) = &letter.record.key {
+        let record = &letter.record;
+        let value = record
+            .value
+            .as_deref()
+            .filter(|_| letter.shed != Shed::Value);
+        self.write(&self.dead_letters, record.key.as_deref(), value, headers)
+            .await
+    }
+
+    /// Writes a record to the ladder; `Ok` when every in-sync replica has it. Its key there is the delivery's id, so that a delivery stays in one
+    /// partition of each step.
+    ///
+    /// # Errors
+    /// [`WriteError::TooLarge`] when the topic does not take it at this size; anything else as [`WriteError::Failed`].
+    pub async fn write_ladder(
+        &self,
+        ladder: &LadderRecord,
+        destination_id: &str,
+    ) -> Result<(), WriteError> {
+        let topic = self.ladder.get(&ladder.step).map_or("", String::as_str);
+        let headers = ladder_headers(ladder, destination_id, Clock::wall());
+        let id = ladder.carried.id.to_string();
+        let value = ladder.record.value.as_deref();
+        self.write(topic, Some(id.as_bytes()), value, headers).await
+    }
+
+    pub(super) async fn write(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: OwnedHeaders,
+    ) -> Result<(), WriteError> {
+        if let Some(why) = self.why_shut(topic) {
+            return Err(WriteError::Failed(why));
+        }
+        let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
+        if let Some(key) = key {
             record = record.key(key);
         }
-        if letter.shed != Shed::Value
-            && let Some(value) = &letter.record.value
-        {
+        if let Some(value) = value {
             record = record.payload(value);
         }
         let Client { producer, number } = self.client().clone();
@@ -82,12 +136,17 @@ impl Producer {
         }
     }
 
-    pub(super) fn client(&self) -> MutexGuard<'_, Client> {
+    fn why_shut(&self, topic: &str) -> Option<String> {
+        let shut = self.shut.read().unwrap_or_else(PoisonError::into_inner);
+        shut.get(topic).cloned()
+    }
+
+    fn client(&self) -> MutexGuard<'_, Client> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A client that has met a fatal error never writes again: it is made anew, and the lane writes again.
-    pub(super) fn failed(&self, error: &KafkaError, number: u64) -> WriteError {
+    fn failed(&self, error: &KafkaError, number: u64) -> WriteError {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
                 return WriteError::TooLarge;
@@ -117,7 +176,6 @@ impl Producer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
 
     #[test]
     fn a_fatal_error_that_many_writes_met_makes_one_new_client() {

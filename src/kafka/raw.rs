@@ -1,15 +1,16 @@
 //! The only unsafe code: reading whole chunks of records with their headers as bytes, and commits whose results come back.
 //!
-//! rdkafka 0.39 has no safe call for three things. A header name that is not UTF-8 makes its header iterator panic, and any producer can
+//! rdkafka 0.39 has no safe call for four things. A header name that is not UTF-8 makes its header iterator panic, and any producer can
 //! write one. Records of all partitions come through the same queue as rebalances and commit results, so a full window would have to stop
 //! both or neither; here the partitions' queues are forwarded to a queue of their own. The third is the result of a commit that nobody
-//! waits for.
+//! waits for; the fourth, what was committed with an offset.
 #![allow(
     unsafe_code,
     clippy::wildcard_enum_match_arm,
     reason = "librdkafka has two hundred errors"
 )]
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
@@ -99,11 +100,17 @@ impl Queues {
         !self.events.is_null() && unsafe { native::rd_kafka_queue_length(self.events) } > 0
     }
 
-    /// Waits up to `wait` for something to arrive, then takes what is there, up to `max`.
+    /// Waits up to `wait` for something to arrive, then takes what is there, up to `max` and up to what `is_last`.
     ///
     /// One by one: librdkafka 2.12's call for batches takes the end of a partition for a record and counts itself one offset further, so
     /// that after a pause it steps over the next record, or finds no such offset and begins the partition again.
-    pub(super) fn read(&mut self, wait: Duration, max: usize, into: &mut Vec<Fetched>) {
+    pub(super) fn read(
+        &mut self,
+        wait: Duration,
+        max: usize,
+        into: &mut Vec<Fetched>,
+        is_last: impl Fn(&Fetched) -> bool,
+    ) {
         let mut wait = millis(wait);
         for _ in 0..max {
             // SAFETY: the queue is valid until `drop`. A message belongs to us until it is destroyed, which happens exactly once, after
@@ -115,6 +122,9 @@ impl Queues {
                 }
                 into.push(self.topics.fetched(message));
                 native::rd_kafka_message_destroy(message);
+            }
+            if into.last().is_some_and(&is_last) {
+                return;
             }
             wait = 0;
         }
@@ -169,6 +179,28 @@ impl Queues {
     }
 }
 
+/// What was committed with offsets, byte for byte: rdkafka would want it to be UTF-8, and anyone may have written it. Nothing where it is
+/// empty.
+pub(super) fn metadata(list: &TopicPartitionList) -> BTreeMap<(Arc<str>, i32), Bytes> {
+    let mut found = BTreeMap::new();
+    // SAFETY: the list and what it points to are valid as long as it is borrowed, and everything is copied.
+    unsafe {
+        let list = &*list.ptr();
+        if list.elems.is_null() {
+            return found;
+        }
+        let count = usize::try_from(list.cnt).unwrap_or(0);
+        for element in std::slice::from_raw_parts(list.elems, count) {
+            let metadata = bytes(element.metadata, element.metadata_size);
+            if let Some(metadata) = metadata.filter(|metadata| !metadata.is_empty()) {
+                let topic: Arc<str> = CStr::from_ptr(element.topic).to_string_lossy().into();
+                found.insert((topic, element.partition), metadata);
+            }
+        }
+    }
+    found
+}
+
 impl Drop for Queues {
     fn drop(&mut self) {
         for queue in [self.records, self.commits, self.events] {
@@ -202,6 +234,7 @@ fn commit_error(error: NativeError) -> Option<CommitError> {
         E::RD_KAFKA_RESP_ERR__TRANSPORT | E::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN => {
             CommitFailure::Unreachable
         }
+        E::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE => CommitFailure::MetadataTooLarge,
         E::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED
         | E::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => CommitFailure::Unauthorized,
         E::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART

@@ -15,6 +15,7 @@ use super::commits::LAST_COMMIT;
 use super::consumer::{ConsumerThread, FromConsumer, TopicPartition};
 use super::context::give_back;
 use super::start::{self, Question};
+use super::topics::step_of;
 
 /// How long a revoke may wait for what is in flight; a third of the shortest `max.poll.interval.ms` that makes sense.
 const REVOKE_DRAIN: Duration = Duration::from_secs(10);
@@ -60,10 +61,10 @@ impl ConsumerThread {
                 epoch,
                 topic: Arc::clone(topic),
                 partition: *partition,
-                source: Source::Topic,
+                source: self.source(topic),
                 base: offset,
                 committed: resolved.committed == Some(offset),
-                metadata: None,
+                metadata: resolved.metadata,
             });
         }
         self.cluster_id = Arc::clone(&cluster_id);
@@ -79,10 +80,15 @@ impl ConsumerThread {
             .consumer
             .incremental_assign(&list)
             .and_then(|()| self.consumer.resume(&list));
+        self.pauses.resumed(partitions);
         if let Err(error) = done {
             self.lose(partitions);
             self.leave_and_join_again(&error.to_string());
         }
+    }
+
+    fn source(&self, topic: &str) -> Source {
+        step_of(&self.plan.owned_prefix, topic).map_or(Source::Topic, Source::Ladder)
     }
 
     /// Takes a partition over under an epoch of its own.
@@ -110,7 +116,7 @@ impl ConsumerThread {
                 epoch,
                 topic: Arc::clone(topic),
                 partition,
-                source: Source::Topic,
+                source: self.source(topic),
                 base: offset,
                 committed: false,
                 metadata: None,
@@ -191,8 +197,9 @@ impl ConsumerThread {
             if let Some(epoch) = self.assigned.remove(partition) {
                 self.epochs.remove(&epoch);
                 self.next_offsets.remove(&epoch);
-                self.paused.remove(&epoch);
-                self.outstanding.retain(|position| position.epoch != epoch);
+                self.pauses.forget(epoch);
+                self.gate.forget(epoch);
+                self.commits.forget(epoch);
             }
         }
     }

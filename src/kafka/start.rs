@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -13,6 +14,8 @@ use crate::clock::{Clock, Tick};
 use crate::lane::{
     PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,
 };
+
+use super::raw;
 
 /// What the file says about starting, and how long the broker may take for all answers together.
 pub(super) struct Question<'a> {
@@ -41,9 +44,12 @@ impl Question<'_> {
 pub(super) struct Resolved {
     pub(super) start: Start,
     pub(super) committed: Option<i64>,
+    /// What was committed with it.
+    pub(super) metadata: Option<Bytes>,
 }
 
 type TopicPartition = (Arc<str>, i32);
+type Offsets = BTreeMap<TopicPartition, Option<i64>>;
 
 /// The cluster's id and the start of every partition, in order. An error says which question stayed open.
 pub(super) fn resolve<C: ConsumerContext>(
@@ -59,7 +65,7 @@ pub(super) fn resolve<C: ConsumerContext>(
     if partitions.is_empty() {
         return Ok((cluster_id.into(), Vec::new()));
     }
-    let committed = committed(consumer, partitions, question)?;
+    let (committed, mut metadata) = committed(consumer, partitions, question)?;
     let at_time = match question.start_at {
         StartAt::Time(time) => offsets_at(
             consumer,
@@ -94,18 +100,19 @@ pub(super) fn resolve<C: ConsumerContext>(
         starts.push(Resolved {
             start,
             committed: facts.committed,
+            metadata: metadata.remove(tp),
         });
     }
     Ok((cluster_id.into(), starts))
 }
 
 /// The committed offsets of every partition of the topics, assigned to us or not: whether a topic is new to the group shows only in all of
-/// them.
+/// them. And what was committed with them.
 fn committed<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     partitions: &[TopicPartition],
     question: &Question<'_>,
-) -> Result<BTreeMap<TopicPartition, Option<i64>>, String> {
+) -> Result<(Offsets, BTreeMap<TopicPartition, Bytes>), String> {
     let topics: BTreeSet<&Arc<str>> = partitions.iter().map(|(topic, _)| topic).collect();
     let mut list = TopicPartitionList::new();
     for topic in topics {
@@ -129,7 +136,7 @@ fn committed<C: ConsumerContext>(
     let answer = consumer
         .committed_offsets(list, question.left()?)
         .map_err(|e| e.to_string())?;
-    offsets(&answer)
+    Ok((offsets(&answer)?, raw::metadata(&answer)))
 }
 
 /// The offset of each partition at `when`: a time in milliseconds, [`Offset::Beginning`] or [`Offset::End`], all of which the broker's
@@ -139,7 +146,7 @@ fn offsets_at<C: ConsumerContext>(
     partitions: &[TopicPartition],
     when: Offset,
     timeout: Duration,
-) -> Result<BTreeMap<TopicPartition, Option<i64>>, String> {
+) -> Result<Offsets, String> {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (topic, partition) in partitions {
         list.add_partition_offset(topic, *partition, when)
@@ -157,7 +164,7 @@ fn true_ends(
     client: &ClientConfig,
     partitions: &[TopicPartition],
     timeout: Duration,
-) -> Result<BTreeMap<TopicPartition, Option<i64>>, String> {
+) -> Result<Offsets, String> {
     let mut config = client.clone();
     config.remove("group.id");
     config.set("isolation.level", "read_uncommitted");
@@ -167,7 +174,7 @@ fn true_ends(
 
 /// Takes the offsets out of a list without looking at its metadata, which rdkafka would want to be UTF-8. A list of the broker's must not live
 /// longer than this.
-fn offsets(list: &TopicPartitionList) -> Result<BTreeMap<TopicPartition, Option<i64>>, String> {
+fn offsets(list: &TopicPartitionList) -> Result<Offsets, String> {
     let mut offsets = BTreeMap::new();
     for element in list.elements() {
         if let Err(error) = element.error() {

@@ -10,7 +10,6 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{Consumer, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::FutureRecord;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +20,7 @@ use crate::lane::WriteError;
 
 use super::complaints::Complaints;
 use super::context::Plain;
-use super::producer::{Client, Producer, QUEUE_WAIT};
+use super::producer::Producer;
 
 /// Anything longer was not written by us.
 pub const STATE_VALUE_MAX: usize = 64 * 1024;
@@ -203,14 +202,6 @@ impl Producer {
             let value = Some(*value);
             own = own.insert(Header { key, value });
         }
-        let mut record: FutureRecord<'_, str, [u8]> = FutureRecord::to(topic).key(key).headers(own);
-        if let Some(value) = value {
-            record = record.payload(value);
-        }
-        let Client { producer, number } = self.client().clone();
-        match producer.send(record, QUEUE_WAIT).await {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(self.failed(&error, number)),
-        }
+        self.write(topic, Some(key.as_bytes()), value, own).await
     }
 }

@@ -9,6 +9,8 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
+use crate::lane::Step;
+
 use super::complaints::Complaints;
 use super::context::Plain;
 use super::options::OwnedTopicsOptions;
@@ -22,11 +24,49 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct OwnedTopic {
     /// Its name.
     pub name: String,
+    /// The step of the ladder that it is, if it is one.
+    pub step: Option<Step>,
     /// Whether it keeps the latest record of each key, for good, instead of every record for some time.
     pub compacted: bool,
 }
 
 impl OwnedTopic {
+    /// The dead letters.
+    #[must_use]
+    pub fn dead_letters(prefix: &str) -> Self {
+        Self {
+            name: format!("{prefix}.dead-letters"),
+            step: None,
+            compacted: false,
+        }
+    }
+
+    /// What must outlive a process and be known to every instance.
+    #[must_use]
+    pub fn state(prefix: &str) -> Self {
+        Self {
+            name: format!("{prefix}.state"),
+            step: None,
+            compacted: true,
+        }
+    }
+
+    /// The ladder, the shortest step first.
+    #[must_use]
+    pub fn ladder(prefix: &str) -> Vec<Self> {
+        let topic = |step: Step| Self {
+            name: format!("{prefix}.retry.{}", step.name()),
+            step: Some(step),
+            compacted: false,
+        };
+        Step::ALL.map(topic).into()
+    }
+
+    /// How long a record must stay readable: what the ladder loses is lost for good, so there it is the step and a day for those who come late.
+    pub(super) fn retention_needed(&self) -> Option<Duration> {
+        self.step.map(|step| step.delay() + ALLOWANCE_MIN)
+    }
+
     /// What is compacted is small, and one order for all of it is worth more than several partitions.
     fn partitions(&self, options: &OwnedTopicsOptions) -> i32 {
         if self.compacted {
@@ -35,42 +75,58 @@ impl OwnedTopic {
             options.partitions
         }
     }
+
+    /// How long it keeps records when it is made here.
+    fn retention(&self, options: &OwnedTopicsOptions) -> Duration {
+        let step = self.step.map(|step| step.delay() + options.retention);
+        step.max(self.retention_needed())
+            .unwrap_or(options.retention)
+    }
 }
 
-/// Why a topic of our own is not there. Tried again until it is.
+/// The step of the ladder that a topic is, if it is one. `owned_prefix` ends with its dot.
+pub(super) fn step_of(owned_prefix: &str, topic: &str) -> Option<Step> {
+    let name = topic.strip_prefix(owned_prefix)?.strip_prefix("retry.")?;
+    Step::ALL.into_iter().find(|step| step.name() == name)
+}
+
+/// How late a record of the ladder may be read and still be there.
+const ALLOWANCE_MIN: Duration = Duration::from_secs(24 * 3600);
+
+/// Why topics of our own are not there. Tried again until they are.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicError {
     /// The cluster does not answer.
     #[error("Kafka does not answer")]
     Unreachable(#[source] KafkaError),
-    /// It is missing, and the file forbids making it.
+    /// They are missing, and the file forbids making them.
     #[error(
-        "topic {name} is missing and kafka.owned_topics.create is false; make it with:\n  {command}"
+        "missing: {names}; and kafka.owned_topics.create is false; make what is missing with:\n  {commands}"
     )]
     Missing {
-        /// The topic.
-        name: String,
-        /// The command that makes it.
-        command: String,
+        /// The topics.
+        names: String,
+        /// The commands that make them.
+        commands: String,
     },
-    /// The broker will not make it.
+    /// The broker will not make them.
     #[error(
-        "topic {name} is missing and the broker will not make it ({reason}); grant Create on it, or make it with:\n  {command}"
+        "missing: {names}; and the broker will not make what is missing ({reason}); grant Create on it, or make it with:\n  {commands}"
     )]
     Refused {
-        /// The topic.
-        name: String,
+        /// The topics.
+        names: String,
         /// The broker's reason.
         reason: String,
-        /// The command that makes it.
-        command: String,
+        /// The commands that make them.
+        commands: String,
     },
 }
 
 /// The cluster, as far as its topics are concerned.
 pub struct Broker {
-    client: AdminClient<Plain>,
-    brokers: String,
+    pub(super) client: AdminClient<Plain>,
+    pub(super) brokers: String,
 }
 
 impl Broker {
@@ -118,105 +174,155 @@ impl Broker {
         Ok(readable.map(|topic| topic.name().to_owned()).collect())
     }
 
-    /// Makes sure that a topic is there.
+    /// Makes sure that topics are there; says whether any had to be made.
     ///
     /// # Errors
-    /// When it is not there and cannot be made.
+    /// When one is not there and cannot be made.
     pub async fn ensure(
         self: &Arc<Self>,
-        topic: &OwnedTopic,
+        topics: &[OwnedTopic],
         options: &OwnedTopicsOptions,
-    ) -> Result<(), TopicError> {
+    ) -> Result<bool, TopicError> {
         let this = Arc::clone(self);
-        let name = topic.name.clone();
-        let exists = tokio::task::spawn_blocking(move || this.exists(&name)).await;
-        if exists.unwrap_or(Ok(false))? {
-            return Ok(());
+        let asked = topics.to_vec();
+        let missing = tokio::task::spawn_blocking(move || this.missing(asked)).await;
+        let missing = missing.unwrap_or_else(|_| Ok(Vec::new()))?;
+        if missing.is_empty() {
+            return Ok(false);
         }
         if !options.create {
             return Err(TopicError::Missing {
-                name: topic.name.clone(),
-                command: self.command(topic, options),
+                names: names(&missing),
+                commands: self.commands(&missing, options),
             });
         }
-        self.create(topic, options).await
+        self.create(&missing, options).await.map(|()| true)
     }
 
-    fn exists(&self, name: &str) -> Result<bool, TopicError> {
-        let metadata = self
-            .client
-            .inner()
-            .fetch_metadata(Some(name), TIMEOUT)
-            .map_err(TopicError::Unreachable)?;
-        Ok(metadata
-            .topics()
-            .iter()
-            .any(|t| t.name() == name && !t.partitions().is_empty()))
+    fn missing(&self, mut topics: Vec<OwnedTopic>) -> Result<Vec<OwnedTopic>, TopicError> {
+        let mut there = BTreeSet::new();
+        for OwnedTopic { name, .. } in &topics {
+            let metadata = self
+                .client
+                .inner()
+                .fetch_metadata(Some(name), TIMEOUT)
+                .map_err(TopicError::Unreachable)?;
+            let found = metadata.topics().iter();
+            there.extend(
+                found
+                    .filter(|topic| !topic.partitions().is_empty())
+                    .map(|topic| topic.name().to_owned()),
+            );
+        }
+        topics.retain(|topic| !there.contains(&topic.name));
+        Ok(topics)
     }
 
     async fn create(
         &self,
-        topic: &OwnedTopic,
+        topics: &[OwnedTopic],
         options: &OwnedTopicsOptions,
     ) -> Result<(), TopicError> {
-        let settings = settings(topic, options);
-        let mut new = NewTopic::new(
-            &topic.name,
-            topic.partitions(options),
-            TopicReplication::Fixed(options.replication.unwrap_or(-1)),
-        );
-        for (name, value) in &settings {
-            new = new.set(name, value);
-        }
-        let admin = AdminOptions::new()
-            .operation_timeout(Some(TIMEOUT))
-            .request_timeout(Some(TIMEOUT));
+        let settings: Vec<_> = topics
+            .iter()
+            .map(|topic| settings(topic, options))
+            .collect();
+        let new = topics.iter().zip(&settings).map(|(topic, settings)| {
+            let replication = TopicReplication::Fixed(options.replication.unwrap_or(-1));
+            let mut new = NewTopic::new(&topic.name, topic.partitions(options), replication);
+            for (name, value) in settings {
+                new = new.set(name, value);
+            }
+            new
+        });
+        let new: Vec<NewTopic<'_>> = new.collect();
         let results = self
             .client
-            .create_topics(&[new], &admin)
+            .create_topics(&new, &admin_options())
             .await
             .map_err(TopicError::Unreachable)?;
-        match results.into_iter().next() {
-            Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | None => Ok(()),
-            Some(Err((name, code))) => Err(TopicError::Refused {
-                name,
-                reason: code.to_string(),
-                command: self.command(topic, options),
-            }),
+        let mut refused = Vec::new();
+        let mut reason = String::new();
+        for result in results {
+            if let Err((name, code)) = result
+                && code != RDKafkaErrorCode::TopicAlreadyExists
+            {
+                reason = code.to_string();
+                refused.extend(topics.iter().filter(|topic| topic.name == name).cloned());
+            }
         }
+        if refused.is_empty() {
+            return Ok(());
+        }
+        Err(TopicError::Refused {
+            names: names(&refused),
+            reason,
+            commands: self.commands(&refused, options),
+        })
     }
 
-    fn command(&self, topic: &OwnedTopic, options: &OwnedTopicsOptions) -> String {
-        let configs: String = settings(topic, options)
-            .iter()
-            .map(|(name, value)| format!(" --config {name}={value}"))
-            .collect();
-        let replication = options
-            .replication
-            .map(|n| format!(" --replication-factor {n}"))
-            .unwrap_or_default();
-        format!(
-            "kafka-topics.sh --bootstrap-server {} --create --topic {} --partitions {}{replication}{configs}",
-            self.brokers,
-            topic.name,
-            topic.partitions(options)
-        )
+    fn commands(&self, topics: &[OwnedTopic], options: &OwnedTopicsOptions) -> String {
+        let command = |topic: &OwnedTopic| {
+            let configs: String = settings(topic, options)
+                .iter()
+                .map(|(name, value)| format!(" --config {name}={value}"))
+                .collect();
+            let replication = options
+                .replication
+                .map(|n| format!(" --replication-factor {n}"))
+                .unwrap_or_default();
+            format!(
+                "kafka-topics.sh --bootstrap-server {} --create --topic {} --partitions {}{replication}{configs}",
+                self.brokers,
+                topic.name,
+                topic.partitions(options)
+            )
+        };
+        let commands: Vec<String> = topics.iter().map(command).collect();
+        commands.join("\n  ")
     }
 }
 
+pub(super) fn admin_options() -> AdminOptions {
+    AdminOptions::new()
+        .operation_timeout(Some(TIMEOUT))
+        .request_timeout(Some(TIMEOUT))
+}
+
+fn names(topics: &[OwnedTopic]) -> String {
+    let names: Vec<&str> = topics.iter().map(|topic| &*topic.name).collect();
+    names.join(", ")
+}
+
 /// The settings of a topic of our own. `LogAppendTime`, because a dead letter that kept the timestamp of a ten-day-old record would be deleted
-/// by the next retention check.
+/// by the next retention check, and a step of the ladder begins when the broker has the record.
 fn settings(topic: &OwnedTopic, options: &OwnedTopicsOptions) -> Vec<(&'static str, String)> {
     let mut settings = vec![("message.timestamp.type", "LogAppendTime".to_owned())];
     if topic.compacted {
         settings.push(("cleanup.policy", "compact".to_owned()));
     } else {
+        let retention_ms = topic.retention(options).as_millis();
         settings.push(("cleanup.policy", "delete".to_owned()));
-        settings.push(("retention.ms", options.retention.as_millis().to_string()));
+        settings.push(("retention.ms", retention_ms.to_string()));
         settings.push(("max.message.bytes", MESSAGE_BYTES_MAX.to_string()));
     }
     if let Some(replicas) = options.min_insync_replicas {
         settings.push(("min.insync.replicas", replicas.to_string()));
     }
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_of_the_ladder_is_known_by_its_name() {
+        for topic in OwnedTopic::ladder("p") {
+            assert_eq!(step_of("p.", &topic.name), topic.step);
+        }
+        for other in ["p.retry.1h", "p.dead-letters", "q.retry.1m", "retry.1m"] {
+            assert_eq!(step_of("p.", other), None, "{other}");
+        }
+    }
 }

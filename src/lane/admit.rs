@@ -1,14 +1,17 @@
 //! What may begin: in turn, within the concurrency and the rate, while the endpoint is not held.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::Tick;
 use crate::delivery::{Attempt, DeliveryKey};
 
 use super::counts::Settlement;
+use super::delivery::{DeadLetterWrite, Destiny, FirstAttempt, State};
 use super::event::{Action, Send, Shed};
+use super::evidence::Choice;
 use super::machine::Lane;
-use super::window::{DeadLetterWrite, Destiny, FirstAttempt, Phase, State};
+use super::window::Phase;
 
 /// The wait for the rate, while there is one.
 #[derive(Debug, Default)]
@@ -33,11 +36,15 @@ impl Lane {
     pub(super) fn admit(&mut self) {
         let now = self.now.tick;
         self.rate_wait.until = None;
-        if self.handover.is_draining() || self.paused || self.hold.is_held(now) {
+        self.wake = None;
+        if self.handover.is_draining() {
             return;
         }
         while self.in_flight < self.options.concurrency {
-            let Some(key) = self.ready.front().copied() else {
+            let Some(Choice { place, is_trial }) = self.choose() else {
+                return;
+            };
+            let Some(key) = self.ready.get(place).copied() else {
                 return;
             };
             match self.turn(key) {
@@ -52,10 +59,14 @@ impl Lane {
                     }
                     let waited = self.rate_wait.since.take().map(|since| now.since(since));
                     self.counts.rate_wait += waited.unwrap_or_default();
+                    if is_trial {
+                        self.begin_trial(key);
+                    }
+                    self.brake.tried(now);
                     self.send(key);
                 }
             }
-            self.ready.pop_front();
+            self.ready.remove(place);
         }
     }
 
@@ -71,6 +82,9 @@ impl Lane {
         let Some(delivery) = partition.delivery(key.offset) else {
             return Turn::Gone;
         };
+        if delivery.state != State::Ready {
+            return Turn::Gone;
+        }
         if let Destiny::DeadLetter { reason, error } = &delivery.destiny {
             let write = DeadLetterWrite {
                 reason: *reason,
@@ -92,7 +106,7 @@ impl Lane {
 
     fn send(&mut self, key: DeliveryKey) {
         let now = self.now;
-        let held_before = self.hold.total(now.tick);
+        let stopped_before = self.endpoint.stopwatch.total();
         let Some(partition) = self.partitions.get_mut(&key.epoch) else {
             return;
         };
@@ -103,9 +117,9 @@ impl Lane {
             return;
         };
         delivery.first_attempt.get_or_insert(FirstAttempt {
-            tick: now.tick,
-            wall: now.wall,
-            held_before,
+            since: now.tick,
+            stopped_before,
+            ..FirstAttempt::at(now.wall, Duration::ZERO)
         });
         let send = Send {
             key,

@@ -1,6 +1,7 @@
 //! What a lane is told and what it asks for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -10,6 +11,7 @@ use crate::delivery::{
 };
 use crate::record::Record;
 
+use super::endpoint::Why;
 use super::ladder::{Source, Step};
 use super::order::Order;
 
@@ -158,10 +160,42 @@ pub enum Action {
         /// The last positions of every partition held.
         positions: Vec<Position>,
     },
+    /// Something a person wants to know of.
+    Tell(Notice),
     /// Stop reading this partition: it is read too far ahead of its oldest unsettled record.
     Pause(Epoch),
     /// Read this partition again.
     Resume(Epoch),
+}
+
+/// A change that a person wants to know of.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// The endpoint is left alone but for probes.
+    Opened {
+        /// The answer that made the difference.
+        why: Why,
+        /// The time until the first probe.
+        next_probe: Duration,
+    },
+    /// The endpoint does its work again.
+    Closed {
+        /// How long it was left alone.
+        open_for: Duration,
+    },
+    /// The endpoint says that it has gone.
+    Gone,
+    /// A record met a fault while others passed.
+    Suspect {
+        /// The delivery.
+        key: DeliveryKey,
+        /// How often that happened to it.
+        faults: u32,
+    },
+    /// So many records were rejected lately that the lane slows down, or stops.
+    Braked,
+    /// The brake has ended.
+    Released,
 }
 
 /// A request to make.

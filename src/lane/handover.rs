@@ -120,6 +120,7 @@ impl Lane {
                 self.counts.released += 1;
             }
         }
+        self.endpoint.forget(epochs);
         self.ready.retain(|key| !epochs.contains(&key.epoch));
         self.timers.retain(|(_, key)| !epochs.contains(&key.epoch));
     }

@@ -8,9 +8,18 @@
 //! [`start`] decides where a partition begins; [`counts`] is the balance that must add up.
 
 mod admit;
+mod brake;
+mod breaker;
+mod climb;
+mod commit;
 mod counts;
+mod delivery;
+mod endpoint;
 mod event;
+mod evidence;
+mod gate;
 mod handover;
+mod intake;
 mod ladder;
 mod machine;
 mod options;
@@ -19,15 +28,21 @@ mod progress;
 mod rate;
 mod retry;
 mod settle;
+#[cfg(test)]
+mod stage;
 mod start;
 mod status;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub use counts::{Counts, Settlement, Waiting};
+pub use endpoint::Why;
 pub use event::{
-    Action, AssignedPartition, DeadLetter, Event, Incoming, LadderRecord, Position, Send, Shed,
-    WriteError,
+    Action, AssignedPartition, DeadLetter, Event, Incoming, LadderRecord, Notice, Position, Send,
+    Shed, WriteError,
 };
+pub use gate::{Caller, Gate};
 pub use ladder::{IN_WINDOW, Source, Step};
 pub use machine::{Lane, Room};
 pub use options::{

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey};
 
-use super::event::Shed;
+use super::delivery::{DeadLetterWrite, State};
+use super::endpoint::State as Endpoint;
+use super::event::{Action, Notice, Shed};
 use super::machine::Lane;
-use super::window::{DeadLetterWrite, Phase, State};
+use super::window::Phase;
 
 /// What a person asks of a lane. Every instance is told, and each does what concerns the partitions it holds; asked twice, it is done once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,32 +41,74 @@ pub enum Order {
     },
 }
 
+/// What was asked of the records on the ladder: it holds for those that are still to come up.
+#[derive(Debug, Default)]
+pub(super) struct LadderOrders {
+    release_until: Option<Timestamp>,
+    cancel_until: Option<Timestamp>,
+}
+
+impl LadderOrders {
+    /// Whether a record that was appended at this time is to be tried now.
+    pub(super) fn releases(&self, appended: Option<Timestamp>) -> bool {
+        appended.is_some() && appended <= self.release_until
+    }
+
+    /// Whether it is to end as a dead letter.
+    pub(super) fn cancels(&self, appended: Option<Timestamp>) -> bool {
+        appended.is_some() && appended <= self.cancel_until
+    }
+}
+
 impl Lane {
-    /// Does what a person asks. What concerns the ladder is not done here yet, for nothing is read from it.
+    /// Does what a person asks.
     pub(super) fn ordered(&mut self, order: Order) {
         match order {
-            Order::Pause => self.paused = true,
-            Order::Resume => self.paused = false,
+            Order::Pause => self.endpoint.paused = true,
+            Order::Resume => self.resume(),
             Order::RetryNow => self.retry_now(),
             Order::Skip {
                 topic,
                 partition,
                 offset,
             } => self.skip(&topic, partition, offset),
-            Order::ReleaseRetries { .. } | Order::CancelRetries { .. } => {}
+            Order::ReleaseRetries { until } => {
+                let orders = &mut self.ladder_orders;
+                orders.release_until = orders.release_until.max(Some(until));
+            }
+            Order::CancelRetries { until } => {
+                let orders = &mut self.ladder_orders;
+                orders.cancel_until = orders.cancel_until.max(Some(until));
+            }
         }
     }
 
+    fn resume(&mut self) {
+        self.endpoint.paused = false;
+        if matches!(self.endpoint.state, Endpoint::Gone) {
+            self.endpoint.state = Endpoint::Closed;
+        }
+        if self.brake.release() {
+            self.actions.push_back(Action::Tell(Notice::Released));
+        }
+    }
+
+    /// Ends holds and the wait for the next probe, and has everything in the window tried that waits for its time.
     fn retry_now(&mut self) {
+        self.endpoint.hold.release();
+        if let Endpoint::Open(open) = &mut self.endpoint.state {
+            open.next_probe = self.now.tick;
+        }
         for (due, key) in std::mem::take(&mut self.timers) {
-            match self.state_of(key) {
+            match self.peek(key).map(|delivery| delivery.state) {
                 Some(State::Retry) => {
                     self.enter(key, State::Ready);
                     self.ready.push_back(key);
                 }
-                Some(State::Ready | State::InFlight | State::Write(_)) | None => {
+                Some(_) => {
                     self.timers.insert((due, key));
                 }
+                None => {}
             }
         }
     }
@@ -82,7 +126,8 @@ impl Lane {
             })
         });
         let Some(key) = keys.next() else { return };
-        if !matches!(self.state_of(key), Some(State::Ready | State::Retry)) {
+        let state = self.peek(key).map(|delivery| delivery.state);
+        if !matches!(state, Some(State::Ready | State::Retry)) {
             return;
         }
         self.ready.retain(|other| *other != key);
@@ -102,11 +147,6 @@ impl Lane {
         };
         self.write_dead_letter(key, write);
     }
-
-    fn state_of(&mut self, key: DeliveryKey) -> Option<State> {
-        let held = self.partitions.get_mut(&key.epoch)?;
-        held.delivery(key.offset).map(|delivery| delivery.state)
-    }
 }
 
 #[cfg(test)]
@@ -114,9 +154,7 @@ mod tests {
     use super::*;
     use crate::clock::{Now, Tick};
     use crate::delivery::{Epoch, Verdict};
-    use crate::lane::{
-        Action, AssignedPartition, Doing, Event, Incoming, LaneOptions, Source, WriteError,
-    };
+    use crate::lane::{AssignedPartition, Doing, Event, Incoming, LaneOptions, Source, WriteError};
     use crate::record::Record;
 
     const EPOCH: Epoch = Epoch(1);

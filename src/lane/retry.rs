@@ -55,10 +55,7 @@ const HOLD_MAX: Duration = Duration::from_secs(60);
 /// The time until which an endpoint is left alone because it asked for it.
 #[derive(Debug, Default)]
 pub(super) struct Hold {
-    since: Tick,
     until: Tick,
-    /// Held time that has ended before `since`.
-    ended: Duration,
     /// Push-backs in a row, none of them during a hold.
     in_a_row: u32,
 }
@@ -74,9 +71,10 @@ impl Hold {
         self.until
     }
 
-    /// The time held since the lane began: it does not count towards `max_age`.
-    pub(super) fn total(&self, now: Tick) -> Duration {
-        self.ended + now.min(self.until).since(self.since)
+    /// Ends the hold: a person says so.
+    pub(super) fn release(&mut self) {
+        self.until = Tick::default();
+        self.in_a_row = 0;
     }
 
     /// The receiver took a record: its next push-back starts small again.
@@ -103,11 +101,6 @@ impl Hold {
 
     /// Holds the endpoint for `wait` from now, or longer if it is held longer already.
     pub(super) fn hold(&mut self, now: Tick, wait: Duration) {
-        if !self.is_held(now) {
-            self.ended = self.total(now);
-            self.since = now;
-            self.until = now;
-        }
         self.until = self.until.max(now + wait);
     }
 }
@@ -147,17 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_counts_its_own_time_once() {
+    fn a_longer_hold_wins() {
         let mut hold = Hold::default();
         assert!(!hold.is_held(tick(0)));
         hold.hold(tick(10), 5 * SECOND);
         hold.hold(tick(12), 6 * SECOND);
         hold.hold(tick(13), SECOND);
         assert_eq!(hold.until(), tick(18));
-        assert_eq!(hold.total(tick(14)), 4 * SECOND);
-        assert_eq!(hold.total(tick(30)), 8 * SECOND);
-        hold.hold(tick(40), SECOND);
-        assert_eq!(hold.total(tick(50)), 9 * SECOND);
+        assert!(!hold.is_held(tick(18)));
     }
 
     #[test]

@@ -1,23 +1,24 @@
 //! How an ended attempt or an ended write ends a delivery, or does not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Now;
-use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey, Outcome};
+use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey, FailureReason, Outcome};
 
 use super::counts::Settlement;
-use super::event::{Action, DeadLetter, Shed, WriteError};
+use super::delivery::{DeadLetterWrite, Delivery, State};
+use super::event::{Action, DeadLetter, Notice, Shed, WriteError};
+use super::evidence::Meaning;
 use super::machine::Lane;
-use super::options::RenderErrorPolicy;
+use super::options::{LaneOptions, RenderErrorPolicy};
 use super::retry::{delay_after, write_delay};
-use super::window::{DeadLetterWrite, Delivery, State};
+use super::status::LastFailure;
 
 /// What follows an attempt.
 enum Next {
     Settle(Settlement),
     TryAgainAfter(Duration),
-    /// Back among the ready ones, the attempt not spent.
-    KeepPlace,
     DeadLetter(DeadLetterReason),
 }
 
@@ -28,65 +29,68 @@ impl Lane {
         if let Some(reason) = attempt.reason {
             *self.counts.attempt_failures.entry(reason).or_default() += 1;
         }
-        self.listen_to_endpoint(now, &attempt);
-
-        let held = self.hold.total(now.tick);
+        if attempt.outcome != Outcome::Delivered {
+            self.last_failure = Some(LastFailure {
+                status: attempt.status,
+                reason: attempt.reason.map(FailureReason::name),
+                error: attempt.error.clone(),
+                at: now.wall,
+            });
+        }
+        let meaning = self.hear(key, &attempt);
+        let stopped = self.endpoint.stopwatch.total();
         let Some(partition) = self.partitions.get_mut(&key.epoch) else {
-            return;
+            return self.acquit_of(key);
         };
         let Some(delivery) = partition.delivery(key.offset) else {
-            return;
+            return self.acquit_of(key);
         };
         if delivery.state != State::InFlight {
-            return;
+            return self.acquit_of(key);
         }
         delivery.last_attempt = Some(now.wall);
-        if attempt.outcome != Outcome::PushBack {
-            delivery.attempts += 1;
-        }
         let outcome = attempt.outcome;
         if outcome != Outcome::Delivered {
             delivery.last_failure = Some(attempt);
         }
-        let next = after(&self.options, delivery, outcome, now, held);
+        if matches!(meaning, Meaning::Ordinary) {
+            delivery.attempts += 1;
+        }
+        let next = after(&self.options, delivery, outcome, now, stopped);
         partition.busy -= 1;
-        match next {
-            Next::Settle(settlement) => self.settle(key, settlement),
-            Next::KeepPlace => {
+        match meaning {
+            Meaning::Accused => self.enter(key, State::Accused),
+            Meaning::KeepsPlace => {
                 self.enter(key, State::Ready);
-                // Behind the others: a record that alone is pushed back again and again must not stand before those that would pass.
+                self.ready.push_front(key);
+            }
+            Meaning::GoesBehind => {
+                self.enter(key, State::Ready);
                 self.ready.push_back(key);
             }
-            Next::TryAgainAfter(delay) => {
-                self.enter(key, State::Retry);
-                self.timers.insert((now.tick + delay, key));
-            }
-            Next::DeadLetter(reason) => {
-                self.write_dead_letter(
-                    key,
-                    DeadLetterWrite {
-                        reason,
-                        shed: Shed::Nothing,
-                        failures: 0,
-                    },
-                );
-            }
+            Meaning::Ordinary => match next {
+                Next::Settle(settlement) => self.settle(key, settlement),
+                Next::TryAgainAfter(delay) => self.wait_for_retry(key, delay),
+                Next::DeadLetter(reason) => self.give_up(key, reason),
+            },
         }
     }
 
-    /// What an answer says about the endpoint as a whole.
-    fn listen_to_endpoint(&mut self, now: Now, attempt: &Attempt) {
-        let cap = self.options.retry.retry_after_max;
-        match attempt.outcome {
-            Outcome::Delivered => self.hold.delivered(),
-            Outcome::PushBack => self.hold.push_back(now.tick, attempt.retry_after, cap),
-            Outcome::Retry | Outcome::EndpointFault | Outcome::Gone => {
-                if let Some(asked) = attempt.retry_after {
-                    self.hold.hold(now.tick, asked.min(cap));
-                }
-            }
-            Outcome::Reject | Outcome::Dropped | Outcome::CannotBeMade | Outcome::Panicked => {}
+    /// Asks for a dead letter, and looks whether those have become too many.
+    pub(super) fn give_up(&mut self, key: DeliveryKey, reason: DeadLetterReason) {
+        if reason == DeadLetterReason::Rejected
+            && self.brake.rejected(&self.options.brake, self.now.tick)
+        {
+            self.actions.push_back(Action::Tell(Notice::Braked));
         }
+        self.write_dead_letter(
+            key,
+            DeadLetterWrite {
+                reason,
+                shed: Shed::Nothing,
+                failures: 0,
+            },
+        );
     }
 
     /// Asks for the dead letter of this delivery to be written. It is settled when the write is acknowledged, never before.
@@ -105,8 +109,8 @@ impl Lane {
         let letter = DeadLetter {
             key,
             id: delivery.id,
-            record: std::sync::Arc::clone(&delivery.record),
-            rule: delivery.destiny.rule(),
+            record: Arc::clone(&delivery.record),
+            rule: delivery.destiny.rule().or(delivery.removed_rule.clone()),
             reason: write.reason,
             status: failure.status,
             error: failure.error,
@@ -114,7 +118,10 @@ impl Lane {
             attempts: delivery.attempts,
             first_attempt: delivery.first_attempt.map(|first| first.wall),
             last_attempt: delivery.last_attempt,
-            cluster_id: std::sync::Arc::clone(&self.cluster_id),
+            cluster_id: delivery
+                .cluster_id
+                .clone()
+                .unwrap_or_else(|| Arc::clone(&self.cluster_id)),
             shed: write.shed,
         };
         partition.busy += 1;
@@ -138,8 +145,10 @@ impl Lane {
         let Some(delivery) = partition.delivery(key.offset) else {
             return;
         };
-        let State::Write(write) = delivery.state else {
-            return;
+        let write = match delivery.state {
+            State::Write(write) => write,
+            State::Ladder(write) => return self.ladder_written(key, write, result),
+            State::Ready | State::InFlight | State::Retry | State::Accused => return,
         };
         partition.busy = partition.busy.saturating_sub(1);
         match (result, write.shed) {
@@ -188,6 +197,11 @@ impl Lane {
     }
 
     pub(super) fn count_settled(&mut self, settlement: Settlement) {
+        if settlement == Settlement::Delivered
+            && self.brake.delivered(&self.options.brake, self.now.tick)
+        {
+            self.actions.push_back(Action::Tell(Notice::Released));
+        }
         *self.counts.settled.entry(settlement).or_default() += 1;
         self.settled_since_commit += 1;
         self.want_commit();
@@ -196,31 +210,28 @@ impl Lane {
 
 /// What follows an attempt with this outcome (pure).
 fn after(
-    options: &super::options::LaneOptions,
+    options: &LaneOptions,
     delivery: &Delivery,
     outcome: Outcome,
     now: Now,
-    held: Duration,
+    stopped: Duration,
 ) -> Next {
     match outcome {
         Outcome::Delivered => Next::Settle(Settlement::Delivered),
         Outcome::Dropped => Next::Settle(Settlement::Dropped),
-        Outcome::PushBack => Next::KeepPlace,
         Outcome::Reject => Next::DeadLetter(DeadLetterReason::Rejected),
         Outcome::CannotBeMade => match options.on_render_error {
             RenderErrorPolicy::DeadLetter => Next::DeadLetter(DeadLetterReason::Unrenderable),
             RenderErrorPolicy::Drop => Next::Settle(Settlement::Dropped),
         },
         Outcome::Panicked => Next::DeadLetter(DeadLetterReason::Panic),
-        Outcome::Retry | Outcome::EndpointFault | Outcome::Gone => {
+        Outcome::Retry | Outcome::EndpointFault | Outcome::Gone | Outcome::PushBack => {
             let Some(delay) = delay_after(&options.retry, delivery.id, delivery.attempts) else {
                 return Next::DeadLetter(DeadLetterReason::Exhausted);
             };
-            let age = delivery.first_attempt.map_or(Duration::ZERO, |first| {
-                now.tick
-                    .since(first.tick)
-                    .saturating_sub(held.saturating_sub(first.held_before))
-            });
+            let age = delivery
+                .first_attempt
+                .map_or(Duration::ZERO, |first| first.age(now.tick, stopped));
             match options.max_age.checked_sub(age) {
                 // A delay that reaches beyond the age ends in one last attempt at the age itself.
                 Some(left) if !left.is_zero() => Next::TryAgainAfter(delay.min(left)),

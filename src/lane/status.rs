@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use crate::clock::{Tick, Timestamp};
 
 use super::counts::Waiting;
+use super::endpoint::State as Endpoint;
 use super::machine::Lane;
+use super::options::BrakeMode;
 
 /// What a lane does, and what waits in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,29 +225,58 @@ impl Lane {
     /// What the lane does at this moment, and why.
     #[must_use]
     pub fn status(&self) -> LaneStatus {
-        let now = self.now;
         let doing = if self.handover.is_draining() {
             Doing::Draining
-        } else if self.paused {
+        } else if self.endpoint.paused {
             Doing::Paused { by: None }
-        } else if self.hold.is_held(now.tick) {
-            let left = self.hold.until().since(now.tick);
-            Doing::Held {
-                until: after(now.wall, left),
-            }
         } else if self.partitions.is_empty() {
             Doing::Starting
         } else {
-            Doing::Running
+            self.doing()
         };
         LaneStatus {
             doing,
             waiting: self.waiting(),
             lag: None,
             oldest_waiting: self.oldest_waiting(),
-            last_failure: None,
+            last_failure: self.last_failure.clone(),
         }
     }
+
+    /// What its endpoint and its brake let it do.
+    fn doing(&self) -> Doing {
+        let now = self.now;
+        let at = |tick: Tick| after(now.wall, tick.since(now.tick));
+        if let Endpoint::Gone = self.endpoint.state {
+            let since = self.last_failure.as_ref().map_or(now.wall, |f| f.at);
+            return Doing::Gone { since };
+        }
+        if let Some(since) = self.brake.since() {
+            return Doing::Braked {
+                since: before(now.wall, now.tick.since(since)),
+                stopped: self.options.brake.mode == BrakeMode::Stop,
+            };
+        }
+        match &self.endpoint.state {
+            Endpoint::Open(open) => Doing::Open {
+                since: open.since.wall,
+                next_probe: open
+                    .trial
+                    .is_none()
+                    .then(|| at(open.next_probe.max(self.endpoint.hold.until()))),
+            },
+            _ if self.endpoint.hold.is_held(now.tick) => Doing::Held {
+                until: at(self.endpoint.hold.until()),
+            },
+            Endpoint::Doubt(_) => Doing::Doubt,
+            Endpoint::Closed | Endpoint::Gone => Doing::Running,
+        }
+    }
+}
+
+fn before(at: Timestamp, span: Duration) -> Timestamp {
+    let span_ms = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    Timestamp(at.0.saturating_sub(span_ms))
 }
 
 fn after(at: Timestamp, wait: Duration) -> Timestamp {

@@ -1,13 +1,16 @@
 //! What was read of one partition and is not settled, and from it the offset that may be committed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::clock::{Tick, Timestamp};
-use crate::delivery::{Attempt, DeadLetterReason, DeliveryId};
-use crate::record::Record;
+use crate::clock::Tick;
+use crate::delivery::DeliveryId;
 
-use super::event::Shed;
+use super::delivery::Delivery;
+use super::event::{AssignedPartition, Position};
+use super::ladder::Source;
+use super::progress::{Budget, Progress};
 
 /// One partition in the hands of the lane, for one assignment.
 #[derive(Debug)]
@@ -17,10 +20,21 @@ pub(super) struct Partition {
     base: i64,
     /// The offset after everything received, or the end of the partition when that is further.
     end: i64,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    source: Source,
+    /// What an earlier life of the lane has settled beyond the base: in order.
+    pub(super) settled_before: Vec<Range<i64>>,
+    /// What it had spent on records that are still to be read.
+    pub(super) budgets: BTreeMap<i64, Budget>,
+    /// Of a ladder partition: the last records taken, so that a second copy is known for one.
+    taken: Taken,
+    /// Whether what is known beyond the position is too long to be committed whole.
+    pub(super) crowded: bool,
     /// What the broker has acknowledged for this assignment.
-    pub(super) committed: Option<i64>,
+    pub(super) committed: Option<(i64, Arc<str>)>,
     /// What was last asked for, and when: the same position is not asked for again while its answer may be on the way.
-    pub(super) asked: Option<(i64, Tick)>,
+    pub(super) asked: Option<(Position, Tick)>,
     pub(super) phase: Phase,
     pub(super) paused: bool,
     /// Requests and writes of this partition that have not ended.
@@ -45,83 +59,28 @@ struct Entry {
     delivery: Option<Box<Delivery>>,
 }
 
-/// One record on its way to the destination.
-#[derive(Debug)]
-pub(super) struct Delivery {
-    pub(super) record: Arc<Record>,
-    pub(super) weight: usize,
-    pub(super) id: DeliveryId,
-    pub(super) destiny: Destiny,
-    pub(super) state: State,
-    /// Attempts spent.
-    pub(super) attempts: u32,
-    /// When its first attempt began, and how long the endpoint had been held in total by then.
-    pub(super) first_attempt: Option<FirstAttempt>,
-    pub(super) last_attempt: Option<Timestamp>,
-    /// The last failure, for its dead letter.
-    pub(super) last_failure: Option<Attempt>,
-}
-
-/// What the rules said of a record that is not settled at once.
-#[derive(Debug)]
-pub(super) enum Destiny {
-    /// To be sent.
-    Deliver { rule: Arc<str> },
-    /// To become a dead letter, in its turn: written ahead of older records it would be written again by whoever comes next.
-    DeadLetter {
-        reason: DeadLetterReason,
-        error: String,
-    },
-}
-
-/// When and after how much holding a delivery was first tried.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FirstAttempt {
-    pub(super) tick: Tick,
-    pub(super) wall: Timestamp,
-    pub(super) held_before: std::time::Duration,
-}
-
-/// What a delivery waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    /// A free place among the requests.
-    Ready,
-    /// The end of its request.
-    InFlight,
-    /// The time of its next attempt.
-    Retry,
-    /// The acknowledgement of its dead letter, or the time to write it again.
-    Write(DeadLetterWrite),
-}
-
-/// A dead letter on its way to the topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct DeadLetterWrite {
-    pub(super) reason: DeadLetterReason,
-    pub(super) shed: Shed,
-    /// Writes that failed so far.
-    pub(super) failures: u32,
-}
-
-impl Destiny {
-    /// The rule that wants the record delivered; absent when none got that far.
-    pub(super) fn rule(&self) -> Option<Arc<str>> {
-        match self {
-            Self::Deliver { rule } => Some(Arc::clone(rule)),
-            Self::DeadLetter { .. } => None,
-        }
-    }
-}
-
 impl Partition {
-    /// A partition that begins at `base`.
-    pub(super) fn new(base: i64, committed: bool) -> Self {
+    /// A partition as it was assigned, with what is known beyond its base; `text` is how that was committed.
+    pub(super) fn new(assigned: &AssignedPartition, progress: Progress, text: &str) -> Self {
+        let AssignedPartition {
+            base, committed, ..
+        } = *assigned;
         Self {
             entries: VecDeque::new(),
             base,
             end: base,
-            committed: committed.then_some(base),
+            topic: Arc::clone(&assigned.topic),
+            partition: assigned.partition,
+            source: assigned.source,
+            settled_before: progress.settled,
+            budgets: progress
+                .budgets
+                .into_iter()
+                .map(|b| (b.offset, b))
+                .collect(),
+            taken: Taken::default(),
+            crowded: false,
+            committed: committed.then(|| (base, text.into())),
             asked: None,
             phase: if committed {
                 Phase::Consuming
@@ -167,6 +126,43 @@ impl Partition {
         true
     }
 
+    /// Whether an earlier life of the lane has settled the record at `offset`.
+    pub(super) fn is_settled_already(&self, offset: i64) -> bool {
+        let after = self
+            .settled_before
+            .partition_point(|range| range.end <= offset);
+        self.settled_before
+            .get(after)
+            .is_some_and(|range| range.contains(&offset))
+    }
+
+    /// Whether the record at `offset` was received in this assignment, or lies below it.
+    pub(super) fn knows(&self, offset: i64) -> bool {
+        let here = || {
+            self.entries
+                .binary_search_by_key(&offset, |entry| entry.offset)
+                .is_ok()
+        };
+        offset < self.base || here()
+    }
+
+    /// Whether a record of the ladder was taken before, under another offset: a write whose acknowledgement was lost is written twice.
+    pub(super) fn is_second_copy(&mut self, delivery: &Delivery) -> bool {
+        match self.source {
+            Source::Topic => false,
+            Source::Ladder(_) => !self
+                .taken
+                .add((delivery.id, delivery.attempts, delivery.hop)),
+        }
+    }
+
+    /// Everything that was received from the first unsettled record on; `None`: settled.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (i64, Option<&Delivery>)> {
+        self.entries
+            .iter()
+            .map(|entry| (entry.offset, entry.delivery.as_deref()))
+    }
+
     /// The partition ends at `offset`, whatever lies between the last record and there.
     pub(super) fn reach_end(&mut self, offset: i64) {
         self.end = self.end.max(offset);
@@ -179,6 +175,15 @@ impl Partition {
             .binary_search_by_key(&offset, |entry| entry.offset)
             .ok()?;
         self.entries.get_mut(place)?.delivery.as_deref_mut()
+    }
+
+    /// The same, to look at.
+    pub(super) fn peek(&self, offset: i64) -> Option<&Delivery> {
+        let place = self
+            .entries
+            .binary_search_by_key(&offset, |entry| entry.offset)
+            .ok()?;
+        self.entries.get(place)?.delivery.as_deref()
     }
 
     /// Settles the record at `offset` and gives its delivery back.
@@ -210,9 +215,37 @@ impl Partition {
     }
 }
 
+/// So many records of a ladder partition are remembered: a second copy comes shortly after the first.
+const TAKEN_MAX: usize = 16_384;
+
+/// The last records taken from a ladder partition.
+#[derive(Debug, Default)]
+struct Taken {
+    order: VecDeque<(DeliveryId, u32, u32)>,
+    known: BTreeSet<(DeliveryId, u32, u32)>,
+}
+
+impl Taken {
+    /// False when it was there already.
+    fn add(&mut self, copy: (DeliveryId, u32, u32)) -> bool {
+        if !self.known.insert(copy) {
+            return false;
+        }
+        self.order.push_back(copy);
+        if self.order.len() > TAKEN_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lane::delivery::Destiny;
+    use crate::record::Record;
 
     fn waiting() -> Option<Box<Delivery>> {
         let record = Record {
@@ -225,22 +258,26 @@ mod tests {
             headers: Vec::new(),
         };
         let id = DeliveryId::new("c", &record, "d");
-        Some(Box::new(Delivery {
-            weight: record.weight(),
-            record: Arc::new(record),
-            id,
-            destiny: Destiny::Deliver { rule: "r".into() },
-            state: State::Ready,
-            attempts: 0,
-            first_attempt: None,
-            last_attempt: None,
-            last_failure: None,
-        }))
+        let destiny = Destiny::Deliver { rule: "r".into() };
+        Some(Box::new(Delivery::new(Arc::new(record), destiny, id)))
+    }
+
+    fn partition(base: i64) -> Partition {
+        let assigned = AssignedPartition {
+            epoch: crate::delivery::Epoch(0),
+            topic: "t".into(),
+            partition: 0,
+            source: Source::Topic,
+            base,
+            committed: true,
+            metadata: None,
+        };
+        Partition::new(&assigned, Progress::default(), "")
     }
 
     #[test]
     fn the_position_is_behind_the_longest_settled_prefix_of_what_was_received() {
-        let mut partition = Partition::new(10, true);
+        let mut partition = partition(10);
         assert_eq!(partition.position(), 10);
         for offset in [10, 11, 14] {
             assert!(partition.receive(offset, waiting()));
@@ -265,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_record_that_comes_late_takes_the_position_back() {
-        let mut partition = Partition::new(0, true);
+        let mut partition = partition(0);
         assert!(partition.receive(5, None));
         assert_eq!(partition.position(), 6);
         assert!(partition.receive(3, waiting()));
@@ -276,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_record_is_taken_once_and_never_below_the_base() {
-        let mut partition = Partition::new(7, true);
+        let mut partition = partition(7);
         assert!(!partition.receive(6, waiting()));
         assert!(partition.receive(7, waiting()));
         assert!(!partition.receive(7, waiting()));

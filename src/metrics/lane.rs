@@ -41,8 +41,7 @@ pub struct LaneMetrics {
     settled: [IntCounter; Settlement::ALL.len()],
     attempts: [IntCounter; ATTEMPT_OUTCOMES.len()],
     rate_wait: Counter,
-    writes_ok: IntCounter,
-    writes_failed: IntCounter,
+    foreign: IntCounter,
     /// In the order of [`Waiting::by_state`].
     waiting: Vec<IntGauge>,
     oldest_waiting: Gauge,
@@ -54,6 +53,32 @@ pub struct LaneMetrics {
     destination: String,
     published: Counts,
     all: Arc<Metrics>,
+}
+
+/// What is written to the topics of our own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OwnedWrite {
+    /// A record that ends.
+    DeadLetter,
+    /// A record that is tried again later.
+    Ladder,
+    /// What operators ask for.
+    State,
+}
+
+impl OwnedWrite {
+    /// Every value.
+    pub const ALL: [Self; 3] = [Self::DeadLetter, Self::Ladder, Self::State];
+
+    /// The name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DeadLetter => "dead_letter",
+            Self::Ladder => "ladder",
+            Self::State => "state",
+        }
+    }
 }
 
 /// What a lane shows of itself at one moment.
@@ -98,10 +123,6 @@ impl Metrics {
             self.rule_matches.with_label_values(&[rule]).inc_by(0);
         }
         self.last_commit.with_label_values(&[d]).set(0.0);
-        let writes = |result| {
-            self.owned_writes
-                .with_label_values(&["dead_letter", result])
-        };
         let waiting =
             |(state, _): (&str, usize)| self.records_waiting.with_label_values(&[d, state]);
         let lane = LaneMetrics {
@@ -114,8 +135,7 @@ impl Metrics {
             attempts: ATTEMPT_OUTCOMES
                 .map(|outcome| self.attempts.with_label_values(&[d, outcome.name()])),
             rate_wait: self.rate_wait.with_label_values(&[d]),
-            writes_ok: writes("ok"),
-            writes_failed: writes("error"),
+            foreign: self.ladder_foreign.with_label_values(&[d]),
             waiting: Waiting::default().by_state().map(waiting).into(),
             oldest_waiting: self.oldest_waiting.with_label_values(&[d]),
             window_usage: WINDOW_BOUNDS
@@ -168,9 +188,7 @@ impl LaneMetrics {
         }
         let waited = counts.rate_wait.saturating_sub(before.rate_wait);
         self.rate_wait.inc_by(waited.as_secs_f64());
-        self.writes_ok.inc_by(counts.writes_ok - before.writes_ok);
-        self.writes_failed
-            .inc_by(counts.writes_failed - before.writes_failed);
+        self.foreign.inc_by(counts.foreign - before.foreign);
         // These are rare, and there are many of them.
         let d = self.destination.as_str();
         for (reason, now) in &counts.dead_letters {
@@ -200,6 +218,18 @@ impl LaneMetrics {
                 .with_label_values(&[&self.destination, name])
                 .set(value);
         }
+    }
+
+    /// A write to a topic of our own ended.
+    pub fn wrote(&self, kind: OwnedWrite, ok: bool) {
+        let result = if ok { "ok" } else { "error" };
+        let counter = &self.all.owned_writes;
+        counter.with_label_values(&[kind.name(), result]).inc();
+    }
+
+    /// A record on the ladder is for a destination that the file does not know.
+    pub fn unknown_on_ladder(&self) {
+        self.all.ladder_unknown.inc();
     }
 
     /// No rule took records.

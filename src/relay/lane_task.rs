@@ -1,5 +1,6 @@
 //! One lane while it runs: hands the machine what happened, and does what it asks for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,19 +10,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::clock::{Clock, Tick, Timestamp};
-use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey, Outcome, Verdict};
+use crate::delivery::{Attempt, Outcome};
 use crate::kafka::{Allowance, ConsumerHandle, FromConsumer, Producer};
-use crate::lane::{
-    Action, DeadLetter, Doing, Event, Incoming, Lane, Order, Send, Shed, WriteError,
-};
-use crate::metrics::{LaneLevels, LaneMetrics};
-use crate::record::Record;
-use crate::rules::{Judgement, Matcher};
+use crate::lane::{Action, Doing, Event, Lane, Order, Send, Shed, WriteError};
+use crate::metrics::{LaneLevels, LaneMetrics, OwnedWrite};
+use crate::rules::Matcher;
 
 use super::CLOSE_DEADLINE;
+use super::judging::Unknown;
 use super::operators::LaneAsk;
 use super::outlet::Outlet;
-use super::panics;
+use super::report::{OneReport, Report, Written};
 use super::say;
 
 /// Reports that may wait for the lane's task.
@@ -40,6 +39,8 @@ pub(super) struct LaneParts {
     pub(super) id: Arc<str>,
     pub(super) lane: Lane,
     pub(super) matcher: Matcher,
+    /// In the one lane that counts what is on the ladder for destinations that the file does not know.
+    pub(super) unknown: Option<Unknown>,
     /// `None` in the audit, whose records are never sent.
     pub(super) outlet: Option<Arc<Outlet>>,
     pub(super) producer: Arc<Producer>,
@@ -61,23 +62,19 @@ pub(super) enum LaneEnd {
     ConsumerGone,
 }
 
-/// What a request or a write has to say.
-enum Report {
-    Attempt(DeliveryKey, Attempt),
-    Write(Box<DeadLetter>, Result<(), WriteError>),
-}
-
 pub(super) struct LaneTask {
-    parts: LaneParts,
+    pub(super) parts: LaneParts,
+    /// The rules that deliver here.
+    pub(super) rules: BTreeSet<Arc<str>>,
     reports: mpsc::Receiver<Report>,
     reporter: mpsc::Sender<Report>,
     /// Records and bytes handed to the machine since the start.
-    handed: Allowance,
+    pub(super) handed: Allowance,
     /// When the consumer was last told how much it may read.
     told: Tick,
     partitions: usize,
-    /// Whether the last dead letter could not be written.
-    blocked: bool,
+    /// The kinds of writes of which the last one failed.
+    blocked: BTreeSet<OwnedWrite>,
     /// Whether it was told to begin: before, it may be paused for all that is known.
     begun: bool,
     end: Ending,
@@ -99,13 +96,14 @@ impl LaneTask {
     pub(super) fn new(parts: LaneParts) -> Self {
         let (reporter, reports) = mpsc::channel(REPORTS);
         Self {
+            rules: parts.matcher.rule_names().into_iter().collect(),
             parts,
             reports,
             reporter,
             handed: Allowance::default(),
             told: Tick::default(),
             partitions: 0,
-            blocked: false,
+            blocked: BTreeSet::new(),
             begun: false,
             end: Ending::NotYet,
         }
@@ -174,7 +172,7 @@ impl LaneTask {
             }
             LaneAsk::Status(reply) => {
                 let mut status = self.parts.lane.status();
-                if self.blocked && status.doing.goes_on() {
+                if !self.blocked.is_empty() && status.doing.goes_on() {
                     status.doing = Doing::Blocked;
                 }
                 // Whoever asked may have gone.
@@ -262,55 +260,15 @@ impl LaneTask {
                 let records = self.judge(records);
                 self.tell(Event::Read { epoch, records });
             }
+            FromConsumer::ReadLadder { epoch, records } => {
+                let records = self.judge_ladder(records);
+                self.tell(Event::Read { epoch, records });
+            }
             FromConsumer::EndOfPartition { epoch, offset } => {
                 self.tell(Event::EndOfPartition { epoch, offset });
             }
             FromConsumer::Closed => {}
         }
-    }
-
-    fn judge(&mut self, records: Vec<Record>) -> Vec<Incoming> {
-        let mut taken: Option<(Arc<str>, u64)> = None;
-        let mut unmatched = 0;
-        let topic = records.first().map(|record| Arc::clone(&record.topic));
-        let mut incoming = Vec::with_capacity(records.len());
-        for record in records {
-            self.handed.records += 1;
-            self.handed.bytes += record.weight() as u64;
-            let judgement = judged(&mut self.parts.matcher, &record);
-            unmatched += u64::from(judgement.unmatched);
-            let verdict = judgement.verdict;
-            let rule = match &verdict {
-                Verdict::Deliver { rule } => Some(rule),
-                Verdict::NotMatched
-                | Verdict::Dropped
-                | Verdict::Foreign
-                | Verdict::DeadLetter { .. } => judgement.dropped_by.as_ref(),
-            };
-            if let Some(rule) = rule {
-                match &mut taken {
-                    Some((current, count)) if current == rule => *count += 1,
-                    _ => {
-                        if let Some((rule, count)) = taken.replace((Arc::clone(rule), 1)) {
-                            self.parts.metrics.matched(&rule, count);
-                        }
-                    }
-                }
-            }
-            incoming.push(Incoming {
-                offset: record.offset,
-                record: Arc::new(record),
-                verdict,
-                carried: None,
-            });
-        }
-        if let Some((rule, count)) = taken {
-            self.parts.metrics.matched(&rule, count);
-        }
-        if let Some(topic) = topic.filter(|_| unmatched > 0) {
-            self.parts.metrics.unmatched(&topic, unmatched);
-        }
-        incoming
     }
 
     fn reported(&mut self, report: Report) {
@@ -321,10 +279,10 @@ impl LaneTask {
                 }
                 self.tell(Event::AttemptEnded { key, attempt });
             }
-            Report::Write(letter, result) => {
-                self.written(&letter, &result);
+            Report::Write(written, result) => {
+                self.written(&written, &result);
                 self.tell(Event::WriteEnded {
-                    key: letter.key,
+                    key: written.key(),
                     result,
                 });
             }
@@ -336,36 +294,43 @@ impl LaneTask {
         if self.end == Ending::NotYet {
             let doing = self.parts.lane.status().doing;
             let asks_for_a_person = matches!(doing, Doing::Paused { .. } | Doing::Braked { .. });
-            let state = match (self.begun, self.blocked) {
+            let state = match (self.begun, self.blocked.is_empty()) {
                 (false, _) => "starting",
-                (true, true) => "blocked",
-                (true, false) if asks_for_a_person => doing.name(),
-                (true, false) => "running",
+                (true, false) => "blocked",
+                (true, true) if asks_for_a_person => doing.name(),
+                (true, true) => "running",
             };
             self.parts.metrics.set_state(state);
         }
     }
 
-    /// A lane whose dead letters cannot be written is blocked, and says so once.
-    fn written(&mut self, letter: &DeadLetter, result: &Result<(), WriteError>) {
+    /// A lane whose records cannot be written to a topic of our own is blocked, and says so once.
+    fn written(&mut self, written: &Written, result: &Result<(), WriteError>) {
         let name = Arc::clone(&self.parts.name);
-        let was_blocked = self.blocked;
-        match result {
-            Ok(()) => {
-                self.blocked = false;
-                say::written(&name, letter);
+        let kind = written.kind();
+        self.parts.metrics.wrote(kind, result.is_ok());
+        let was_blocked = !self.blocked.is_empty();
+        match (written, result) {
+            (_, Ok(())) => {
+                self.blocked.remove(&kind);
+                say::written(&name, written);
             }
-            Err(WriteError::TooLarge) if letter.shed != Shed::Value => {
-                say::too_large(&name, letter)
+            (Written::DeadLetter(letter), Err(WriteError::TooLarge))
+                if letter.shed != Shed::Value =>
+            {
+                say::too_large(&name, letter);
             }
-            Err(failure) => {
-                self.blocked = true;
-                if !was_blocked {
-                    say::not_written(&name, letter, failure);
+            // It waits in the window, and others go on.
+            (Written::Ladder(record), Err(WriteError::TooLarge)) => {
+                say::too_large_for_ladder(&name, record);
+            }
+            (_, Err(failure)) => {
+                if self.blocked.insert(kind) {
+                    say::not_written(&name, written, failure);
                 }
             }
         }
-        if self.blocked != was_blocked {
+        if self.blocked.is_empty() == was_blocked {
             self.show_state();
         }
     }
@@ -382,8 +347,9 @@ impl LaneTask {
         let mailbox = &self.parts.consumer.mailbox;
         match action {
             Action::Send(send) => self.send(send),
-            Action::WriteDeadLetter(letter) => self.write(letter),
-            Action::WriteLadder(_) => {}
+            Action::WriteDeadLetter(letter) => self.write(Written::DeadLetter(letter)),
+            Action::WriteLadder(record) => self.write(Written::Ladder(record)),
+            Action::Tell(notice) => say::notice(&self.parts.name, &notice),
             Action::Commit { positions } => mailbox.commit(&positions),
             Action::Revoked { positions, .. } => mailbox.revoked(positions),
             Action::Pause(epoch) => {
@@ -450,13 +416,18 @@ impl LaneTask {
         });
     }
 
-    fn write(&self, letter: Box<DeadLetter>) {
+    fn write(&self, written: Written) {
         let producer = Arc::clone(&self.parts.producer);
         let destination_id = Arc::clone(&self.parts.id);
-        let report = OneReport::write(self.reporter.clone(), &letter);
+        let report = OneReport::write(self.reporter.clone(), &written);
         tokio::spawn(async move {
-            let result = producer.write_dead_letter(&letter, &destination_id).await;
-            report.send(Report::Write(letter, result)).await;
+            let result = match &written {
+                Written::DeadLetter(letter) => {
+                    producer.write_dead_letter(letter, &destination_id).await
+                }
+                Written::Ladder(record) => producer.write_ladder(record, &destination_id).await,
+            };
+            report.send(Report::Write(written, result)).await;
         });
     }
 
@@ -480,73 +451,5 @@ impl LaneTask {
             consumer_loop: Timestamp(loop_turned),
         };
         metrics.publish(lane.counts(), levels);
-    }
-}
-
-/// What the rules say of a record. A panic over one record makes a dead letter of that record and ends nothing else.
-fn judged(matcher: &mut Matcher, record: &Record) -> Judgement {
-    let judge = std::panic::AssertUnwindSafe(|| matcher.judge(record));
-    std::panic::catch_unwind(judge).unwrap_or_else(|_| Judgement {
-        verdict: Verdict::DeadLetter {
-            reason: DeadLetterReason::Panic,
-            error: format!(
-                "the code that judges this record panicked{}",
-                panics::place()
-            ),
-        },
-        dropped_by: None,
-        unmatched: false,
-    })
-}
-
-/// The promise that a request or a write is reported exactly once, a panic included.
-struct OneReport {
-    reporter: mpsc::Sender<Report>,
-    if_it_panics: Option<Report>,
-}
-
-impl OneReport {
-    fn attempt(reporter: mpsc::Sender<Report>, key: DeliveryKey) -> Self {
-        let attempt = Attempt {
-            outcome: Outcome::Panicked,
-            ..Attempt::failed_before_sending("the code that sends this record panicked".to_owned())
-        };
-        Self {
-            reporter,
-            if_it_panics: Some(Report::Attempt(key, attempt)),
-        }
-    }
-
-    fn write(reporter: mpsc::Sender<Report>, letter: &DeadLetter) -> Self {
-        let failed = Err(WriteError::Failed(
-            "the code that writes this dead letter panicked".to_owned(),
-        ));
-        Self {
-            reporter,
-            if_it_panics: Some(Report::Write(Box::new(letter.clone()), failed)),
-        }
-    }
-
-    async fn send(mut self, report: Report) {
-        self.if_it_panics = None;
-        // The lane always reads on; if it has ended, it needs no report.
-        if self.reporter.send(report).await.is_err() {
-            debug!("a report came after its lane had ended");
-        }
-    }
-}
-
-impl Drop for OneReport {
-    fn drop(&mut self) {
-        if let Some(mut report) = self.if_it_panics.take() {
-            // What unwinds is on the thread that panicked.
-            if std::thread::panicking()
-                && let Report::Attempt(_, attempt) = &mut report
-            {
-                attempt.error.push_str(&panics::place());
-            }
-            let reporter = self.reporter.clone();
-            tokio::spawn(async move { reporter.send(report).await });
-        }
     }
 }

@@ -2,9 +2,11 @@
 
 mod background;
 mod book;
+mod judging;
 mod lane_task;
 mod operators;
 mod outlet;
+mod overview;
 mod panics;
 mod report;
 mod say;
@@ -24,8 +26,8 @@ use crate::admin::{self, AdminError, Ask, DEFAULT_SOCKET, Health, SocketFile};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
-    self, AUDIT, Broker, Complaints, ConsumerPlan, KafkaError, OwnedTopic, Producer, StartAtOption,
-    StartError, StateReader, consumer_config, producer_config, start_consumer,
+    self, AUDIT, Broker, Complaints, ConsumerPlan, KafkaError, Mailbox, OwnedTopic, Producer,
+    StartAtOption, StartError, StateReader, consumer_config, producer_config, start_consumer,
 };
 use crate::lane::{Lane, LaneOptions, RenderErrorPolicy, StartAt};
 use crate::metrics::Metrics;
@@ -33,6 +35,7 @@ use crate::rules::{Matcher, ReadFormat, Renderer};
 use crate::send::{Webhook, WebhookError};
 
 use background::Background;
+use judging::Unknown;
 use lane_task::{LaneEnd, LaneParts, LaneTask};
 use operators::{Desk, Door, Known, Operators, StateTopic};
 use outlet::Outlet;
@@ -74,6 +77,8 @@ pub enum RelayError {
 pub struct Relay {
     /// Each lane's name and how it ended; nothing when its thread panicked.
     lanes: JoinSet<(String, Option<LaneEnd>)>,
+    /// What the consumers of the ladder are told through.
+    mailboxes: Vec<Arc<Mailbox>>,
     background: Background,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
@@ -130,26 +135,9 @@ impl Relay {
             &kafka::client_config(&config.kafka),
             Arc::clone(&complaints),
         )?);
-        let upkeep = Upkeep {
-            broker: Arc::clone(&broker),
-            complaints: Arc::clone(&complaints),
-            topics: vec![
-                OwnedTopic {
-                    name: format!("{}.dead-letters", config.kafka.prefix),
-                    compacted: false,
-                },
-                OwnedTopic {
-                    name: state_topic(config),
-                    compacted: true,
-                },
-            ],
-            options: config.kafka.owned_topics.clone(),
-            health: Arc::clone(&health),
-            metrics: Arc::clone(&metrics),
-        };
-        background.spawn("the look at Kafka", upkeep.run(stop_serving.clone()));
         let mut relay = Self {
             lanes: JoinSet::new(),
+            mailboxes: Vec::new(),
             background,
             health,
             metrics,
@@ -160,7 +148,26 @@ impl Relay {
             _socket: socket,
         };
         let lanes = relay.start_lanes(config, &producer, clock)?;
-        relay.start_operators(config, producer, inbox, clock);
+        relay.start_operators(config, Arc::clone(&producer), inbox, clock);
+        let prefix = &config.kafka.prefix;
+        let mut topics = vec![OwnedTopic::dead_letters(prefix), OwnedTopic::state(prefix)];
+        if !config.destinations.is_empty() {
+            topics.extend(OwnedTopic::ladder(prefix));
+        }
+        let upkeep = Upkeep {
+            broker: Arc::clone(&broker),
+            complaints: Arc::clone(&relay.complaints),
+            topics,
+            options: config.kafka.owned_topics.clone(),
+            producer,
+            lanes: std::mem::take(&mut relay.mailboxes),
+            health: Arc::clone(&relay.health),
+            metrics: Arc::clone(&relay.metrics),
+            unfit: None,
+            said_hidden: false,
+        };
+        let looking = upkeep.run(relay.stop_serving.clone());
+        relay.background.spawn("the look at Kafka", looking);
         if !lanes.is_empty() {
             let watch = TopicWatch {
                 broker,
@@ -184,6 +191,11 @@ impl Relay {
         let file = config.rule_file();
         let names: Vec<&str> = config.destinations.iter().map(|d| &*d.name).collect();
         let mut watched = Vec::new();
+        let known = config.ids.iter().cloned().collect();
+        let mut unknown = Some(Unknown {
+            known,
+            said: BTreeSet::new(),
+        });
         for destination in &config.destinations {
             let counting = (!file.needs_audit()).then_some(&names[..]);
             let plan = LanePlan {
@@ -193,6 +205,7 @@ impl Relay {
                 matcher: Matcher::for_destination(&file, &destination.name, counting),
                 outlet: Some(outlet(config, destination)?),
                 endpoint: destination.webhook.url.host(),
+                unknown: unknown.take(),
             };
             watched.extend(self.start_lane(config, plan, producer, clock)?);
         }
@@ -207,6 +220,7 @@ impl Relay {
                 matcher: Matcher::for_audit(&file),
                 outlet: None,
                 endpoint: AUDIT.to_owned(),
+                unknown: None,
             };
             watched.extend(self.start_lane(config, plan, producer, clock)?);
         }
@@ -222,21 +236,29 @@ impl Relay {
     ) -> Result<Option<Watched>, RelayError> {
         let topics = lane.matcher.topics();
         // With patterns, the cluster is asked first: subscribing to the names and then to the rest would be two rebalances.
-        let named = match topics.has_patterns() {
-            true => BTreeSet::new(),
-            false => topics.resolve(&BTreeSet::new(), &config.kafka.prefix),
+        let named = || topics.resolve(&BTreeSet::new(), &config.kafka.prefix);
+        let named = (!topics.has_patterns()).then(named);
+        // The audit delivers nothing, so nothing of it is on the ladder.
+        let ladder = match lane.outlet {
+            Some(_) => OwnedTopic::ladder(&config.kafka.prefix),
+            None => Vec::new(),
         };
         let plan = ConsumerPlan {
             client: consumer_config(&config.kafka),
             destination: Arc::clone(&lane.name),
+            destination_id: Arc::clone(&lane.id),
             group: format!("{}.{}", config.kafka.prefix, lane.id),
-            topics: named.into_iter().collect(),
+            topics: named.map(|named| named.into_iter().collect()),
+            ladder: ladder.into_iter().map(|topic| topic.name).collect(),
             owned_prefix: format!("{}.", config.kafka.prefix),
             start_at: start_at(config.kafka.start_at),
             on_records_lost: config.kafka.on_records_lost,
             complaints: Arc::clone(&self.complaints),
         };
         let consumer = start_consumer(plan, clock)?;
+        if lane.outlet.is_some() {
+            self.mailboxes.push(Arc::clone(&consumer.mailbox));
+        }
         self.health.watch(&lane.name, Arc::clone(&consumer.beat));
         let watched = topics
             .has_patterns()
@@ -256,6 +278,7 @@ impl Relay {
             metrics: self.metrics.lane(&lane.name, &lane.matcher.rule_names()),
             matcher: lane.matcher,
             outlet: lane.outlet,
+            unknown: lane.unknown,
             producer: Arc::clone(producer),
             consumer,
             clock,
@@ -278,7 +301,7 @@ impl Relay {
     ) {
         let reader = StateReader {
             client: consumer_config(&config.kafka),
-            topic: state_topic(config),
+            topic: OwnedTopic::state(&config.kafka.prefix).name,
             complaints: Arc::clone(&self.complaints),
         };
         let (tell, state) = mpsc::channel(ASKS);
@@ -288,7 +311,7 @@ impl Relay {
             doors: std::mem::take(&mut self.doors),
             disabled: config.disabled.clone(),
             topic: StateTopic {
-                name: state_topic(config),
+                name: OwnedTopic::state(&config.kafka.prefix).name,
                 producer,
                 metrics: Arc::clone(&self.metrics),
             },
@@ -363,10 +386,6 @@ impl Relay {
     }
 }
 
-fn state_topic(config: &Config) -> String {
-    format!("{}.state", config.kafka.prefix)
-}
-
 /// Opens the operators' socket. The one that nobody named may be missing: whoever tries the daemon by hand cannot make it.
 fn start_socket(
     config: &Config,
@@ -403,6 +422,7 @@ struct LanePlan {
     outlet: Option<Arc<Outlet>>,
     /// What operators are told that its endpoint is called.
     endpoint: String,
+    unknown: Option<Unknown>,
 }
 
 fn outlet(config: &Config, destination: &DestinationConfig) -> Result<Arc<Outlet>, RelayError> {
@@ -488,6 +508,7 @@ mod tests {
         background.spawn("the shaky one", async { panic!("on purpose") });
         let relay = Relay {
             lanes: JoinSet::new(),
+            mailboxes: Vec::new(),
             background,
             health: Arc::new(Health::new(clock)),
             metrics: Metrics::new().unwrap(),

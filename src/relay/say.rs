@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::delivery::{Attempt, FailureReason};
-use crate::lane::{DeadLetter, Send, WriteError};
+use crate::lane::{DeadLetter, LadderRecord, Notice, Send, WriteError};
+
+use super::report::Written;
 
 /// At `debug`, because there may be thousands a second.
 pub(super) fn attempt_ended(destination: &str, send: &Send, attempt: &Attempt, took: Duration) {
@@ -25,8 +27,29 @@ pub(super) fn attempt_ended(destination: &str, send: &Send, attempt: &Attempt, t
     );
 }
 
-/// One line for each record that ends as a dead letter. `attempt` is the number of its last.
-pub(super) fn written(destination: &str, letter: &DeadLetter) {
+/// One line for each record that ends as a dead letter; one that goes to the ladder is not at its end, and there may be many of them.
+pub(super) fn written(destination: &str, written: &Written) {
+    match written {
+        Written::DeadLetter(letter) => dead_letter_written(destination, letter),
+        Written::Ladder(deferred) => {
+            let LadderRecord {
+                record,
+                carried,
+                step,
+                ..
+            } = &**deferred;
+            let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+            debug!(
+                destination, topic, partition, offset, id = %carried.id, rule = &*carried.rule,
+                attempt = carried.attempts, step = step.name(), hop = carried.hop, error = carried.error,
+                "record deferred"
+            );
+        }
+    }
+}
+
+/// `attempt` is the number of its last.
+fn dead_letter_written(destination: &str, letter: &DeadLetter) {
     let DeadLetter {
         record,
         id,
@@ -55,16 +78,45 @@ pub(super) fn too_large(destination: &str, letter: &DeadLetter) {
     );
 }
 
-/// Said once, not for each record and each try: a window's worth of records tries again twice a minute for as long as the topic is away.
-pub(super) fn not_written(destination: &str, letter: &DeadLetter, failure: &WriteError) {
-    let DeadLetter {
-        record, id, reason, ..
-    } = letter;
+/// No step of the ladder takes it.
+pub(super) fn too_large_for_ladder(destination: &str, deferred: &LadderRecord) {
+    let LadderRecord {
+        record, carried, ..
+    } = deferred;
     let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
-    warn!(
-        destination, topic, partition, offset, %id, reason = reason.name(), ?failure,
-        "dead letter not written: this record and those that follow stay, and are written again until it succeeds"
+    debug!(
+        destination, topic, partition, offset, id = %carried.id,
+        "record too large for the ladder"
     );
+}
+
+/// Said once, not for each record and each try: a window's worth of records tries again twice a minute for as long as the topic is away.
+pub(super) fn not_written(destination: &str, written: &Written, failure: &WriteError) {
+    match written {
+        Written::DeadLetter(letter) => {
+            let DeadLetter {
+                record, id, reason, ..
+            } = &**letter;
+            let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+            warn!(
+                destination, topic, partition, offset, %id, reason = reason.name(), ?failure,
+                "dead letter not written: this record and those that follow stay, and are written again until it succeeds"
+            );
+        }
+        Written::Ladder(deferred) => {
+            let LadderRecord {
+                record,
+                carried,
+                step,
+                ..
+            } = &**deferred;
+            let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+            warn!(
+                destination, topic, partition, offset, id = %carried.id, step = step.name(), ?failure,
+                "record not written to the ladder: this one and those that follow stay, and are written again until it succeeds"
+            );
+        }
+    }
 }
 
 /// The file says that a record for which nothing can be sent ends here.
@@ -77,4 +129,37 @@ pub(super) fn dropped(destination: &str, send: &Send, error: &str) {
         destination, topic, partition, offset, %id, rule = &**rule, error,
         "record dropped: nothing can be sent for it"
     );
+}
+
+/// What a person on call wants to know of an endpoint.
+pub(super) fn notice(destination: &str, notice: &Notice) {
+    match notice {
+        Notice::Opened { why, next_probe } => warn!(
+            destination,
+            status = why.status,
+            reason = why.reason.map(FailureReason::name),
+            next_probe_s = next_probe.as_secs(),
+            "endpoint opened: it fails; records wait without spending an attempt, one is tried now and then"
+        ),
+        Notice::Closed { open_for } => info!(
+            destination,
+            open_for_s = open_for.as_secs(),
+            "endpoint closed: it works again"
+        ),
+        Notice::Gone => warn!(
+            destination,
+            "endpoint gone (410): nothing is sent there until `postrider resume` or another configuration says so"
+        ),
+        Notice::Suspect { key, faults } => debug!(
+            destination,
+            offset = key.offset,
+            faults,
+            "a record meets a fault while others pass: set aside"
+        ),
+        Notice::Braked => warn!(
+            destination,
+            "braked: most records are rejected; the lane slows down instead of filling the dead letters. Look at them, then `postrider resume`"
+        ),
+        Notice::Released => info!(destination, "brake released: records are taken again"),
+    }
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::admin::Health;
-use crate::kafka::{Broker, Complaints, OwnedTopic, OwnedTopicsOptions, TopicError};
+use crate::kafka::{
+    Broker, Complaints, Inspection, Mailbox, OwnedTopic, OwnedTopicsOptions, Producer, TopicError,
+};
 use crate::metrics::Metrics;
 
 use super::panics;
@@ -22,13 +24,20 @@ pub(super) struct Upkeep {
     pub(super) complaints: Arc<Complaints>,
     pub(super) topics: Vec<OwnedTopic>,
     pub(super) options: OwnedTopicsOptions,
+    pub(super) producer: Arc<Producer>,
+    /// The consumers that are told when a topic was made, so that they find it at once.
+    pub(super) lanes: Vec<Arc<Mailbox>>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
+    /// What was said of the settings of the topics.
+    pub(super) unfit: Option<String>,
+    /// Whether it was said that settings cannot be seen.
+    pub(super) said_hidden: bool,
 }
 
 impl Upkeep {
     /// Runs until `stop`.
-    pub(super) async fn run(self, stop: CancellationToken) {
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut last_problem: Option<String> = None;
         loop {
             let problem = self.look().await.err().map(|error| text(&error));
@@ -58,19 +67,51 @@ impl Upkeep {
         }
     }
 
-    async fn look(&self) -> Result<(), TopicError> {
+    async fn look(&mut self) -> Result<(), TopicError> {
         let broker = Arc::clone(&self.broker);
         let answered = tokio::task::spawn_blocking(move || broker.ping()).await;
         if let Ok(answered) = answered {
             answered?;
             self.health.broker_answered();
         }
-        for topic in &self.topics {
-            let ensured = self.broker.ensure(topic, &self.options).await;
-            self.health.owned_topics(ensured.as_ref().err().map(text));
-            ensured?;
+        let made = self.broker.ensure(&self.topics, &self.options).await;
+        if let Err(error) = &made {
+            self.health.owned_topics(Some(text(error)));
         }
+        if made? {
+            for lane in &self.lanes {
+                lane.look_again();
+            }
+        }
+        let Inspection { unfit, hidden } = self.broker.inspect(&self.topics).await?;
+        self.say_hidden(hidden);
+        let why = unfit
+            .iter()
+            .map(|unfit| (unfit.topic.clone(), unfit.to_string()));
+        self.producer.shut(why.collect());
+        let said: Vec<String> = unfit.iter().map(ToString::to_string).collect();
+        let problem = (!said.is_empty()).then(|| said.join("\n"));
+        if problem != self.unfit {
+            if let Some(problem) = &problem {
+                error!("{problem}");
+            }
+            self.unfit.clone_from(&problem);
+        }
+        self.health.owned_topics(problem);
         Ok(())
+    }
+
+    /// A right that is missing is said once; the topics are taken for what they should be.
+    fn say_hidden(&mut self, hidden: Option<(String, String)>) {
+        if let Some((topic, reason)) = hidden
+            && !std::mem::replace(&mut self.said_hidden, true)
+        {
+            warn!(
+                topic,
+                reason,
+                "the settings of a topic of our own cannot be seen; grant DescribeConfigs on it, so that one that would lose records is noticed"
+            );
+        }
     }
 }
 

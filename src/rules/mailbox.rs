@@ -2,6 +2,12 @@
 
 use minijinja::value::Value;
 
+/// Whether a mail could be sent to `text`, or come from it: `ADDRESS` or `NAME <ADDRESS>`.
+#[must_use]
+pub fn is_mail_address(text: &str) -> bool {
+    Mailbox::parse(text).is_some()
+}
+
 /// One sender or recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mailbox {

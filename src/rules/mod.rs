@@ -18,6 +18,7 @@ mod topics;
 
 pub use condition::{Condition, Scalar, Test};
 pub use content::{BRIDGE_NAMES, ContentOptions, Envelope, Rendered, Renderer, TEMPLATE_NAMES};
+pub use mailbox::is_mail_address;
 pub use matcher::{Judgement, Matcher, RuleFile};
 pub use options::{
     OnError, ReadFormat, ReadOptions, ReadOverride, RuleOptions, TypePart, Unmatched, ValuePolicy,

@@ -19,6 +19,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod cli;
 mod harness_tests;
 mod image;
 mod oracle;

@@ -70,7 +70,8 @@ fn a_start_position_is_committed_before_the_first_send_even_when_nothing_can_be_
         .destination(Destination::new("hook", &receiver.url()));
     let mut relay = Relay::start(&config);
     receiver.wait_attempts(2, SOON);
-    let committed = kafka.committed("first.hook");
+    let mut committed = kafka.committed("first.hook");
+    committed.retain(|(topic, _), _| topic == "first-in");
     assert_eq!(
         committed.values().copied().collect::<Vec<_>>(),
         [0, 0],

@@ -144,7 +144,7 @@ impl World {
                 self.send(shell, send);
             }
             Action::WriteDeadLetter(letter) => self.write(shell, *letter),
-            Action::WriteLadder(_) => {}
+            Action::WriteLadder(_) | Action::Tell(_) => {}
             Action::Commit { positions } => {
                 let told = (now + wait).max(running.last_commit_told);
                 running.last_commit_told = told;

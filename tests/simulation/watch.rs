@@ -255,7 +255,7 @@ impl Watch {
         match action {
             Action::Send(send) => self.sends(now, send.key, send.attempt),
             Action::WriteDeadLetter(letter) => self.writes(letter.key, letter.attempts),
-            Action::WriteLadder(_) => Ok(()),
+            Action::WriteLadder(_) | Action::Tell(_) => Ok(()),
             Action::Commit { positions } => self.commits(positions),
             Action::Revoked { epochs, positions } => {
                 let asked = self.revoking.iter().position(|(asked, _)| asked == epochs);

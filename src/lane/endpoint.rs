@@ -1,0 +1,225 @@
+//! What is known of the address behind a destination: whether it does its work, is doubted, or is left alone, and for how long.
+//!
+//! "This record is bad" and "this endpoint is broken" look the same in one answer. Which of the two it is, is found out by trying another
+//! record; `evidence.rs` does that, this file keeps the state.
+
+use std::time::Duration;
+
+use crate::clock::{Now, Tick};
+use crate::delivery::{Attempt, DeliveryKey, Epoch, FailureReason};
+
+use super::breaker::Breaker;
+use super::options::BreakerOptions;
+use super::retry::Hold;
+
+/// One endpoint.
+#[derive(Debug, Default)]
+pub(super) struct Endpoint {
+    pub(super) state: State,
+    pub(super) hold: Hold,
+    pub(super) breaker: Breaker,
+    pub(super) stopwatch: Stopwatch,
+    /// Records that the receiver took or said it never will, since the start.
+    pub(super) passes: u64,
+    /// Records that were pushed back for the first time, since the start.
+    pub(super) push_backs: u64,
+    /// Passes since the last push-back.
+    pub(super) clean_run: u64,
+    /// How often it was opened.
+    pub(super) opens: u64,
+    /// Whether a person has paused it.
+    pub(super) paused: bool,
+}
+
+/// Whether an endpoint is tried.
+#[derive(Debug, Default)]
+pub(super) enum State {
+    /// It does its work.
+    #[default]
+    Closed,
+    /// An answer speaks against the record or against the endpoint, and another record is tried to find out which.
+    Doubt(Doubt),
+    /// It is left alone but for a probe now and then.
+    Open(Open),
+    /// It said that it has gone (410): nothing is tried until a person or another configuration says so.
+    Gone,
+}
+
+/// What an endpoint was doubted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Charge {
+    /// An endpoint fault.
+    Fault,
+    /// A push-back that no other record gets.
+    PushBack(Option<Duration>),
+}
+
+/// The search for evidence.
+#[derive(Debug)]
+pub(super) struct Doubt {
+    pub(super) charge: Charge,
+    /// The records that met it. They wait for the end of the doubt.
+    pub(super) accused: Vec<DeliveryKey>,
+    /// Another record that is tried now.
+    pub(super) trial: Option<DeliveryKey>,
+    pub(super) why: Why,
+}
+
+/// An endpoint that is left alone.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) since: Now,
+    pub(super) interval: Duration,
+    pub(super) next_probe: Tick,
+    pub(super) trial: Option<DeliveryKey>,
+    /// The records that opened it without another one to compare them with: the next to arrive is the evidence.
+    pub(super) alone: Vec<DeliveryKey>,
+    pub(super) why: Why,
+}
+
+/// The answer that made the difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Why {
+    /// Its status, when there was an answer.
+    pub status: Option<u16>,
+    /// What kind of failure it was.
+    pub reason: Option<FailureReason>,
+}
+
+impl From<&Attempt> for Why {
+    fn from(attempt: &Attempt) -> Self {
+        Self {
+            status: attempt.status,
+            reason: attempt.reason,
+        }
+    }
+}
+
+impl Endpoint {
+    /// Whether this request was the one that shows how the endpoint is; it is not any more.
+    pub(super) fn take_trial(&mut self, key: DeliveryKey) -> bool {
+        let trial = match &mut self.state {
+            State::Doubt(doubt) => &mut doubt.trial,
+            State::Open(open) => &mut open.trial,
+            State::Closed | State::Gone => return false,
+        };
+        trial.take_if(|trial| *trial == key).is_some()
+    }
+
+    /// Leaves the endpoint alone.
+    pub(super) fn open(
+        &mut self,
+        now: Now,
+        options: &BreakerOptions,
+        alone: Vec<DeliveryKey>,
+        why: Why,
+    ) {
+        self.opens += 1;
+        self.state = State::Open(Open {
+            since: now,
+            interval: options.probe_interval,
+            next_probe: now.tick + options.probe_interval,
+            trial: None,
+            alone,
+            why,
+        });
+    }
+
+    /// A probe failed: the next one comes after twice the time.
+    pub(super) fn probe_failed(
+        &mut self,
+        now: Tick,
+        options: &BreakerOptions,
+        key: DeliveryKey,
+        why: Why,
+    ) {
+        if let State::Open(open) = &mut self.state {
+            if !open.alone.contains(&key) {
+                open.alone.clear();
+            }
+            open.interval = (open.interval * 2).min(options.probe_interval_max);
+            open.next_probe = now + open.interval;
+            open.why = why;
+        }
+    }
+
+    /// Whether it is to be left alone whatever waits: until when, if that is known.
+    pub(super) fn stopped(&self, now: Tick) -> Option<Option<Tick>> {
+        if self.paused || matches!(self.state, State::Gone) {
+            return Some(None);
+        }
+        self.hold.is_held(now).then(|| Some(self.hold.until()))
+    }
+
+    /// Whether records wait for the endpoint itself, and not for a place or for their time.
+    pub(super) fn is_waited_for(&self, now: Tick) -> bool {
+        self.stopped(now).is_some() || !matches!(self.state, State::Closed)
+    }
+
+    /// Whether it takes no records for longer than a trial lasts.
+    pub(super) fn is_left_alone(&self) -> bool {
+        self.paused || matches!(self.state, State::Open(_) | State::Gone)
+    }
+
+    /// Forgets the records of assignments that have ended.
+    pub(super) fn forget(&mut self, epochs: &[Epoch]) {
+        let kept = |key: &DeliveryKey| !epochs.contains(&key.epoch);
+        match &mut self.state {
+            State::Doubt(doubt) => {
+                doubt.accused.retain(kept);
+                if doubt.accused.is_empty() {
+                    self.state = State::Closed;
+                }
+            }
+            State::Open(open) => open.alone.retain(kept),
+            State::Closed | State::Gone => {}
+        }
+    }
+}
+
+/// Counts the time in which an endpoint was held or left alone: it does not count towards `max_age`.
+#[derive(Debug, Default)]
+pub(super) struct Stopwatch {
+    total: Duration,
+    read: Tick,
+    /// Until when it is known to be stopped.
+    until: Tick,
+}
+
+impl Stopwatch {
+    /// Counts up to `now`, and returns the sum.
+    pub(super) fn advance(&mut self, now: Tick) -> Duration {
+        self.total += now.min(self.until).since(self.read);
+        self.read = self.read.max(now);
+        self.total
+    }
+
+    /// The time counted up to the last [`Stopwatch::advance`].
+    pub(super) fn total(&self) -> Duration {
+        self.total
+    }
+
+    /// From here on it is stopped until then.
+    pub(super) fn stopped_until(&mut self, until: Tick) {
+        self.until = until;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stopwatch_counts_only_while_stopped_and_nothing_twice() {
+        let at = |seconds| Tick(Duration::from_secs(seconds));
+        let mut watch = Stopwatch::default();
+        assert_eq!(watch.advance(at(10)), Duration::ZERO);
+        watch.stopped_until(at(15));
+        assert_eq!(watch.advance(at(12)), Duration::from_secs(2));
+        assert_eq!(watch.advance(at(30)), Duration::from_secs(5));
+        watch.stopped_until(Tick(Duration::MAX));
+        assert_eq!(watch.advance(at(100)), Duration::from_secs(75));
+        watch.stopped_until(at(0));
+        assert_eq!(watch.advance(at(200)), Duration::from_secs(75));
+    }
+}

@@ -1,0 +1,424 @@
+//! What an answer says of the endpoint, and from that what it means for its record.
+//!
+//! A fault by itself opens nothing. The lane admits no more and tries another waiting record at once. That one goes through: the first is a
+//! suspect, set aside and tried again by its schedule, rejected at its third fault, and nobody else has waited for longer than one request.
+//! That one meets the fault too, or there is no other: the endpoint opens.
+//!
+//! The trial does not wait for the end of what is in flight: with a slow receiver one bad record would stop its destination for that long.
+//! A push-back is different, because a receiver that limits its rate pushes back many at once: there what is in flight is heard first.
+
+use crate::clock::Tick;
+use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey, Outcome};
+
+use super::delivery::{PushedBack, State};
+use super::endpoint::{Charge, Doubt, State as Endpoint, Why};
+use super::event::{Action, Notice};
+use super::machine::Lane;
+use super::retry::delay_after;
+
+/// A record that met a fault so often while others passed is rejected.
+const FAULTS_MAX: u32 = 3;
+
+/// The first push-backs that a record gets while others pass are no fault of its own yet: a receiver that limits its rate may do that to any
+/// record by chance.
+const LONELY_PUSH_BACKS: u32 = 3;
+
+/// So many passes for each other record that is pushed back for the first time make a record's own push-back a lonely one. A receiver that
+/// limits its rate meets every record alike, so there are always new ones among those it pushes back.
+const PASSES_PER_PUSH_BACK: u64 = 50;
+
+/// What an answer means for its record.
+pub(super) enum Meaning {
+    /// What its outcome says.
+    Ordinary,
+    /// It goes on waiting in its place; nothing is spent.
+    KeepsPlace,
+    /// The same, behind the others: they are tried before it.
+    GoesBehind,
+    /// It waits for the end of the doubt.
+    Accused,
+}
+
+/// Which record is tried next, by its place among the ready ones.
+pub(super) struct Choice {
+    pub(super) place: usize,
+    /// Whether it is there to show how the endpoint is.
+    pub(super) is_trial: bool,
+}
+
+impl Lane {
+    /// Takes in what an answer says of the endpoint.
+    pub(super) fn hear(&mut self, key: DeliveryKey, attempt: &Attempt) -> Meaning {
+        let now = self.now.tick;
+        let trial = self.endpoint.take_trial(key);
+        let cap = self.options.retry.retry_after_max;
+        let why = Why::from(attempt);
+        if matches!(
+            attempt.outcome,
+            Outcome::Retry | Outcome::EndpointFault | Outcome::Gone
+        ) && let Some(asked) = attempt.retry_after
+        {
+            self.endpoint.hold.hold(now, asked.min(cap));
+        }
+        match attempt.outcome {
+            Outcome::Delivered | Outcome::Reject | Outcome::Dropped => {
+                self.passed(trial);
+                Meaning::Ordinary
+            }
+            // Nothing was sent, so nothing was heard.
+            Outcome::CannotBeMade | Outcome::Panicked => Meaning::Ordinary,
+            Outcome::Retry => self.failed(key, trial, why),
+            Outcome::EndpointFault => self.faulty(key, trial, why),
+            Outcome::PushBack => self.pushed_back(key, trial, attempt),
+            Outcome::Gone => self.gone(),
+        }
+    }
+
+    /// The endpoint does its work. When that was to be found out, those that met a fault are suspects.
+    fn passed(&mut self, trial: bool) {
+        let now = self.now.tick;
+        self.endpoint.passes += 1;
+        self.endpoint.clean_run += 1;
+        self.endpoint.hold.delivered();
+        self.endpoint.breaker.passed(&self.options.breaker, now);
+        if !trial {
+            return;
+        }
+        match std::mem::take(&mut self.endpoint.state) {
+            Endpoint::Doubt(Doubt {
+                charge, accused, ..
+            }) => {
+                for key in accused {
+                    self.suspect(key, charge);
+                }
+            }
+            Endpoint::Open(open) => {
+                self.endpoint.breaker = Default::default();
+                self.actions.push_back(Action::Tell(Notice::Closed {
+                    open_for: now.since(open.since.tick),
+                }));
+                for key in open.alone {
+                    self.suspect(key, Charge::Fault);
+                }
+            }
+            other @ (Endpoint::Closed | Endpoint::Gone) => self.endpoint.state = other,
+        }
+    }
+
+    fn failed(&mut self, key: DeliveryKey, trial: bool, why: Why) -> Meaning {
+        let now = self.now;
+        let id = self.delivery(key).map(|delivery| delivery.id);
+        match self.endpoint.state {
+            Endpoint::Open(_) if trial => self.probe_failed(key, why),
+            Endpoint::Open(_) | Endpoint::Gone => Meaning::KeepsPlace,
+            Endpoint::Closed | Endpoint::Doubt(_) => {
+                let options = self.options.breaker;
+                let too_many =
+                    id.is_some_and(|id| self.endpoint.breaker.failed(&options, now.tick, id));
+                if too_many {
+                    self.open(Vec::new(), why);
+                }
+                Meaning::Ordinary
+            }
+        }
+    }
+
+    fn faulty(&mut self, key: DeliveryKey, trial: bool, why: Why) -> Meaning {
+        match &mut self.endpoint.state {
+            Endpoint::Open(_) if trial => self.probe_failed(key, why),
+            Endpoint::Open(_) | Endpoint::Gone => Meaning::KeepsPlace,
+            Endpoint::Doubt(Doubt {
+                charge: Charge::Fault,
+                ..
+            }) if trial => {
+                self.open(Vec::new(), why);
+                Meaning::KeepsPlace
+            }
+            Endpoint::Doubt(Doubt {
+                charge: Charge::Fault,
+                accused,
+                ..
+            }) => {
+                accused.push(key);
+                Meaning::Accused
+            }
+            Endpoint::Doubt(_) | Endpoint::Closed => {
+                self.acquit();
+                self.doubt(key, Charge::Fault, why)
+            }
+        }
+    }
+
+    fn pushed_back(&mut self, key: DeliveryKey, trial: bool, attempt: &Attempt) -> Meaning {
+        let now = self.now.tick;
+        let lonely = self.is_pushed_back_alone(key, attempt);
+        let cap = self.options.retry.retry_after_max;
+        match &mut self.endpoint.state {
+            Endpoint::Closed if lonely => {
+                let charge = Charge::PushBack(attempt.retry_after);
+                return self.doubt(key, charge, Why::from(attempt));
+            }
+            // Two such records at once do not make the receiver one that limits its rate.
+            Endpoint::Doubt(Doubt {
+                charge: Charge::PushBack(_),
+                accused,
+                ..
+            }) if lonely && !trial => {
+                accused.push(key);
+                return Meaning::Accused;
+            }
+            Endpoint::Closed | Endpoint::Doubt(_) | Endpoint::Open(_) | Endpoint::Gone => {}
+        }
+        self.endpoint.hold.push_back(now, attempt.retry_after, cap);
+        match &mut self.endpoint.state {
+            // The receiver pushes back others as well.
+            Endpoint::Doubt(Doubt {
+                charge: Charge::PushBack(_),
+                ..
+            }) => self.acquit(),
+            Endpoint::Open(open) if trial => open.next_probe = self.endpoint.hold.until(),
+            Endpoint::Closed | Endpoint::Doubt(_) | Endpoint::Open(_) | Endpoint::Gone => {}
+        }
+        Meaning::GoesBehind
+    }
+
+    /// Whether hardly any other record was pushed back since this one last was; or, if it never was, for long.
+    fn is_pushed_back_alone(&mut self, key: DeliveryKey, attempt: &Attempt) -> bool {
+        if self.peek(key).is_none_or(|d| d.pushed_back.is_none()) {
+            self.endpoint.push_backs += 1;
+        }
+        let clean_run = std::mem::take(&mut self.endpoint.clean_run);
+        let then = PushedBack {
+            passes: self.endpoint.passes,
+            push_backs: self.endpoint.push_backs,
+        };
+        let Some(delivery) = self.delivery(key) else {
+            return false;
+        };
+        match delivery.pushed_back.replace(then) {
+            Some(before) => {
+                let passes = then.passes - before.passes;
+                let others = then.push_backs - before.push_backs;
+                passes > 0 && others * PASSES_PER_PUSH_BACK <= passes
+            }
+            // Who says for how long is taken at its word the first time.
+            None => attempt.retry_after.is_none() && clean_run >= PASSES_PER_PUSH_BACK,
+        }
+    }
+
+    fn gone(&mut self) -> Meaning {
+        if !matches!(self.endpoint.state, Endpoint::Gone) {
+            self.acquit();
+            self.endpoint.state = Endpoint::Gone;
+            self.actions.push_back(Action::Tell(Notice::Gone));
+        }
+        Meaning::KeepsPlace
+    }
+
+    fn doubt(&mut self, key: DeliveryKey, charge: Charge, why: Why) -> Meaning {
+        self.endpoint.state = Endpoint::Doubt(Doubt {
+            charge,
+            accused: vec![key],
+            trial: None,
+            why,
+        });
+        Meaning::Accused
+    }
+
+    fn probe_failed(&mut self, key: DeliveryKey, why: Why) -> Meaning {
+        let now = self.now.tick;
+        self.endpoint
+            .probe_failed(now, &self.options.breaker, key, why);
+        if let Some(delivery) = self.delivery(key) {
+            delivery.probes += 1;
+        }
+        Meaning::GoesBehind
+    }
+
+    /// Leaves the endpoint alone. The accused go back to their places: it was not them, or nobody can say.
+    fn open(&mut self, alone: Vec<DeliveryKey>, why: Why) {
+        self.acquit();
+        self.endpoint
+            .open(self.now, &self.options.breaker, alone, why);
+        self.actions.push_back(Action::Tell(Notice::Opened {
+            why,
+            next_probe: self.options.breaker.probe_interval,
+        }));
+    }
+
+    /// Ends a doubt without a verdict.
+    fn acquit(&mut self) {
+        if let Endpoint::Doubt(doubt) = &mut self.endpoint.state {
+            let accused = std::mem::take(&mut doubt.accused);
+            self.endpoint.state = Endpoint::Closed;
+            for key in accused.into_iter().rev() {
+                self.enter(key, State::Ready);
+                self.ready.push_front(key);
+            }
+        }
+    }
+
+    /// A record that was accused is not here any more.
+    pub(super) fn acquit_of(&mut self, key: DeliveryKey) {
+        if let Endpoint::Doubt(doubt) = &mut self.endpoint.state {
+            doubt.accused.retain(|accused| *accused != key);
+            if doubt.accused.is_empty() {
+                self.endpoint.state = Endpoint::Closed;
+            }
+        }
+    }
+
+    /// A record met a fault, and another one passed right after it.
+    fn suspect(&mut self, key: DeliveryKey, charge: Charge) {
+        let retry = self.options.retry.clone();
+        let Some(delivery) = self.delivery(key) else {
+            return;
+        };
+        if !matches!(delivery.state, State::Accused | State::Ready) {
+            return;
+        }
+        if matches!(charge, Charge::PushBack(_)) {
+            delivery.lonely_push_backs += 1;
+            if delivery.lonely_push_backs < LONELY_PUSH_BACKS {
+                self.enter(key, State::Ready);
+                return self.ready.push_back(key);
+            }
+        }
+        delivery.faults += 1;
+        delivery.attempts += 1;
+        let (id, faults, attempts) = (delivery.id, delivery.faults, delivery.attempts);
+        self.actions
+            .push_back(Action::Tell(Notice::Suspect { key, faults }));
+        match delay_after(&retry, id, attempts) {
+            Some(delay) if faults < FAULTS_MAX => self.wait_for_retry(key, delay),
+            _ => self.give_up(key, DeadLetterReason::Rejected),
+        }
+    }
+
+    /// Which ready record may be tried now. Says by `wake` when it is time to ask again, if nothing else happens before.
+    pub(super) fn choose(&mut self) -> Option<Choice> {
+        let now = self.now.tick;
+        if let Some(until) = self.endpoint.stopped(now) {
+            self.wake(until);
+            return None;
+        }
+        if let Err(until) = self.brake.may_try(now) {
+            self.wake(until);
+            return None;
+        }
+        match &self.endpoint.state {
+            Endpoint::Closed => {
+                let first = !self.ready.is_empty();
+                first.then_some(Choice {
+                    place: 0,
+                    is_trial: false,
+                })
+            }
+            Endpoint::Doubt(doubt) => {
+                let waits_for_others =
+                    matches!(doubt.charge, Charge::PushBack(_)) && self.in_flight > 0;
+                if doubt.trial.is_some() || waits_for_others {
+                    return None;
+                }
+                self.choose_trial()
+            }
+            Endpoint::Open(open) if open.trial.is_none() => {
+                let (next_probe, due) = (open.next_probe, open.next_probe <= now);
+                let place = if due {
+                    self.choose_probe()
+                } else {
+                    self.choose_newcomer()
+                };
+                if place.is_none() && !due {
+                    self.wake(Some(next_probe));
+                }
+                place.map(|place| Choice {
+                    place,
+                    is_trial: true,
+                })
+            }
+            Endpoint::Open(_) | Endpoint::Gone => None,
+        }
+    }
+
+    /// A record that nothing speaks against. When there is none and none will come from what is in flight, the doubt ends as it is.
+    fn choose_trial(&mut self) -> Option<Choice> {
+        let innocent = |lane: &Self, key: &DeliveryKey| {
+            lane.peek(*key)
+                .is_none_or(|d| d.faults == 0 && d.pushed_back.is_none())
+        };
+        let place = self.ready.iter().position(|key| innocent(self, key));
+        if let Some(place) = place {
+            return Some(Choice {
+                place,
+                is_trial: true,
+            });
+        }
+        if self.in_flight > 0 {
+            return None;
+        }
+        if let Endpoint::Doubt(doubt) = &mut self.endpoint.state {
+            let (charge, why) = (doubt.charge, doubt.why);
+            match charge {
+                Charge::Fault => {
+                    let alone = doubt.accused.clone();
+                    self.open(alone, why);
+                }
+                Charge::PushBack(asked) => {
+                    let accused = std::mem::take(&mut doubt.accused);
+                    self.endpoint.state = Endpoint::Closed;
+                    let cap = self.options.retry.retry_after_max;
+                    self.endpoint.hold.push_back(self.now.tick, asked, cap);
+                    // Others have passed before, or there would be no doubt.
+                    for key in accused {
+                        self.suspect(key, charge);
+                    }
+                }
+            }
+            return self.choose();
+        }
+        None
+    }
+
+    /// Probes take turns: the record that was tried least, and among those the oldest. So what has never been tried comes first, and a handful of
+    /// bad records cannot keep an endpoint open that takes all others.
+    fn choose_probe(&self) -> Option<usize> {
+        let tried = |key: &DeliveryKey| {
+            self.peek(*key)
+                .map_or((0, 0), |d| (d.faults, d.attempts + d.probes))
+        };
+        let places = self.ready.iter().enumerate();
+        places
+            .min_by_key(|(place, key)| (tried(key), *place))
+            .map(|(place, _)| place)
+    }
+
+    /// The first record that has arrived since the endpoint was opened by one that was alone.
+    fn choose_newcomer(&self) -> Option<usize> {
+        let Endpoint::Open(open) = &self.endpoint.state else {
+            return None;
+        };
+        if open.alone.is_empty() {
+            return None;
+        }
+        self.ready.iter().position(|key| {
+            !open.alone.contains(key) && self.peek(*key).is_none_or(|delivery| delivery.faults == 0)
+        })
+    }
+
+    /// Something waits for this time, if it is known.
+    fn wake(&mut self, until: Option<Tick>) {
+        if let Some(until) = until {
+            self.wake = Some(self.wake.map_or(until, |wake| wake.min(until)));
+        }
+    }
+
+    /// Marks the request that shows how the endpoint is.
+    pub(super) fn begin_trial(&mut self, key: DeliveryKey) {
+        match &mut self.endpoint.state {
+            Endpoint::Doubt(doubt) => doubt.trial = Some(key),
+            Endpoint::Open(open) => open.trial = Some(key),
+            Endpoint::Closed | Endpoint::Gone => {}
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What becomes of records: of those from a rule's topic by what the rules say, of those from the ladder by what they bring along.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use crate::delivery::{DeadLetterReason, Verdict};
+use crate::kafka::{FromLadder, Opened};
+use crate::lane::Incoming;
+use crate::record::Record;
+use crate::rules::{Judgement, Matcher};
+
+use super::lane_task::LaneTask;
+use super::panics;
+
+/// Names of unknown destinations that are said; more of them are only counted.
+const UNKNOWN_SAID_MAX: usize = 64;
+
+/// Destinations whose records are on the ladder and not in the file, as the one lane that counts them knows them.
+#[derive(Debug, Default)]
+pub(super) struct Unknown {
+    /// The id of every destination in the file, disabled ones too.
+    pub(super) known: BTreeSet<Arc<str>>,
+    pub(super) said: BTreeSet<String>,
+}
+
+impl LaneTask {
+    pub(super) fn judge(&mut self, records: Vec<Record>) -> Vec<Incoming> {
+        let mut taken: Option<(Arc<str>, u64)> = None;
+        let mut unmatched = 0;
+        let topic = records.first().map(|record| Arc::clone(&record.topic));
+        let mut incoming = Vec::with_capacity(records.len());
+        for record in records {
+            self.handed.records += 1;
+            self.handed.bytes += record.weight() as u64;
+            let judgement = judged(&mut self.parts.matcher, &record);
+            unmatched += u64::from(judgement.unmatched);
+            let verdict = judgement.verdict;
+            let rule = match &verdict {
+                Verdict::Deliver { rule } => Some(rule),
+                Verdict::NotMatched
+                | Verdict::Dropped
+                | Verdict::Foreign
+                | Verdict::DeadLetter { .. } => judgement.dropped_by.as_ref(),
+            };
+            if let Some(rule) = rule {
+                match &mut taken {
+                    Some((current, count)) if current == rule => *count += 1,
+                    _ => {
+                        if let Some((rule, count)) = taken.replace((Arc::clone(rule), 1)) {
+                            self.parts.metrics.matched(&rule, count);
+                        }
+                    }
+                }
+            }
+            incoming.push(Incoming {
+                offset: record.offset,
+                record: Arc::new(record),
+                verdict,
+                carried: None,
+            });
+        }
+        if let Some((rule, count)) = taken {
+            self.parts.metrics.matched(&rule, count);
+        }
+        if let Some(topic) = topic.filter(|_| unmatched > 0) {
+            self.parts.metrics.unmatched(&topic, unmatched);
+        }
+        incoming
+    }
+
+    /// A record of the ladder was judged when it was new; it is delivered unless its rule is gone.
+    pub(super) fn judge_ladder(&mut self, records: Vec<FromLadder>) -> Vec<Incoming> {
+        let mut incoming = Vec::with_capacity(records.len());
+        for FromLadder {
+            offset,
+            weight,
+            opened,
+        } in records
+        {
+            self.handed.records += 1;
+            self.handed.bytes += weight;
+            let (record, verdict, carried) = match opened {
+                Opened::Foreign {
+                    record,
+                    destination,
+                } => {
+                    self.foreign(destination);
+                    (record, Verdict::Foreign, None)
+                }
+                Opened::Ours { record, carried } => {
+                    let rule = Arc::clone(&carried.rule);
+                    let verdict = if self.rules.contains(&rule) {
+                        Verdict::Deliver { rule }
+                    } else {
+                        Verdict::DeadLetter {
+                            reason: DeadLetterReason::RuleRemoved,
+                            error: format!("the rule {rule} does not deliver here any more"),
+                        }
+                    };
+                    (record, verdict, Some(carried))
+                }
+            };
+            incoming.push(Incoming {
+                offset,
+                record: Arc::new(record),
+                verdict,
+                carried,
+            });
+        }
+        incoming
+    }
+
+    /// A record of another destination: nobody may step over it who does not know that the other one will read it.
+    fn foreign(&mut self, destination: String) {
+        let Some(unknown) = &mut self.parts.unknown else {
+            return;
+        };
+        if unknown.known.contains(&*destination) {
+            return;
+        }
+        self.parts.metrics.unknown_on_ladder();
+        if unknown.said.len() < UNKNOWN_SAID_MAX && !unknown.said.contains(&destination) {
+            warn!(
+                id = destination,
+                "records on the ladder are for a destination that is not in the file: they stay there until their topic's retention ends"
+            );
+            unknown.said.insert(destination);
+        }
+    }
+}
+
+/// What the rules say of a record. A panic over one record makes a dead letter of that record and ends nothing else.
+fn judged(matcher: &mut Matcher, record: &Record) -> Judgement {
+    let judge = std::panic::AssertUnwindSafe(|| matcher.judge(record));
+    std::panic::catch_unwind(judge).unwrap_or_else(|_| Judgement {
+        verdict: Verdict::DeadLetter {
+            reason: DeadLetterReason::Panic,
+            error: format!(
+                "the code that judges this record panicked{}",
+                panics::place()
+            ),
+        },
+        dropped_by: None,
+        unmatched: false,
+    })
+}

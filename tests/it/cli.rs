@@ -1,0 +1,108 @@
+//! What a person meets on the command line: texts, where they go, and exit codes.
+
+use std::fs::File;
+use std::process::Output;
+
+use crate::harness::relay::binary;
+
+fn postrider(arguments: &[&str]) -> Output {
+    binary().args(arguments).output().unwrap()
+}
+
+/// The exit code, and what stands on the two outputs.
+fn said(arguments: &[&str]) -> (i32, String, String) {
+    let output = postrider(arguments);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let code = output.status.code().unwrap();
+    (code, text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn without_a_verb_it_says_which_there_are_and_does_nothing() {
+    for arguments in [&[] as &[&str], &["-c", "config.example.toml"]] {
+        let (code, stdout, stderr) = said(arguments);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+        for verb in ["run", "check", "demo", "version"] {
+            assert!(stderr.contains(verb), "{verb}: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn a_file_behind_run_is_answered_with_where_it_goes() {
+    let (code, _, stderr) = said(&["run", "postrider.toml"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("postrider [-c FILE] run"), "{stderr}");
+}
+
+#[test]
+fn help_names_every_value_of_a_choice() {
+    let (code, stdout, _) = said(&["run", "--help"]);
+    assert_eq!(code, 0);
+    let stdout = stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for values in ["text or json", "error, warn, info, debug or trace"] {
+        assert!(stdout.contains(values), "{stdout}");
+    }
+}
+
+#[test]
+fn check_answers_on_the_right_output_with_the_right_code() {
+    let (code, stdout, stderr) = said(&["check", "config.example.toml"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert_eq!(
+        stdout,
+        "config.example.toml: valid; destinations: 2, rules: 4\n"
+    );
+    // A pipe gets no colours.
+    let wrong = "tests/config/invalid/ten_at_once.toml";
+    let (code, stdout, stderr) = said(&["check", wrong]);
+    assert_eq!((code, stdout.as_str()), (78, ""));
+    assert!(stderr.ends_with("ten_at_once.toml: 10 errors\n") && !stderr.contains('\u{1b}'));
+    for verb in ["check", "run"] {
+        let (code, _, stderr) = said(&["-c", "no-such.toml", verb]);
+        assert_eq!(code, 78);
+        let message = "error: cannot read no-such.toml: there is no such file\n";
+        assert!(stderr.starts_with(message), "{stderr}");
+    }
+}
+
+/// An output that cannot be written changes no answer, and ends no daemon before it began.
+#[test]
+fn nobody_has_to_read_what_it_says() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let cases = [
+        ("config.example.toml", 0),
+        ("tests/config/valid/warnings.toml", 0),
+        ("tests/config/invalid/ten_at_once.toml", 78),
+    ];
+    for (file, wanted) in cases {
+        let mut command = binary();
+        command.args(["check", file]).stdout(full()).stderr(full());
+        assert_eq!(command.status().unwrap().code(), Some(wanted), "{file}");
+    }
+}
+
+/// What librdkafka says about a setting repeats its value; neither verb lets that through.
+#[test]
+fn a_misspelt_password_is_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("postrider.toml");
+    let text = std::fs::read_to_string("config.example.toml").unwrap();
+    let setting = "security.protocol = \"plaintext\"";
+    let wrong = text.replace(setting, "sasl.pasword = { env = \"THE_PASSWORD\" }");
+    assert_ne!(wrong, text);
+    std::fs::write(&file, wrong).unwrap();
+    for verb in ["check", "run"] {
+        let mut command = binary();
+        command
+            .env("THE_PASSWORD", "hunter2")
+            .arg("-c")
+            .arg(&file)
+            .arg(verb);
+        let output = command.output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{stderr}");
+        assert!(stderr.contains("did you mean `sasl.password`?"), "{stderr}");
+        assert!(!stderr.contains("hunter2") && output.stdout.is_empty());
+    }
+}
