@@ -52,7 +52,8 @@ impl ConsumerThread {
                 return self.leave_and_join_again(&error.to_string());
             }
             self.queues.take_over(topic, *partition);
-            start::say(&self.plan.destination, topic, *partition, &resolved);
+            let owned = topic.starts_with(&self.plan.owned_prefix);
+            start::say(&self.plan.destination, topic, *partition, owned, &resolved);
             if resolved.start.lost > 0 {
                 *lost.entry(Arc::clone(topic)).or_default() += resolved.start.lost.unsigned_abs();
             }

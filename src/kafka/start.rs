@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::clock::{Clock, Tick};
 use crate::lane::{
@@ -198,7 +198,13 @@ fn offsets(list: &TopicPartitionList) -> Result<Offsets, String> {
 }
 
 /// Says where a partition begins; loudly where records are gone.
-pub(super) fn say(destination: &str, topic: &str, partition: i32, resolved: &Resolved) {
+pub(super) fn say(
+    destination: &str,
+    topic: &str,
+    partition: i32,
+    owned: bool,
+    resolved: &Resolved,
+) {
     let Start {
         offset,
         reason,
@@ -216,6 +222,15 @@ pub(super) fn say(destination: &str, topic: &str, partition: i32, resolved: &Res
             offset,
             committed = resolved.committed,
             "the committed offset is beyond the end of the partition: the topic was cut, or deleted and made again; reading from its beginning"
+        ),
+        // The ladder has twenty partitions, and nobody asks where they begin.
+        StartReason::Committed | StartReason::Owned if owned => debug!(
+            destination,
+            topic,
+            partition,
+            offset,
+            ?reason,
+            "partition assigned"
         ),
         StartReason::Committed
         | StartReason::StartAt
