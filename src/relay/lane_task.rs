@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::clock::{Clock, Tick, Timestamp};
-use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey, Outcome, Verdict};
+use crate::clock::{Clock, Now, Tick, Timestamp};
+use crate::delivery::{DeadLetterReason, Outcome, Verdict};
 use crate::kafka::{Allowance, ConsumerHandle, FromConsumer, Producer};
 use crate::lane::{Action, DeadLetter, Event, Incoming, Lane, Send, Shed, WriteError};
 use crate::metrics::{LaneLevels, LaneMetrics};
@@ -17,6 +17,7 @@ use crate::record::Record;
 use crate::rules::{Judgement, Matcher};
 
 use super::CLOSE_DEADLINE;
+use super::desk::{Desk, OneReport, Promise, Report};
 use super::outlet::Outlet;
 use super::say;
 
@@ -55,20 +56,20 @@ pub(super) enum LaneEnd {
     ConsumerGone,
 }
 
-/// What a request or a write has to say.
-enum Report {
-    Attempt(DeliveryKey, Attempt),
-    Write(Box<DeadLetter>, Result<(), WriteError>),
-}
+/// How old the numbers of a lane that works may become. What is shown of one that has nothing left to do is always the last.
+const SHOW_EVERY: Duration = Duration::from_millis(50);
 
 pub(super) struct LaneTask {
     parts: LaneParts,
     reports: mpsc::Receiver<Report>,
-    reporter: mpsc::Sender<Report>,
+    desk: Arc<Desk>,
     /// Records and bytes handed to the machine since the start.
     handed: Allowance,
     /// When the consumer was last told how much it may read.
     told: Tick,
+    /// When the lane's numbers were last shown, and whether anything has happened since.
+    shown: Tick,
+    stale: bool,
     partitions: usize,
     /// Whether the last dead letter could not be written.
     blocked: bool,
@@ -90,12 +91,22 @@ enum Ending {
 impl LaneTask {
     pub(super) fn new(parts: LaneParts) -> Self {
         let (reporter, reports) = mpsc::channel(REPORTS);
+        let desk = Desk {
+            name: Arc::clone(&parts.name),
+            outlet: parts.outlet.clone(),
+            duration: parts.metrics.attempt_duration.clone(),
+            age: parts.metrics.delivery_age.clone(),
+            clock: parts.clock,
+            reporter,
+        };
         Self {
             parts,
             reports,
-            reporter,
+            desk: Arc::new(desk),
             handed: Allowance::default(),
             told: Tick::default(),
+            shown: Tick::default(),
+            stale: true,
             partitions: 0,
             blocked: false,
             end: Ending::NotYet,
@@ -126,11 +137,9 @@ impl LaneTask {
                 }
                 self.consumed(event);
             }
-            for report in reports.drain(..) {
-                self.reported(report);
-            }
+            self.reported(&mut reports);
             self.allow();
-            self.publish();
+            self.show();
             if let Ending::Closing { until, .. } = self.end
                 && self.parts.clock.now().tick >= until
             {
@@ -145,7 +154,12 @@ impl LaneTask {
 
     /// When the machine or the end must be looked at again, whatever happens; an idle lane once in a while, to show that it lives.
     fn due(&self) -> tokio::time::Instant {
-        let show = self.parts.clock.now().tick + SHOW_AT_LEAST;
+        let every = if self.stale {
+            SHOW_EVERY
+        } else {
+            SHOW_AT_LEAST
+        };
+        let show = self.shown + every;
         let due = match self.end {
             Ending::Closing { until, .. } => Some(until),
             Ending::NotYet | Ending::Draining(_) => self.parts.lane.poll_timeout(),
@@ -281,21 +295,25 @@ impl LaneTask {
         incoming
     }
 
-    fn reported(&mut self, report: Report) {
-        match report {
-            Report::Attempt(key, attempt) => {
-                if attempt.outcome == Outcome::Delivered {
-                    self.parts.metrics.delivered(Clock::wall());
+    /// Reports that came together are of one moment.
+    fn reported(&mut self, reports: &mut Vec<Report>) {
+        let now = self.parts.clock.now();
+        let mut delivered = false;
+        for report in reports.drain(..) {
+            match report {
+                Report::Attempt(key, attempt) => {
+                    delivered |= attempt.outcome == Outcome::Delivered;
+                    self.tell_at(now, Event::AttemptEnded { key, attempt });
                 }
-                self.tell(Event::AttemptEnded { key, attempt });
+                Report::Write(letter, result) => {
+                    self.written(&letter, &result);
+                    let key = letter.key;
+                    self.tell_at(now, Event::WriteEnded { key, result });
+                }
             }
-            Report::Write(letter, result) => {
-                self.written(&letter, &result);
-                self.tell(Event::WriteEnded {
-                    key: letter.key,
-                    result,
-                });
-            }
+        }
+        if delivered {
+            self.parts.metrics.delivered(now.wall);
         }
     }
 
@@ -333,7 +351,11 @@ impl LaneTask {
 
     /// Hands the machine an event and does what it asks for.
     fn tell(&mut self, event: Event) {
-        self.parts.lane.handle(self.parts.clock.now(), event);
+        self.tell_at(self.parts.clock.now(), event);
+    }
+
+    fn tell_at(&mut self, now: Now, event: Event) {
+        self.parts.lane.handle(now, event);
         while let Some(action) = self.parts.lane.poll_action() {
             self.obey(action);
         }
@@ -373,51 +395,34 @@ impl LaneTask {
     }
 
     fn send(&self, send: Send) {
-        let key = send.key;
-        let name = Arc::clone(&self.parts.name);
-        let Some(outlet) = self.parts.outlet.clone() else {
-            // No rule of the audit delivers. If one did, the promise of a report makes a dead letter of the record.
-            return drop(OneReport::attempt(self.reporter.clone(), key));
-        };
+        let report = OneReport::of(&self.desk, Promise::Attempt(send.key));
         let payload = self.parts.matcher.payload(&send.record);
-        let duration = self.parts.metrics.attempt_duration.clone();
-        let age = self.parts.metrics.delivery_age.clone();
-        let clock = self.parts.clock;
-        let report = OneReport::attempt(self.reporter.clone(), key);
         tokio::spawn(async move {
-            let began = clock.now();
-            let request = match outlet.request(&send, payload, began.wall) {
-                Ok(request) => request,
-                Err(error) => {
-                    if outlet.drops {
-                        say::dropped(&name, &send, &error);
-                    }
-                    let attempt = Attempt::failed_before_sending(error);
-                    return report.send(Report::Attempt(key, attempt)).await;
-                }
-            };
-            let attempt = outlet.webhook.attempt(&request, began.wall).await;
-            let ended = clock.now();
-            let took = ended.tick.since(began.tick);
-            duration.observe(took.as_secs_f64());
-            say::attempt_ended(&name, &send, &attempt, took);
-            if attempt.outcome == Outcome::Delivered
-                && let Some(Timestamp(written)) = send.record.timestamp
-            {
-                age.observe((ended.wall.0 - written).max(0) as f64 / 1000.0);
+            let key = send.key;
+            // No rule of the audit delivers. If one did, the promise of a report makes a dead letter of the record.
+            if let Some(attempt) = report.desk().attempt(&send, payload).await {
+                report.send(Report::Attempt(key, attempt)).await;
             }
-            report.send(Report::Attempt(key, attempt)).await;
         });
     }
 
     fn write(&self, letter: Box<DeadLetter>) {
         let producer = Arc::clone(&self.parts.producer);
         let destination_id = Arc::clone(&self.parts.id);
-        let report = OneReport::write(self.reporter.clone(), &letter);
+        let report = OneReport::of(&self.desk, Promise::Write(letter.clone()));
         tokio::spawn(async move {
             let result = producer.write_dead_letter(&letter, &destination_id).await;
             report.send(Report::Write(letter, result)).await;
         });
+    }
+
+    /// Shows the lane's numbers when that is due, and at once when nothing is left to do.
+    fn show(&mut self) {
+        self.stale = true;
+        let age = self.parts.clock.now().tick.since(self.shown);
+        if age >= SHOW_EVERY || self.parts.lane.waiting().total() == 0 {
+            self.publish();
+        }
     }
 
     fn publish(&mut self) {
@@ -428,7 +433,9 @@ impl LaneTask {
             clock,
             ..
         } = &mut self.parts;
-        let silence = clock.now().tick.since(Tick(Duration::from_millis(
+        self.stale = false;
+        self.shown = clock.now().tick;
+        let silence = self.shown.since(Tick(Duration::from_millis(
             consumer.beat.load(Ordering::Relaxed),
         )));
         let loop_turned = Clock::wall().0 - i64::try_from(silence.as_millis()).unwrap_or(i64::MAX);
@@ -454,50 +461,4 @@ fn judged(matcher: &mut Matcher, record: &Record) -> Judgement {
         dropped_by: None,
         unmatched: false,
     })
-}
-
-/// The promise that a request or a write is reported exactly once, a panic included.
-struct OneReport {
-    reporter: mpsc::Sender<Report>,
-    if_it_panics: Option<Report>,
-}
-
-impl OneReport {
-    fn attempt(reporter: mpsc::Sender<Report>, key: DeliveryKey) -> Self {
-        let attempt = Attempt {
-            outcome: Outcome::Panicked,
-            ..Attempt::failed_before_sending("the code that sends this record panicked".to_owned())
-        };
-        Self {
-            reporter,
-            if_it_panics: Some(Report::Attempt(key, attempt)),
-        }
-    }
-
-    fn write(reporter: mpsc::Sender<Report>, letter: &DeadLetter) -> Self {
-        let failed = Err(WriteError::Failed(
-            "the code that writes this dead letter panicked".to_owned(),
-        ));
-        Self {
-            reporter,
-            if_it_panics: Some(Report::Write(Box::new(letter.clone()), failed)),
-        }
-    }
-
-    async fn send(mut self, report: Report) {
-        self.if_it_panics = None;
-        // The lane always reads on; if it has ended, it needs no report.
-        if self.reporter.send(report).await.is_err() {
-            debug!("a report came after its lane had ended");
-        }
-    }
-}
-
-impl Drop for OneReport {
-    fn drop(&mut self) {
-        if let Some(report) = self.if_it_panics.take() {
-            let reporter = self.reporter.clone();
-            tokio::spawn(async move { reporter.send(report).await });
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! The wiring: starts the lanes, watches them, and brings them to their end. The only place that knows all rooms.
 
+mod desk;
 mod lane_task;
 mod outlet;
 mod say;
