@@ -82,7 +82,8 @@ fn exchange(
 fn client(options: &WebhookOptions, idle_max: usize) -> Result<Client, reqwest::Error> {
     let mut builder = Client::builder()
         .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
+        // The limit spares each request a copy of itself.
+        .retry(reqwest::retry::never().max_retries_per_request(0))
         .no_proxy()
         .connect_timeout(options.connect_timeout)
         .pool_idle_timeout(Duration::from_secs(30))

@@ -131,18 +131,19 @@ impl Webhook {
         let condition = self.options.success.as_ref();
         if outcome == Outcome::Delivered {
             return match condition.filter(|_| status.is_success()) {
-                Some(condition) => self.judged(response, condition, retry_after, limit).await,
+                Some(condition) => {
+                    Box::pin(self.judged(response, condition, retry_after, limit)).await
+                }
                 None => {
                     // The status is the acknowledgement. The body is read only so that the connection can be used again.
                     if response.content_length() != Some(0) {
-                        let read = self.body(response, limit);
-                        drop(tokio::time::timeout(SUCCESS_BODY, read).await);
+                        drop(self.brief_body(response, limit).await);
                     }
                     Attempt::delivered(status.as_u16())
                 }
             };
         }
-        let (body, broken) = self.body(response, limit).await;
+        let (body, broken) = Box::pin(self.body(response, limit)).await;
         let broken = broken
             .map(|why| format!("; its body {why}"))
             .unwrap_or_default();
@@ -166,12 +167,10 @@ impl Webhook {
     ) -> Attempt {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        let read = self.body(response, limit);
         let (body, broken) = if condition.needs_body() {
-            read.await
+            self.body(response, limit).await
         } else {
-            let read = tokio::time::timeout(SUCCESS_BODY, read).await;
-            (read.map(|(body, _)| body).unwrap_or_default(), None)
+            (self.brief_body(response, limit).await, None)
         };
         let Err(unmet) = condition.check(status, &headers, &body) else {
             return Attempt::delivered(status);
@@ -193,6 +192,19 @@ impl Webhook {
 
     fn excerpt(&self, body: &Bytes) -> Bytes {
         body.slice(..body.len().min(self.excerpt_bytes))
+    }
+
+    /// The body of an answer that needs none, if it comes soon. In a box, because most answers have none, and every request would carry
+    /// room for reading it.
+    fn brief_body<'a>(
+        &'a self,
+        response: Response,
+        limit: Limit<'a>,
+    ) -> Pin<Box<impl Future<Output = Bytes> + 'a>> {
+        Box::pin(async move {
+            let read = tokio::time::timeout(SUCCESS_BODY, self.body(response, limit)).await;
+            read.map(|(body, _)| body).unwrap_or_default()
+        })
     }
 
     /// The body, as much as is taken of it and as came in time, and what was wrong with it.
