@@ -2,6 +2,7 @@
 
 mod background;
 mod book;
+mod desk;
 mod judging;
 mod lane_task;
 mod operators;
