@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tracing::{debug, error, info, warn};
 
 use crate::clock::{Clock, Tick};
+use crate::lane::Step;
 
 /// The same complaint is not said again before this time has passed.
 const SILENCE: Duration = Duration::from_secs(300);
@@ -107,6 +108,12 @@ impl Complaints {
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
                 debug!(%error, "Kafka client: {reason}");
             }
+            // A step of the ladder that is not there yet is being made; what stands against it, upkeep says.
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
+                if names_a_step(reason) =>
+            {
+                debug!(%error, "Kafka client: {reason}");
+            }
             Some(
                 RDKafkaErrorCode::UnknownTopicOrPartition
                 | RDKafkaErrorCode::UnknownTopic
@@ -197,6 +204,12 @@ fn cause(message: &str) -> (&str, u64) {
     };
     let after_ms = rest.split_once("ms").and_then(|(ms, _)| ms.parse().ok());
     (cause, after_ms.unwrap_or(u64::MAX))
+}
+
+/// Whether a complaint is about a topic of the ladder.
+fn names_a_step(reason: &str) -> bool {
+    let named = |step: &Step| reason.contains(&format!(".retry.{}:", step.name()));
+    Step::ALL.iter().any(named)
 }
 
 #[cfg(test)]

@@ -197,7 +197,7 @@ fn offsets(list: &TopicPartitionList) -> Result<Offsets, String> {
     Ok(offsets)
 }
 
-/// Says where a partition begins; loudly where records are gone, and softly where there are many of our own.
+/// Says where a partition begins; loudly where records are gone.
 pub(super) fn say(
     destination: &str,
     topic: &str,
@@ -223,6 +223,7 @@ pub(super) fn say(
             committed = resolved.committed,
             "the committed offset is beyond the end of the partition: the topic was cut, or deleted and made again; reading from its beginning"
         ),
+        // The ladder has twenty partitions, and nobody asks where they begin.
         StartReason::Committed | StartReason::Owned if owned => debug!(
             destination,
             topic,

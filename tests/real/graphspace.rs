@@ -58,10 +58,11 @@ fn the_example_lights_up_the_browser_and_mails_the_owner() {
             .header("content-type", "application/json")
             .body("{}")
     };
+    let comes_early = |body: &[u8]| String::from_utf8_lossy(body).contains("Graph wnt shared.");
     let site = Receiver::start(move |request| match request.earlier {
         // The row is not there yet, then an error page with 200.
-        0 => Answer::status(404),
-        1 => Answer::ok()
+        0 if comes_early(&request.body) => Answer::status(404),
+        1 if comes_early(&request.body) => Answer::ok()
             .header("content-type", "text/html")
             .body("<h1>Oops</h1>"),
         _ => json_answer(),
@@ -83,7 +84,10 @@ fn the_example_lights_up_the_browser_and_mails_the_owner() {
     let taken: Vec<Value> = site
         .attempts()
         .iter()
-        .filter(|a| a.attempt == Some(3))
+        .filter(|a| {
+            let early = comes_early(a.body.as_deref().unwrap());
+            a.attempt == Some(if early { 3 } else { 1 })
+        })
         .map(|a| serde_json::from_slice(a.body.as_deref().unwrap()).unwrap())
         .collect();
     for (topic, value) in samples()
