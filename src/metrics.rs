@@ -253,6 +253,14 @@ impl Metrics {
         counter.inc_by(lines.saturating_sub(counter.get()));
     }
 
+    /// A write to the state topic has ended.
+    pub fn state_written(&self, ok: bool) {
+        let result = if ok { "ok" } else { "error" };
+        let counter = &self.owned_writes;
+        let kind = OwnedWrite::State.name();
+        counter.with_label_values(&[kind, result]).inc();
+    }
+
     /// How often the code panicked since the start.
     pub fn set_panics(&self, panics: u64) {
         self.panics.inc_by(panics.saturating_sub(self.panics.get()));

@@ -28,6 +28,8 @@ struct State {
     connection_failed: Option<String>,
     /// What is wrong with the topics of our own; `None` before they were looked at, empty when they are there.
     owned_topics: Option<String>,
+    /// What is wrong with the state topic, if anything is known to be.
+    state_topic: Option<String>,
 }
 
 impl Health {
@@ -74,6 +76,11 @@ impl Health {
         self.lock().owned_topics = Some(problem.unwrap_or_default());
     }
 
+    /// What is wrong with the state topic beyond being there; `None` when nothing is.
+    pub fn state_topic(&self, problem: Option<String>) {
+        self.lock().state_topic = problem;
+    }
+
     /// The consumers whose loops have not turned when they should have; none: the process is alive.
     #[must_use]
     pub fn stuck_loops(&self) -> Vec<String> {
@@ -107,6 +114,7 @@ impl Health {
             Some("") => {}
             Some(problem) => reasons.push(problem.to_owned()),
         }
+        reasons.extend(self.lock().state_topic.clone());
         reasons
     }
 

@@ -1,9 +1,16 @@
-//! The operators' side: metrics and probes on loopback. Nothing here can change anything.
+//! The operators' side: metrics and probes on an address, where nothing can be changed; status and orders on a socket.
+//!
+//! [`api`] is what crosses the socket. What is asked there goes as an [`Ask`] to whoever knows the lanes.
 
+pub mod api;
 mod health;
+mod operators;
 mod options;
 mod server;
+mod socket;
 
+pub use api::Ask;
 pub use health::Health;
-pub use options::AdminOptions;
+pub use options::{AdminOptions, DEFAULT_SOCKET};
 pub use server::{AdminError, serve};
+pub use socket::{SocketError, SocketFile, serve_socket};

@@ -1,18 +1,25 @@
 //! What the file may say about the operators' side.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Where the socket is unless the file says otherwise. Whoever starts the daemon by hand may not make it, so it alone may be missing.
+pub const DEFAULT_SOCKET: &str = "/run/postrider/postrider.sock";
 
 /// The `[admin]` section, already checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminOptions {
     /// Where metrics and probes are served.
     pub listen: SocketAddr,
+    /// Where operators are served, who may change things; `None`: nowhere.
+    pub socket: Option<PathBuf>,
 }
 
 impl Default for AdminOptions {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8474)),
+            socket: Some(PathBuf::from(DEFAULT_SOCKET)),
         }
     }
 }

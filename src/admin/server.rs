@@ -8,12 +8,15 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
+use super::api::Ask;
 use super::health::Health;
-use super::options::AdminOptions;
+use super::operators::on_address;
+use super::socket::SocketError;
 
 /// Why the server does not run.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +29,9 @@ pub enum AdminError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The socket cannot be had.
+    #[error("no socket for operators ([admin] socket)")]
+    Socket(#[from] SocketError),
 }
 
 #[derive(Clone)]
@@ -41,12 +47,12 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// # Errors
 /// When the address cannot be had.
 pub async fn serve(
-    options: AdminOptions,
+    address: std::net::SocketAddr,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    asks: mpsc::Sender<Ask>,
     stop: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send, AdminError> {
-    let address = options.listen;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| AdminError::Bind { address, source })?;
@@ -57,7 +63,8 @@ pub async fn serve(
         .route("/-/healthy", get(alive))
         .route("/readyz", get(ready))
         .route("/-/ready", get(ready))
-        .with_state(Shown { metrics, health });
+        .with_state(Shown { metrics, health })
+        .merge(on_address(asks));
     Ok(async move {
         let server = axum::serve(listener, routes);
         if let Err(error) = server.with_graceful_shutdown(stop.cancelled_owned()).await {
@@ -70,7 +77,7 @@ async fn index() -> &'static str {
     concat!(
         "postrider ",
         env!("CARGO_PKG_VERSION"),
-        "\n\n/metrics  /livez  /readyz\n"
+        "\n\n/metrics  /livez  /readyz  /api/v1/status\n"
     )
 }
 

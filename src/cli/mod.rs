@@ -1,8 +1,11 @@
 //! The command line: what a person types, and what the exit code says.
 
 mod check;
+mod client;
 mod demo;
+mod orders;
 mod run;
+mod status;
 
 use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
@@ -11,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::admin::api::Verb;
 use crate::config::{Config, Problems};
 
 /// The exit codes of the contract.
@@ -40,6 +44,7 @@ const DEFAULT_CONFIG: &str = "/etc/postrider/postrider.toml";
     after_help = "Examples:
   postrider check postrider.toml       every problem of the file at once
   postrider -c postrider.toml run      run in the foreground; Ctrl-C drains and ends
+  postrider status                     what the running daemon does, and why
   postrider demo                       see it work, with nothing to install"
 )]
 struct Arguments {
@@ -59,6 +64,20 @@ enum Command {
     Check(check::CheckArguments),
     /// See it work: a broker, two webhooks and the relay between them, all in this process, for some seconds.
     Demo(demo::DemoArguments),
+    /// Show what each destination of the running daemon does, and why.
+    Status(status::StatusArguments),
+    /// Say whether the running daemon is well.
+    Health(status::HealthArguments),
+    /// Stop delivering to a destination, on every instance, until it is resumed.
+    Pause(orders::OrderArguments),
+    /// Go on delivering to a destination.
+    Resume(orders::OrderArguments),
+    /// Try now what waits for a destination.
+    RetryNow(orders::OrderArguments),
+    /// Write one record to the dead letters instead of trying it on.
+    Skip(orders::SkipArguments),
+    /// What waits in the ladder for a destination.
+    Retries(orders::RetriesArguments),
     /// Print the version.
     Version,
 }
@@ -72,10 +91,18 @@ pub fn main() -> ExitCode {
 }
 
 fn obey(arguments: Arguments) -> u8 {
+    let config = &arguments.config;
     match arguments.command {
-        Command::Run(run) => run::main(&arguments.config, run),
-        Command::Check(check) => check::main(&arguments.config, check),
+        Command::Run(run) => run::main(config, run),
+        Command::Check(check) => check::main(config, check),
         Command::Demo(demo) => demo::main(demo),
+        Command::Status(status) => status::status(config, &status),
+        Command::Health(health) => status::health(config, &health),
+        Command::Pause(order) => orders::order(config, Verb::Pause, order),
+        Command::Resume(order) => orders::order(config, Verb::Resume, order),
+        Command::RetryNow(order) => orders::order(config, Verb::RetryNow, order),
+        Command::Skip(skip) => orders::skip(config, skip),
+        Command::Retries(retries) => orders::retries(config, retries),
         Command::Version => {
             say(concat!("postrider ", env!("CARGO_PKG_VERSION"), "\n"));
             exit::OK

@@ -158,6 +158,20 @@ impl Config {
         Self::parse_and_list(text, origin, environment).0
     }
 
+    /// What the file says about the operators' side, whatever else stands in it: for commands that need no more, and may not be allowed to
+    /// read its secrets. `None` when it is no TOML.
+    #[must_use]
+    pub fn admin_of(
+        text: &str,
+        origin: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<AdminOptions> {
+        let context = Context::new(origin, text, environment);
+        let tree = syntax::parse(&context)?;
+        let root = Reader::new(&context, Place::default(), &tree, 0..0);
+        Some(process::admin(&root))
+    }
+
     /// The same, and every key that was asked for, as the contract writes it.
     fn parse_and_list(
         text: &str,

@@ -1,6 +1,7 @@
 //! `[limits]`, `[admin]` and `[log]`: what concerns the process as a whole.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing::Level;
@@ -9,6 +10,9 @@ use super::LimitOptions;
 use super::reader::{Reader, Value};
 use crate::admin::AdminOptions;
 use crate::logging::{LogFormat, LogOptions};
+
+/// What fits into a socket's address on Linux.
+const SOCKET_BYTES_MAX: usize = 107;
 
 /// `[limits]`.
 pub(super) fn limits(root: &Reader<'_>) -> LimitOptions {
@@ -25,8 +29,28 @@ pub(super) fn admin(root: &Reader<'_>) -> AdminOptions {
     let mut options = AdminOptions::default();
     root.section("admin", |reader| {
         options.listen = reader.read("listen", options.listen, listen);
+        if let Some(value) = reader.take("socket") {
+            options.socket = socket(&value).unwrap_or_default();
+        }
     });
     options
+}
+
+/// An empty text: none. A relative path begins at the folder of the file, as those of secrets do.
+fn socket(value: &Value<'_>) -> Option<Option<PathBuf>> {
+    let text = value.text_as("a path in quotes", "write a path, or \"\" for no socket")?;
+    if text.is_empty() {
+        return Some(None);
+    }
+    let folder = value.origin().parent();
+    let path = folder.map_or_else(|| PathBuf::from(&text), |folder| folder.join(&text));
+    if path.as_os_str().len() > SOCKET_BYTES_MAX || text.contains('\0') {
+        let hint =
+            format!("a socket's path, with its folder, has at most {SOCKET_BYTES_MAX} bytes");
+        value.error("cannot be the path of a socket", hint);
+        return None;
+    }
+    Some(Some(path))
 }
 
 fn listen(value: &Value<'_>) -> Option<SocketAddr> {

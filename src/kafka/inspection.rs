@@ -101,6 +101,13 @@ fn judge(topic: &OwnedTopic, settings: &BTreeMap<&str, &str>, brokers: &str) -> 
         brokers: brokers.to_owned(),
     };
     let compacts = |policy: &str| policy.split(',').any(|p| p.trim() == "compact");
+    if topic.compacted {
+        let deletes = of("cleanup.policy")
+            .split(',')
+            .any(|p| p.trim() == "delete");
+        let why = "what somebody asked of a destination would be forgotten one day";
+        return deletes.then(|| unfit("cleanup.policy", why, "compact"));
+    }
     if compacts(of("cleanup.policy")) {
         let why = "a record would replace an older one";
         return Some(unfit("cleanup.policy", why, "delete"));
@@ -172,6 +179,14 @@ mod tests {
         let command = "kafka-configs.sh --bootstrap-server b:9092 --alter --entity-type topics --entity-name p.retry.1m \
                        --add-config message.timestamp.type=LogAppendTime";
         assert!(said.ends_with(command), "{said}");
+    }
+
+    #[test]
+    fn the_state_is_kept_for_good() {
+        let state = OwnedTopic::state("p");
+        assert_eq!(wrong(&state, "cleanup.policy", "compact"), None);
+        assert!(wrong(&state, "cleanup.policy", "delete").is_some());
+        assert!(wrong(&state, "cleanup.policy", "compact,delete").is_some());
     }
 
     #[test]

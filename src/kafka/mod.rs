@@ -24,6 +24,7 @@ mod rebalance;
 mod rebalance_tests;
 mod settings;
 mod start;
+mod state;
 mod topics;
 
 pub use client::{client_config, consumer_config, producer_config};
@@ -38,6 +39,7 @@ pub use options::{KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption};
 pub use producer::Producer;
 pub use properties::{Reserved, reserved};
 pub use settings::{SettingError, check_setting, check_settings};
+pub use state::{FromState, STATE_VALUE_MAX, StateReader, StateRecord};
 pub use topics::{Broker, OwnedTopic, TopicError};
 
 /// librdkafka's own word for what went wrong, for those who pass it on.

@@ -112,7 +112,7 @@ impl Producer {
         self.write(topic, Some(id.as_bytes()), value, headers).await
     }
 
-    async fn write(
+    pub(super) async fn write(
         &self,
         topic: &str,
         key: Option<&[u8]>,

@@ -24,8 +24,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct OwnedTopic {
     /// Its name.
     pub name: String,
-    /// The step of the ladder that it is; `None`: the dead letters.
+    /// The step of the ladder that it is, if it is one.
     pub step: Option<Step>,
+    /// Whether it keeps the latest record of each key, for good, instead of every record for some time.
+    pub compacted: bool,
 }
 
 impl OwnedTopic {
@@ -35,6 +37,17 @@ impl OwnedTopic {
         Self {
             name: format!("{prefix}.dead-letters"),
             step: None,
+            compacted: false,
+        }
+    }
+
+    /// What must outlive a process and be known to every instance.
+    #[must_use]
+    pub fn state(prefix: &str) -> Self {
+        Self {
+            name: format!("{prefix}.state"),
+            step: None,
+            compacted: true,
         }
     }
 
@@ -44,6 +57,7 @@ impl OwnedTopic {
         let topic = |step: Step| Self {
             name: format!("{prefix}.retry.{}", step.name()),
             step: Some(step),
+            compacted: false,
         };
         Step::ALL.map(topic).into()
     }
@@ -51,6 +65,15 @@ impl OwnedTopic {
     /// How long a record must stay readable: what the ladder loses is lost for good, so there it is the step and a day for those who come late.
     pub(super) fn retention_needed(&self) -> Option<Duration> {
         self.step.map(|step| step.delay() + ALLOWANCE_MIN)
+    }
+
+    /// What is compacted is small, and one order for all of it is worth more than several partitions.
+    fn partitions(&self, options: &OwnedTopicsOptions) -> i32 {
+        if self.compacted {
+            1
+        } else {
+            options.partitions
+        }
     }
 
     /// How long it keeps records when it is made here.
@@ -228,7 +251,7 @@ impl Broker {
             .collect();
         let new = topics.iter().zip(&settings).map(|(topic, settings)| {
             let replication = TopicReplication::Fixed(options.replication.unwrap_or(-1));
-            let mut new = NewTopic::new(&topic.name, options.partitions, replication);
+            let mut new = NewTopic::new(&topic.name, topic.partitions(options), replication);
             for (name, value) in settings {
                 new = new.set(name, value);
             }
@@ -272,7 +295,9 @@ impl Broker {
                 .unwrap_or_default();
             format!(
                 "kafka-topics.sh --bootstrap-server {} --create --topic {} --partitions {}{replication}{configs}",
-                self.brokers, topic.name, options.partitions
+                self.brokers,
+                topic.name,
+                topic.partitions(options)
             )
         };
         let commands: Vec<String> = topics.iter().map(command).collect();
@@ -294,13 +319,15 @@ fn names(topics: &[OwnedTopic]) -> String {
 /// The settings of a topic of our own. `LogAppendTime`, because a dead letter that kept the timestamp of a ten-day-old record would be deleted
 /// by the next retention check, and a step of the ladder begins when the broker has the record.
 fn settings(topic: &OwnedTopic, options: &OwnedTopicsOptions) -> Vec<(&'static str, String)> {
-    let retention_ms = topic.retention(options).as_millis();
-    let mut settings = vec![
-        ("message.timestamp.type", "LogAppendTime".to_owned()),
-        ("cleanup.policy", "delete".to_owned()),
-        ("retention.ms", retention_ms.to_string()),
-        ("max.message.bytes", MESSAGE_BYTES_MAX.to_string()),
-    ];
+    let mut settings = vec![("message.timestamp.type", "LogAppendTime".to_owned())];
+    if topic.compacted {
+        settings.push(("cleanup.policy", "compact".to_owned()));
+    } else {
+        let retention_ms = topic.retention(options).as_millis();
+        settings.push(("cleanup.policy", "delete".to_owned()));
+        settings.push(("retention.ms", retention_ms.to_string()));
+        settings.push(("max.message.bytes", MESSAGE_BYTES_MAX.to_string()));
+    }
     if let Some(replicas) = options.min_insync_replicas {
         settings.push(("min.insync.replicas", replicas.to_string()));
     }

@@ -236,7 +236,7 @@ mod tests {
     fn a_paused_lane_begins_nothing_until_it_is_resumed() {
         let (mut lane, actions) = lane(&[Order::Pause, Order::Pause]);
         assert!(sent(&actions).is_empty());
-        assert_eq!(lane.status().doing, Doing::Paused);
+        assert_eq!(lane.status().doing, Doing::Paused { by: None });
         assert_eq!(lane.poll_timeout(), None, "and needs no waking");
         let actions = tell(&mut lane, Event::Ordered(Order::Resume));
         assert_eq!(sent(&actions), [0]);

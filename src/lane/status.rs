@@ -51,7 +51,10 @@ pub enum Doing {
         since: Timestamp,
     },
     /// A person paused it.
-    Paused,
+    Paused {
+        /// Who and why, where that is known.
+        by: Option<Box<Asked>>,
+    },
     /// Most records were rejected: one a minute goes on, or none.
     Braked {
         /// Since when.
@@ -63,6 +66,17 @@ pub enum Doing {
     Blocked,
     /// What is in flight may end, then the lane does.
     Draining,
+}
+
+/// Who asked for something, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Who.
+    pub who: String,
+    /// Why, in that person's words.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// The last attempt that failed.
@@ -89,7 +103,7 @@ impl Doing {
             Self::Doubt => "doubt",
             Self::Open { .. } => "open",
             Self::Gone { .. } => "gone",
-            Self::Paused => "paused",
+            Self::Paused { .. } => "paused",
             Self::Braked { .. } => "braked",
             Self::Blocked => "blocked",
             Self::Draining => "stopping",
@@ -129,7 +143,14 @@ impl LaneStatus {
                 "{name} says it is gone for good ({why}) since {}; {wait}; change its configuration, or resume it",
                 clock(*since, now)
             ),
-            Doing::Paused => format!("paused; {wait}, nothing lost"),
+            Doing::Paused { by: None } => format!("paused; {wait}, nothing lost"),
+            Doing::Paused { by: Some(asked) } => {
+                let Asked { who, reason, at } = &**asked;
+                format!(
+                    "paused by {who} since {}: {reason}; {wait}, nothing lost",
+                    clock(*at, now)
+                )
+            }
             Doing::Braked { since, stopped } => {
                 let pace = if *stopped {
                     "nothing"
@@ -207,7 +228,7 @@ impl Lane {
         let doing = if self.handover.is_draining() {
             Doing::Draining
         } else if self.endpoint.paused {
-            Doing::Paused
+            Doing::Paused { by: None }
         } else if self.partitions.is_empty() {
             Doing::Starting
         } else {
@@ -371,8 +392,17 @@ mod tests {
         assert_eq!(words(Doing::Running, 0, None), "running: nothing waits");
         assert_eq!(words(Doing::Running, 7, None), "running: 7 records wait");
         assert_eq!(
-            words(Doing::Paused, 0, None),
+            words(Doing::Paused { by: None }, 0, None),
             "paused; nothing waits, nothing lost"
+        );
+        let by = Some(Box::new(Asked {
+            who: "anna".to_owned(),
+            reason: "their database moves".to_owned(),
+            at: ago(3600),
+        }));
+        assert_eq!(
+            words(Doing::Paused { by }, 2, None),
+            "paused by anna since 13:30 UTC: their database moves; 2 records wait, nothing lost"
         );
         assert_eq!(words(Doing::Draining, 0, None), "stopping");
         assert_eq!(

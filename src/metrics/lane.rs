@@ -62,11 +62,13 @@ pub enum OwnedWrite {
     DeadLetter,
     /// A record that is tried again later.
     Ladder,
+    /// What operators ask for.
+    State,
 }
 
 impl OwnedWrite {
     /// Every value.
-    pub const ALL: [Self; 2] = [Self::DeadLetter, Self::Ladder];
+    pub const ALL: [Self; 3] = [Self::DeadLetter, Self::Ladder, Self::State];
 
     /// The name in metrics.
     #[must_use]
@@ -74,6 +76,7 @@ impl OwnedWrite {
         match self {
             Self::DeadLetter => "dead_letter",
             Self::Ladder => "ladder",
+            Self::State => "state",
         }
     }
 }

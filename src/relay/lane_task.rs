@@ -12,12 +12,13 @@ use tracing::{debug, info, warn};
 use crate::clock::{Clock, Tick, Timestamp};
 use crate::delivery::{Attempt, Outcome};
 use crate::kafka::{Allowance, ConsumerHandle, FromConsumer, Producer};
-use crate::lane::{Action, Event, Lane, Send, Shed, WriteError};
+use crate::lane::{Action, Doing, Event, Lane, Order, Send, Shed, WriteError};
 use crate::metrics::{LaneLevels, LaneMetrics, OwnedWrite};
 use crate::rules::Matcher;
 
 use super::CLOSE_DEADLINE;
 use super::judging::Unknown;
+use super::operators::LaneAsk;
 use super::outlet::Outlet;
 use super::report::{OneReport, Report, Written};
 use super::say;
@@ -45,6 +46,8 @@ pub(super) struct LaneParts {
     pub(super) producer: Arc<Producer>,
     pub(super) consumer: ConsumerHandle,
     pub(super) metrics: LaneMetrics,
+    /// What operators ask.
+    pub(super) asks: mpsc::Receiver<LaneAsk>,
     pub(super) clock: Clock,
     pub(super) drain: Duration,
     pub(super) stop: CancellationToken,
@@ -72,6 +75,8 @@ pub(super) struct LaneTask {
     partitions: usize,
     /// The kinds of writes of which the last one failed.
     blocked: BTreeSet<OwnedWrite>,
+    /// Whether it was told to begin: before, it may be paused for all that is known.
+    begun: bool,
     end: Ending,
 }
 
@@ -99,6 +104,7 @@ impl LaneTask {
             told: Tick::default(),
             partitions: 0,
             blocked: BTreeSet::new(),
+            begun: false,
             end: Ending::NotYet,
         }
     }
@@ -108,6 +114,7 @@ impl LaneTask {
         let mut reports = Vec::new();
         let stop = self.parts.stop.clone();
         self.publish();
+        self.tell(Event::Ordered(Order::Pause));
         self.allow();
         loop {
             let due = self.due();
@@ -118,6 +125,7 @@ impl LaneTask {
                     }
                 }
                 _ = self.reports.recv_many(&mut reports, 256) => {}
+                Some(ask) = self.parts.asks.recv() => self.asked(ask),
                 () = stop.cancelled(), if self.end == Ending::NotYet => self.begin_drain(),
                 () = tokio::time::sleep_until(due) => self.tell(Event::TimePassed),
             }
@@ -153,6 +161,24 @@ impl LaneTask {
         };
         let due = due.map_or(show, |due| due.min(show));
         self.parts.clock.instant(due).into()
+    }
+
+    fn asked(&mut self, ask: LaneAsk) {
+        match ask {
+            LaneAsk::Order(order) => {
+                self.begun = true;
+                self.tell(Event::Ordered(order));
+                self.show_state();
+            }
+            LaneAsk::Status(reply) => {
+                let mut status = self.parts.lane.status();
+                if !self.blocked.is_empty() && status.doing.goes_on() {
+                    status.doing = Doing::Blocked;
+                }
+                // Whoever asked may have gone.
+                drop(reply.send(status));
+            }
+        }
     }
 
     fn begin_drain(&mut self) {
@@ -266,10 +292,13 @@ impl LaneTask {
     /// Shows whether the lane does its work.
     fn show_state(&self) {
         if self.end == Ending::NotYet {
-            let state = if self.blocked.is_empty() {
-                "running"
-            } else {
-                "blocked"
+            let doing = self.parts.lane.status().doing;
+            let asks_for_a_person = matches!(doing, Doing::Paused { .. } | Doing::Braked { .. });
+            let state = match (self.begun, self.blocked.is_empty()) {
+                (false, _) => "starting",
+                (true, false) => "blocked",
+                (true, true) if asks_for_a_person => doing.name(),
+                (true, true) => "running",
             };
             self.parts.metrics.set_state(state);
         }

@@ -1,9 +1,12 @@
 //! The wiring: starts the lanes, watches them, and brings them to their end. The only place that knows all rooms.
 
 mod background;
+mod book;
 mod judging;
 mod lane_task;
+mod operators;
 mod outlet;
+mod overview;
 mod panics;
 mod report;
 mod say;
@@ -11,20 +14,20 @@ mod topics;
 mod upkeep;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
-use crate::admin::{self, AdminError, Health};
+use crate::admin::{self, AdminError, Ask, DEFAULT_SOCKET, Health, SocketFile};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
     self, AUDIT, Broker, Complaints, ConsumerPlan, KafkaError, Mailbox, OwnedTopic, Producer,
-    StartAtOption, StartError, consumer_config, producer_config, start_consumer,
+    StartAtOption, StartError, StateReader, consumer_config, producer_config, start_consumer,
 };
 use crate::lane::{Lane, LaneOptions, RenderErrorPolicy, StartAt};
 use crate::metrics::Metrics;
@@ -34,6 +37,7 @@ use crate::send::{Webhook, WebhookError};
 use background::Background;
 use judging::Unknown;
 use lane_task::{LaneEnd, LaneParts, LaneTask};
+use operators::{Desk, Door, Known, Operators, StateTopic};
 use outlet::Outlet;
 use topics::{TopicWatch, Watched};
 use upkeep::Upkeep;
@@ -81,6 +85,9 @@ pub struct Relay {
     complaints: Arc<Complaints>,
     stop: CancellationToken,
     stop_serving: CancellationToken,
+    /// The ways to the lanes, until those who use them are started.
+    doors: Vec<Door>,
+    _socket: Option<SocketFile>,
 }
 
 /// What the lanes gave back unsettled when they ended.
@@ -106,15 +113,18 @@ impl Relay {
         let metrics = Metrics::new()?;
         let health = Arc::new(Health::new(clock));
         let stop_serving = CancellationToken::new();
+        let (asks, inbox) = mpsc::channel(ASKS);
         let server = admin::serve(
-            config.admin,
+            config.admin.listen,
             Arc::clone(&metrics),
             Arc::clone(&health),
+            asks.clone(),
             stop_serving.clone(),
         )
         .await?;
         let mut background = Background::new(stop_serving.clone());
         background.spawn("the admin server", server);
+        let socket = start_socket(config, asks, &mut background, &stop_serving)?;
         let complaints = Arc::new(Complaints::new(clock));
         let producer = Arc::new(Producer::new(
             producer_config(&config.kafka),
@@ -134,10 +144,13 @@ impl Relay {
             complaints,
             stop,
             stop_serving,
+            doors: Vec::new(),
+            _socket: socket,
         };
         let lanes = relay.start_lanes(config, &producer, clock)?;
+        relay.start_operators(config, Arc::clone(&producer), inbox, clock);
         let prefix = &config.kafka.prefix;
-        let mut topics = vec![OwnedTopic::dead_letters(prefix)];
+        let mut topics = vec![OwnedTopic::dead_letters(prefix), OwnedTopic::state(prefix)];
         if !config.destinations.is_empty() {
             topics.extend(OwnedTopic::ladder(prefix));
         }
@@ -191,6 +204,7 @@ impl Relay {
                 options: destination.lane.clone(),
                 matcher: Matcher::for_destination(&file, &destination.name, counting),
                 outlet: Some(outlet(config, destination)?),
+                endpoint: destination.webhook.url.host(),
                 unknown: unknown.take(),
             };
             watched.extend(self.start_lane(config, plan, producer, clock)?);
@@ -205,6 +219,7 @@ impl Relay {
                 },
                 matcher: Matcher::for_audit(&file),
                 outlet: None,
+                endpoint: AUDIT.to_owned(),
                 unknown: None,
             };
             watched.extend(self.start_lane(config, plan, producer, clock)?);
@@ -248,7 +263,15 @@ impl Relay {
         let watched = topics
             .has_patterns()
             .then(|| Watched::new(&lane.name, topics, Arc::clone(&consumer.mailbox)));
+        let (asks, from_operators) = mpsc::channel(LANE_ASKS);
+        self.doors.push(Door {
+            name: Arc::clone(&lane.name),
+            id: Arc::clone(&lane.id),
+            endpoint: lane.endpoint,
+            asks,
+        });
         let parts = LaneParts {
+            asks: from_operators,
             name: Arc::clone(&lane.name),
             id: Arc::clone(&lane.id),
             lane: Lane::new(lane.options, lane.id),
@@ -266,6 +289,38 @@ impl Relay {
         let name = lane.name.to_string();
         self.lanes.spawn(async move { (name, ended.await.ok()) });
         Ok(watched)
+    }
+
+    /// Starts those who listen to operators and to the state topic.
+    fn start_operators(
+        &mut self,
+        config: &Config,
+        producer: Arc<Producer>,
+        asks: mpsc::Receiver<Ask>,
+        clock: Clock,
+    ) {
+        let reader = StateReader {
+            client: consumer_config(&config.kafka),
+            topic: OwnedTopic::state(&config.kafka.prefix).name,
+            complaints: Arc::clone(&self.complaints),
+        };
+        let (tell, state) = mpsc::channel(ASKS);
+        let reading = reader.run(tell, self.stop_serving.clone());
+        self.background.spawn("the reader of the state", reading);
+        let operators = Operators::new(Desk {
+            doors: std::mem::take(&mut self.doors),
+            disabled: config.disabled.clone(),
+            topic: StateTopic {
+                name: OwnedTopic::state(&config.kafka.prefix).name,
+                producer,
+                metrics: Arc::clone(&self.metrics),
+            },
+            health: Arc::clone(&self.health),
+            clock,
+            known: Mutex::new(Known::default()),
+        });
+        let serving = operators.run(asks, state, self.stop_serving.clone());
+        self.background.spawn("the operators' desk", serving);
     }
 
     /// What the probes look at.
@@ -331,6 +386,29 @@ impl Relay {
     }
 }
 
+/// Opens the operators' socket. The one that nobody named may be missing: whoever tries the daemon by hand cannot make it.
+fn start_socket(
+    config: &Config,
+    asks: mpsc::Sender<Ask>,
+    background: &mut Background,
+    stop: &CancellationToken,
+) -> Result<Option<SocketFile>, RelayError> {
+    let Some(path) = &config.admin.socket else {
+        return Ok(None);
+    };
+    match admin::serve_socket(path, asks, stop.clone()) {
+        Ok((file, server)) => {
+            background.spawn("the operators' socket", server);
+            Ok(Some(file))
+        }
+        Err(error) if path.as_os_str() == DEFAULT_SOCKET => {
+            operators::without_socket(&error);
+            Ok(None)
+        }
+        Err(error) => Err(AdminError::from(error).into()),
+    }
+}
+
 fn lane_ended(destination: &str) -> RelayError {
     RelayError::Unasked(format!("the lane of destination {destination}"))
 }
@@ -342,6 +420,8 @@ struct LanePlan {
     options: LaneOptions,
     matcher: Matcher,
     outlet: Option<Arc<Outlet>>,
+    /// What operators are told that its endpoint is called.
+    endpoint: String,
     unknown: Option<Unknown>,
 }
 
@@ -408,6 +488,11 @@ fn start_at(option: StartAtOption) -> StartAt {
     }
 }
 
+/// Questions of operators that may wait, and words of the state topic.
+const ASKS: usize = 64;
+/// Orders that may wait for one lane.
+const LANE_ASKS: usize = 64;
+
 /// How long a consumer may take to leave its group before the process goes on without it.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -430,6 +515,8 @@ mod tests {
             complaints: Arc::new(Complaints::new(clock)),
             stop,
             stop_serving,
+            doors: Vec::new(),
+            _socket: None,
         };
         let error = relay.wait().await.unwrap_err();
         assert_eq!(error.to_string(), "the shaky one ended unasked");

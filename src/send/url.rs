@@ -63,6 +63,16 @@ impl EndpointUrl {
     pub fn as_url(&self) -> &Url {
         &self.0
     }
+
+    /// The host, and the port where it is not the usual one: what an endpoint is called.
+    #[must_use]
+    pub fn host(&self) -> String {
+        let host = self.0.host_str().unwrap_or_default();
+        match self.0.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        }
+    }
 }
 
 impl FromStr for EndpointUrl {
@@ -99,13 +109,7 @@ impl FromStr for EndpointUrl {
 
 impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}://{}",
-            self.0.scheme(),
-            self.0.host_str().unwrap_or_default()
-        )?;
-        self.0.port().map_or(Ok(()), |port| write!(f, ":{port}"))
+        write!(f, "{}://{}", self.0.scheme(), self.host())
     }
 }
 

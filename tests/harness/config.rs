@@ -139,7 +139,8 @@ impl Config {
             destination.write(&mut text, &self.topics);
         }
         text.push_str(&self.more);
-        writeln!(text, "[admin]\nlisten = \"127.0.0.1:{admin_port}\"").expect("a string takes all");
+        let admin = format!("[admin]\nlisten = \"127.0.0.1:{admin_port}\"\nsocket = \"p.sock\"");
+        writeln!(text, "{admin}").expect("a string takes all");
         text
     }
 }

@@ -30,6 +30,7 @@ mod ladder;
 mod main_job;
 mod metadata;
 mod numbers;
+mod operations;
 mod outage;
 mod rate;
 mod rules;

@@ -20,6 +20,9 @@ use super::notifications::{Notification, TOPICS};
 /// Where the dead letters of the demo lie.
 pub(super) const DEAD_LETTERS: &str = "postrider.dead-letters";
 
+/// Where the relay keeps what operators asked for.
+const STATE: &str = "postrider.state";
+
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where a record lies.
@@ -55,7 +58,7 @@ impl DeadLetter {
 impl EmbeddedBroker {
     pub(super) fn start() -> anyhow::Result<Self> {
         let cluster = MockCluster::new(1).context("the embedded broker does not start")?;
-        for topic in TOPICS.into_iter().chain([DEAD_LETTERS]) {
+        for topic in TOPICS.into_iter().chain([DEAD_LETTERS, STATE]) {
             cluster
                 .create_topic(topic, 1, 1)
                 .with_context(|| format!("topic {topic}"))?;

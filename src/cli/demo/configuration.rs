@@ -51,6 +51,7 @@ deliver_to = ["mail"]
 
 [admin]
 listen = "127.0.0.1:0"
+socket = ""
 "#
     )
 }

@@ -1,0 +1,186 @@
+//! What operators may see and ask, as it crosses the socket: JSON, the same for the daemon and for the command line.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+/// What the daemon does, by destination. Times are RFC 3339.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The version that runs.
+    pub version: String,
+    /// When this was so.
+    pub at: String,
+    /// Whether a broker has answered lately.
+    pub kafka_connected: bool,
+    /// Whether it is known who is paused.
+    pub state_known: bool,
+    /// Every destination of the file, the disabled ones too.
+    pub destinations: Vec<DestinationReport>,
+}
+
+/// What one destination does, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationReport {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// What it is doing: `running`, `open`, `paused`, ...
+    pub state: String,
+    /// The same in words, with the reason.
+    pub words: String,
+    /// Records read and not settled, by what they wait for.
+    pub waiting: BTreeMap<String, u64>,
+    /// All of them.
+    pub waiting_total: u64,
+    /// With those that are not read yet, where that is known.
+    pub lag: Option<u64>,
+    /// The timestamp of the oldest record that waits.
+    pub oldest_waiting: Option<String>,
+    /// Since when it is in this state, where that is known.
+    pub since: Option<String>,
+    /// When it is tried next, where that is known.
+    pub next_attempt: Option<String>,
+    /// The last attempt that failed.
+    pub last_failure: Option<FailureReport>,
+    /// Who paused it.
+    pub paused: Option<PauseReport>,
+}
+
+/// The last attempt that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureReport {
+    /// The HTTP status.
+    pub status: Option<u16>,
+    /// The reason, as in the metrics.
+    pub reason: Option<String>,
+    /// In words.
+    pub error: String,
+    /// When it ended.
+    pub at: String,
+}
+
+/// Who paused a destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseReport {
+    /// Who.
+    pub who: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: String,
+}
+
+/// Whether the daemon is well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthReport {
+    /// As `/livez` says.
+    pub alive: bool,
+    /// As `/readyz` says.
+    pub ready: bool,
+    /// What is wrong.
+    pub problems: Vec<String>,
+}
+
+/// What is asked for: a destination, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderRequest {
+    /// The destination's name.
+    pub destination: String,
+    /// Who asks. What the socket knows of that is added to it.
+    #[serde(default)]
+    pub who: String,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+    /// Which record, where one is meant.
+    #[serde(default)]
+    pub record: Option<RecordPlace>,
+}
+
+/// Where a record was first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordPlace {
+    /// Its topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+}
+
+/// What may be asked for; in the path, behind `/api/v1/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Begin nothing new.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Try what waits now.
+    RetryNow,
+    /// One record to the dead letters.
+    Skip,
+    /// What waits in the ladder is due now.
+    ReleaseRetries,
+    /// What waits in the ladder goes to the dead letters.
+    CancelRetries,
+}
+
+impl Verb {
+    /// Every verb.
+    pub const ALL: [Self; 6] = [
+        Self::Pause,
+        Self::Resume,
+        Self::RetryNow,
+        Self::Skip,
+        Self::ReleaseRetries,
+        Self::CancelRetries,
+    ];
+
+    /// The end of its path.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::RetryNow => "retry-now",
+            Self::Skip => "skip",
+            Self::ReleaseRetries => "retries/release",
+            Self::CancelRetries => "retries/cancel",
+        }
+    }
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderReport {
+    /// What became of it.
+    pub result: OrderResult,
+    /// In words.
+    pub text: String,
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderResult {
+    /// It is kept, and every instance obeys.
+    Done,
+    /// It makes no sense as it is.
+    Refused,
+    /// It is not known to be kept.
+    Unavailable,
+}
+
+/// A question of the admin server to whoever knows the lanes.
+#[derive(Debug)]
+pub enum Ask {
+    /// What does everything do?
+    Status(oneshot::Sender<StatusReport>),
+    /// Is everything well?
+    Health(oneshot::Sender<HealthReport>),
+    /// Do this.
+    Order(Verb, OrderRequest, oneshot::Sender<OrderReport>),
+}

@@ -1,0 +1,194 @@
+//! The routes of operators: on the socket, where they may change things, and on the address, where they may look.
+
+use std::net::IpAddr;
+
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use axum::{Json, Router};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+
+use super::api::{Ask, OrderReport, OrderRequest, OrderResult, Verb};
+
+/// No request needs more.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+
+type Asks = mpsc::Sender<Ask>;
+
+/// Who is at the other end of the socket: the kernel says so.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(Option<u32>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self(stream.io().peer_cred().ok().map(|peer| peer.uid()))
+    }
+}
+
+/// Everything, for whoever may write to the socket.
+pub(super) fn on_socket(asks: Asks) -> Router {
+    let mut routes = Router::new()
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/health", get(health));
+    for verb in Verb::ALL {
+        let order = move |asks, peer, request| order(verb, asks, peer, request);
+        routes = routes.route(&format!("/api/v1/{}", verb.path()), post(order));
+    }
+    routes
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(asks)
+}
+
+/// What may be seen by whoever reaches the address.
+pub(super) fn on_address(asks: Asks) -> Router {
+    let mut routes = Router::new().route("/api/v1/status", get(status));
+    for verb in Verb::ALL {
+        routes = routes.route(&format!("/api/v1/{}", verb.path()), post(refused));
+    }
+    routes
+        .layer(middleware::from_fn(known_host))
+        .with_state(asks)
+}
+
+/// A page in somebody's browser may ask under a name of its own that leads here; it cannot ask under an address.
+async fn known_host(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST);
+    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if is_known(host) {
+        return next.run(request).await;
+    }
+    let text = "ask by the address, or as localhost\n";
+    (StatusCode::FORBIDDEN, text).into_response()
+}
+
+fn is_known(host: &str) -> bool {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if is_port(port) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+async fn status(State(asks): State<Asks>) -> Response {
+    answer(&asks, Ask::Status).await
+}
+
+async fn health(State(asks): State<Asks>) -> Response {
+    answer(&asks, Ask::Health).await
+}
+
+/// Whatever was asked, the status says how it went: 200, 409 or 503.
+async fn order(
+    verb: Verb,
+    State(asks): State<Asks>,
+    ConnectInfo(Peer(uid)): ConnectInfo<Peer>,
+    request: Result<Json<OrderRequest>, JsonRejection>,
+) -> Response {
+    let mut request = match request {
+        Ok(Json(request)) => request,
+        Err(rejection) => return rejection.into_response(),
+    };
+    request.who = who(&request.who, uid);
+    request.reason = one_line(&request.reason, 500);
+    let (reply, answer) = oneshot::channel();
+    if asks.send(Ask::Order(verb, request, reply)).await.is_err() {
+        return gone();
+    }
+    let Ok(report) = answer.await else {
+        return gone();
+    };
+    let status = match report.result {
+        OrderResult::Done => StatusCode::OK,
+        OrderResult::Refused => StatusCode::CONFLICT,
+        OrderResult::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, Json(report)).into_response()
+}
+
+async fn refused() -> Response {
+    let report = OrderReport {
+        result: OrderResult::Refused,
+        text: "nothing can be changed over HTTP; use the socket: [admin] socket".to_owned(),
+    };
+    (StatusCode::FORBIDDEN, Json(report)).into_response()
+}
+
+async fn answer<T: serde::Serialize>(
+    asks: &Asks,
+    ask: impl FnOnce(oneshot::Sender<T>) -> Ask,
+) -> Response {
+    let (reply, answer) = oneshot::channel();
+    if asks.send(ask(reply)).await.is_err() {
+        return gone();
+    }
+    match answer.await {
+        Ok(report) => Json(report).into_response(),
+        Err(_) => gone(),
+    }
+}
+
+fn gone() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "postrider is ending\n").into_response()
+}
+
+/// What they call themselves, and what the kernel knows of them.
+fn who(claimed: &str, uid: Option<u32>) -> String {
+    let claimed = one_line(claimed, 100);
+    match (claimed.as_str(), uid) {
+        ("", Some(uid)) => format!("uid {uid}"),
+        ("", None) => "somebody".to_owned(),
+        (name, Some(uid)) => format!("{name} (uid {uid})"),
+        (name, None) => name.to_owned(),
+    }
+}
+
+/// Fit for one line of a log or of a table.
+fn one_line(text: &str, characters_max: usize) -> String {
+    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let plain: String = plain.take(characters_max).collect();
+    plain.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_are_known_hosts() {
+        for host in [
+            "127.0.0.1:8474",
+            "localhost",
+            "LOCALHOST:1",
+            "[::1]:8474",
+            "[::1]",
+            "10.0.0.1",
+        ] {
+            assert!(is_known(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:8474",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example:80",
+        ] {
+            assert!(!is_known(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn who_asks_is_told_in_one_line() {
+        assert_eq!(who("anna", Some(1000)), "anna (uid 1000)");
+        assert_eq!(who("", Some(0)), "uid 0");
+        assert_eq!(who("a\nb\u{1b}[2J", None), "a b [2J");
+        assert_eq!(one_line(&"x".repeat(1000), 500).len(), 500);
+    }
+}

@@ -1,0 +1,151 @@
+//! The command line's end of the operators' socket.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::admin::DEFAULT_SOCKET;
+use crate::config::Config;
+
+use super::exit;
+
+/// Longer than anything the daemon does for one answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// More than any answer.
+const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Where the daemon is found, and how its answers are shown.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct SocketArguments {
+    /// The daemon's socket; the one of the configuration file when it is not given.
+    #[arg(long, value_name = "PATH", env = "POSTRIDER_SOCKET")]
+    socket: Option<PathBuf>,
+    /// How the answer is shown.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(super) format: Format,
+}
+
+/// How an answer is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Human,
+    /// For machines: as the daemon says it.
+    Json,
+}
+
+/// A daemon that can be asked.
+pub(super) struct Client {
+    path: PathBuf,
+}
+
+/// What came back: the HTTP status and the body.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: String,
+}
+
+impl Client {
+    /// The daemon of this configuration file, of which nothing is read but where the socket is: its secrets may be for the daemon alone.
+    pub(super) fn new(config: &Path, arguments: &SocketArguments) -> Result<Self, u8> {
+        let path = match &arguments.socket {
+            Some(path) => path.clone(),
+            None => of_file(config)?,
+        };
+        Ok(Self { path })
+    }
+
+    pub(super) fn get(&self, path: &str) -> Result<Answer, u8> {
+        self.ask("GET", path, "")
+    }
+
+    pub(super) fn post(&self, path: &str, request: &impl Serialize) -> Result<Answer, u8> {
+        let body = serde_json::to_string(request).unwrap_or_default();
+        self.ask("POST", path, &body)
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> Result<Answer, u8> {
+        let asked = self.exchange(method, path, body);
+        asked.map_err(|error| {
+            say(&format!(
+                "error: cannot reach postrider at {}: {error}",
+                self.path.display()
+            ));
+            say("  is it running? Where it listens is `socket` in [admin] of its file, which -c FILE names; or say --socket PATH");
+            exit::UNAVAILABLE
+        })
+    }
+
+    /// One request, one connection.
+    fn exchange(&self, method: &str, path: &str, body: &str) -> std::io::Result<Answer> {
+        let mut stream = UnixStream::connect(&self.path)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
+        let mut text = Vec::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut text)?;
+        parse(&String::from_utf8_lossy(&text))
+            .ok_or_else(|| std::io::Error::other("what came back is no answer"))
+    }
+}
+
+impl Answer {
+    /// The body as it is meant, else what is wrong with it.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, u8> {
+        serde_json::from_str(&self.body).map_err(|_| {
+            let Self { status, body } = self;
+            say(&format!(
+                "error: postrider answered {status}: {}",
+                body.trim()
+            ));
+            exit::UNAVAILABLE
+        })
+    }
+}
+
+/// The head and the body; axum gives short answers their length, and the connection ends with them.
+fn parse(text: &str) -> Option<Answer> {
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let body = body.to_owned();
+    Some(Answer { status, body })
+}
+
+/// A file that is not there leaves the default; one that cannot be read, or has no socket, does not.
+fn of_file(config: &Path) -> Result<PathBuf, u8> {
+    let text = match std::fs::read_to_string(config) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(PathBuf::from(DEFAULT_SOCKET));
+        }
+        Err(error) => {
+            say(&format!("error: cannot read {}: {error}", config.display()));
+            say("  it says where the daemon's socket is; or say --socket PATH");
+            return Err(exit::UNAVAILABLE);
+        }
+    };
+    let environment = |name: &str| std::env::var(name).ok();
+    let admin = Config::admin_of(&text, config, &environment);
+    match admin.and_then(|admin| admin.socket) {
+        Some(path) => Ok(path),
+        None => {
+            say(&format!("error: {} names no socket", config.display()));
+            say("  set `socket` in [admin], and start the daemon with it");
+            Err(exit::UNAVAILABLE)
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "this is what a person reads")]
+pub(super) fn say(text: &str) {
+    eprintln!("{text}");
+}

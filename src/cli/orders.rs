@@ -1,0 +1,161 @@
+//! What an operator may ask of the daemon: `pause`, `resume`, `retry-now`, `skip`, `retries`.
+
+use std::path::Path;
+
+use clap::Subcommand;
+
+use crate::admin::api::{OrderReport, OrderRequest, OrderResult, RecordPlace, Verb};
+
+use super::client::{Client, Format, SocketArguments, say};
+use super::exit;
+
+/// One destination, and why.
+#[derive(Debug, clap::Args)]
+pub(super) struct OrderArguments {
+    /// The destination.
+    #[arg(short, long, value_name = "NAME")]
+    destination: String,
+    /// Why: for those who read the status and the log.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    socket: SocketArguments,
+}
+
+/// One record of one destination.
+#[derive(Debug, clap::Args)]
+pub(super) struct SkipArguments {
+    /// The destination.
+    #[arg(short, long, value_name = "NAME")]
+    destination: String,
+    /// The topic that the record was read from first.
+    #[arg(long)]
+    topic: String,
+    /// Its partition there.
+    #[arg(long)]
+    partition: i32,
+    /// Its offset there.
+    #[arg(long)]
+    offset: i64,
+    /// Why.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    socket: SocketArguments,
+}
+
+/// What waits in the ladder.
+#[derive(Debug, clap::Args)]
+pub(super) struct RetriesArguments {
+    #[command(subcommand)]
+    what: Retries,
+}
+
+#[derive(Debug, Subcommand)]
+enum Retries {
+    /// Try now what waits in the ladder at this moment.
+    Release(LadderArguments),
+    /// Write to the dead letters what waits in the ladder at this moment.
+    Cancel(LadderArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct LadderArguments {
+    /// The destination.
+    #[arg(short, long, value_name = "NAME")]
+    destination: String,
+    /// Why.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    socket: SocketArguments,
+}
+
+pub(super) fn order(config: &Path, verb: Verb, arguments: OrderArguments) -> u8 {
+    let OrderArguments {
+        destination,
+        reason,
+        socket,
+    } = arguments;
+    ask(config, verb, destination, reason, None, &socket)
+}
+
+pub(super) fn skip(config: &Path, arguments: SkipArguments) -> u8 {
+    let SkipArguments {
+        destination,
+        topic,
+        partition,
+        offset,
+        reason,
+        socket,
+    } = arguments;
+    let record = RecordPlace {
+        topic,
+        partition,
+        offset,
+    };
+    ask(
+        config,
+        Verb::Skip,
+        destination,
+        reason,
+        Some(record),
+        &socket,
+    )
+}
+
+pub(super) fn retries(config: &Path, arguments: RetriesArguments) -> u8 {
+    let (verb, arguments) = match arguments.what {
+        Retries::Release(arguments) => (Verb::ReleaseRetries, arguments),
+        Retries::Cancel(arguments) => (Verb::CancelRetries, arguments),
+    };
+    let LadderArguments {
+        destination,
+        reason,
+        socket,
+    } = arguments;
+    ask(config, verb, destination, reason, None, &socket)
+}
+
+#[expect(clippy::print_stdout, reason = "this is what a person reads")]
+fn ask(
+    config: &Path,
+    verb: Verb,
+    destination: String,
+    reason: String,
+    record: Option<RecordPlace>,
+    socket: &SocketArguments,
+) -> u8 {
+    let request = OrderRequest {
+        destination,
+        who: me(),
+        reason,
+        record,
+    };
+    let answer = Client::new(config, socket)
+        .and_then(|client| client.post(&format!("/api/v1/{}", verb.path()), &request))
+        .and_then(|answer| Ok((answer.read::<OrderReport>()?, answer.body)));
+    let (report, body) = match answer {
+        Ok(answer) => answer,
+        Err(code) => return code,
+    };
+    match (socket.format, report.result) {
+        (Format::Json, _) => println!("{body}"),
+        (Format::Human, OrderResult::Done) => println!("{}", report.text),
+        (Format::Human, OrderResult::Refused | OrderResult::Unavailable) => {
+            say(&format!("error: {}", report.text));
+        }
+    }
+    match report.result {
+        OrderResult::Done => exit::OK,
+        OrderResult::Refused => exit::NO,
+        OrderResult::Unavailable => exit::UNAVAILABLE,
+    }
+}
+
+/// What the person is called on this machine; the daemon adds what the kernel knows.
+fn me() -> String {
+    let names = ["SUDO_USER", "USER", "LOGNAME"];
+    let mut found = names.iter().filter_map(|name| std::env::var(name).ok());
+    found.find(|name| !name.is_empty()).unwrap_or_default()
+}

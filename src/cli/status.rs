@@ -1,0 +1,167 @@
+//! `postrider status` and `postrider health`: what the daemon does, and why.
+
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use crate::admin::api::{DestinationReport, HealthReport, StatusReport};
+
+use super::client::{Client, Format, SocketArguments, say};
+use super::exit;
+
+/// How often a watched status is asked for.
+const WATCH: Duration = Duration::from_secs(2);
+
+/// Show what each destination does, and why.
+#[derive(Debug, clap::Args)]
+pub(super) struct StatusArguments {
+    /// One destination only.
+    #[arg(short, long, value_name = "NAME")]
+    destination: Option<String>,
+    /// Show it again every two seconds.
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    socket: SocketArguments,
+}
+
+/// Say whether the daemon is well; the exit code says it too.
+#[derive(Debug, clap::Args)]
+pub(super) struct HealthArguments {
+    #[command(flatten)]
+    socket: SocketArguments,
+}
+
+pub(super) fn status(config: &Path, arguments: &StatusArguments) -> u8 {
+    let client = match Client::new(config, &arguments.socket) {
+        Ok(client) => client,
+        Err(code) => return code,
+    };
+    if !arguments.watch {
+        return show(&client, arguments).map_or_else(|code| code, |text| print(&text));
+    }
+    // Nobody ever sends: it is a pause between two looks.
+    let (_keep, pause) = sync_channel::<()>(0);
+    loop {
+        match show(&client, arguments) {
+            Ok(text) if arguments.socket.format == Format::Human => {
+                print(&format!("\x1b[H\x1b[2J{text}"));
+            }
+            Ok(text) => {
+                print(&text);
+            }
+            Err(code) => return code,
+        }
+        if pause.recv_timeout(WATCH).is_ok() {
+            return exit::OK;
+        }
+    }
+}
+
+pub(super) fn health(config: &Path, arguments: &HealthArguments) -> u8 {
+    let answer = Client::new(config, &arguments.socket)
+        .and_then(|client| client.get("/api/v1/health"))
+        .and_then(|answer| Ok((answer.read::<HealthReport>()?, answer.body)));
+    let (report, body) = match answer {
+        Ok(answer) => answer,
+        Err(code) => return code,
+    };
+    let well = report.alive && report.ready;
+    match arguments.socket.format {
+        Format::Json => print(&format!("{body}\n")),
+        Format::Human if well => print("well\n"),
+        Format::Human => print(&format!("not well:\n  {}\n", report.problems.join("\n  "))),
+    };
+    if well { exit::OK } else { exit::NO }
+}
+
+/// One look at the daemon, as it is to be shown.
+fn show(client: &Client, arguments: &StatusArguments) -> Result<String, u8> {
+    let answer = client.get("/api/v1/status")?;
+    let mut report: StatusReport = answer.read()?;
+    if let Some(wanted) = &arguments.destination {
+        let names: Vec<String> = report.destinations.iter().map(|d| d.name.clone()).collect();
+        report.destinations.retain(|found| found.name == *wanted);
+        if report.destinations.is_empty() {
+            say(&format!(
+                "error: no destination {wanted}; there are: {}",
+                names.join(", ")
+            ));
+            return Err(exit::NO);
+        }
+    }
+    match arguments.socket.format {
+        Format::Json => Ok(serde_json::to_string(&report).unwrap_or_default() + "\n"),
+        Format::Human => Ok(table(&report)),
+    }
+}
+
+/// A line for each destination, its words last because they are as long as they must be.
+fn table(report: &StatusReport) -> String {
+    let mut text = String::new();
+    if !report.kafka_connected {
+        text.push_str("no Kafka broker has answered within 30 s\n");
+    }
+    if !report.state_known {
+        text.push_str("it is not known yet which destinations are paused\n");
+    }
+    let row = |d: &DestinationReport| {
+        let waiting = d.lag.unwrap_or(d.waiting_total).max(d.waiting_total);
+        [
+            d.name.clone(),
+            d.state.clone(),
+            waiting.to_string(),
+            d.words.clone(),
+        ]
+    };
+    let head = ["DESTINATION", "STATE", "WAITING", "WHY"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(head)
+        .chain(report.destinations.iter().map(row))
+        .collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let [name, state, waiting] = [0, 1, 2].map(|column| width(column).unwrap_or(0));
+    for [a, b, c, d] in &rows {
+        text.push_str(&format!("{a:name$}  {b:state$}  {c:>waiting$}  {d}\n"));
+    }
+    text
+}
+
+/// What cannot be printed, because the reader has gone, is no error of ours.
+fn print(text: &str) -> u8 {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    exit::OK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_lines_up() {
+        let destination = |name: &str, state: &str, waiting_total| DestinationReport {
+            name: name.to_owned(),
+            state: state.to_owned(),
+            waiting_total,
+            words: format!("words of {name}"),
+            ..DestinationReport::default()
+        };
+        let report = StatusReport {
+            version: "1".to_owned(),
+            at: String::new(),
+            kafka_connected: true,
+            state_known: true,
+            destinations: vec![
+                destination("shop", "running", 7),
+                destination("a-longer-name", "open", 12_345),
+            ],
+        };
+        let expected = "\
+DESTINATION    STATE    WAITING  WHY
+shop           running        7  words of shop
+a-longer-name  open       12345  words of a-longer-name
+";
+        assert_eq!(table(&report), expected);
+    }
+}

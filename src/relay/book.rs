@@ -1,0 +1,274 @@
+//! What the state topic says, as far as it concerns destinations: keys, values, and what they mean.
+//!
+//! | key | value | meaning |
+//! | --- | --- | --- |
+//! | `pause/ID` | who, why, when | the destination is paused; without a value: resumed |
+//! | `gone/ID` | who, why, when | its endpoint said 410; without a value: not any more |
+//! | `retry-now/ID` | who, why, when | try what waits; heard only by who runs at that time |
+//! | `skip/ID` | the same, and the record's place | the same |
+//! | `retries-release/ID`, `retries-cancel/ID` | the same | what was in the ladder when the broker appended this |
+//! | `check` | who wrote it | proof that the topic can be written and keeps headers |
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::admin::api::{RecordPlace, Verb};
+use crate::clock::Timestamp;
+use crate::kafka::StateRecord;
+use crate::lane::{Asked, Order};
+
+/// The key of the record that proves that the topic can be written.
+pub(super) const CHECK: &str = "check";
+/// The headers: who and why of a record that has no value, and whose proof it is.
+pub(super) const WHO: &str = "postrider-who";
+pub(super) const REASON: &str = "postrider-reason";
+pub(super) const VERSION: &str = "postrider-version";
+
+/// A value, of any key of a destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) who: String,
+    pub(super) reason: String,
+    /// Milliseconds since 1970.
+    pub(super) at: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) record: Option<RecordPlace>,
+}
+
+/// What is known of destinations, by id.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    pauses: BTreeMap<String, Asked>,
+    gone: BTreeMap<String, Asked>,
+    releases: BTreeMap<String, Timestamp>,
+    cancels: BTreeMap<String, Timestamp>,
+}
+
+/// What a record of the state topic means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Heard {
+    pub(super) id: String,
+    pub(super) asked: Asked,
+    pub(super) what: What,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum What {
+    /// Kept in the book; to be told the lane whenever it is heard.
+    Kept(Order),
+    /// Not kept: for those who run when it is said.
+    Said(Order),
+    /// Kept, and nothing to do.
+    Noted(&'static str),
+}
+
+impl Book {
+    /// Takes a record in. `None`: it concerns no destination, or is none of what this version knows.
+    pub(super) fn hear(&mut self, record: &StateRecord) -> Option<Heard> {
+        let (kind, id) = record.key.split_once('/')?;
+        let entry = record.value.as_deref().map(entry);
+        let asked = asked(record, entry.as_ref());
+        let what = match kind {
+            "pause" if entry.is_some() => {
+                self.pauses.insert(id.to_owned(), asked.clone());
+                What::Kept(Order::Pause)
+            }
+            "pause" => {
+                self.pauses.remove(id);
+                What::Kept(Order::Resume)
+            }
+            "gone" if entry.is_some() => {
+                self.gone.insert(id.to_owned(), asked.clone());
+                What::Noted("the endpoint is gone for good")
+            }
+            "gone" => {
+                self.gone.remove(id);
+                What::Noted("the endpoint may be back")
+            }
+            "retries-release" => {
+                let until = record.appended.filter(|_| entry.is_some())?;
+                self.releases.insert(id.to_owned(), until);
+                What::Kept(Order::ReleaseRetries { until })
+            }
+            "retries-cancel" => {
+                let until = record.appended.filter(|_| entry.is_some())?;
+                self.cancels.insert(id.to_owned(), until);
+                What::Kept(Order::CancelRetries { until })
+            }
+            "retry-now" => What::Said(Order::RetryNow),
+            "skip" => {
+                let RecordPlace {
+                    topic,
+                    partition,
+                    offset,
+                } = entry??.record?;
+                What::Said(Order::Skip {
+                    topic: topic.into(),
+                    partition,
+                    offset,
+                })
+            }
+            _ => return None,
+        };
+        Some(Heard {
+            id: id.to_owned(),
+            asked,
+            what,
+        })
+    }
+
+    /// Who paused a destination.
+    pub(super) fn pause(&self, id: &str) -> Option<&Asked> {
+        self.pauses.get(id)
+    }
+
+    /// Who was told that its endpoint is gone.
+    pub(super) fn gone(&self, id: &str) -> Option<&Asked> {
+        self.gone.get(id)
+    }
+
+    /// What a lane that begins is told.
+    pub(super) fn first_orders(&self, id: &str) -> Vec<Order> {
+        let paused = self.pauses.contains_key(id);
+        let begin = if paused { Order::Pause } else { Order::Resume };
+        let release = self.releases.get(id).copied();
+        let cancel = self.cancels.get(id).copied();
+        let orders = [
+            Some(begin),
+            release.map(|until| Order::ReleaseRetries { until }),
+            cancel.map(|until| Order::CancelRetries { until }),
+        ];
+        orders.into_iter().flatten().collect()
+    }
+}
+
+/// The key of what `verb` asks of the destination with this id, and whether it has a value.
+pub(super) fn key(verb: Verb, id: &str) -> (String, bool) {
+    let (kind, valued) = match verb {
+        Verb::Pause => ("pause", true),
+        Verb::Resume => ("pause", false),
+        Verb::RetryNow => ("retry-now", true),
+        Verb::Skip => ("skip", true),
+        Verb::ReleaseRetries => ("retries-release", true),
+        Verb::CancelRetries => ("retries-cancel", true),
+    };
+    (format!("{kind}/{id}"), valued)
+}
+
+/// `None`: a value that this version cannot read. It is there all the same: what is paused by it is paused.
+fn entry(value: &[u8]) -> Option<Entry> {
+    serde_json::from_slice(value).ok()
+}
+
+fn asked(record: &StateRecord, entry: Option<&Option<Entry>>) -> Asked {
+    if let Some(Some(entry)) = entry {
+        return Asked {
+            who: entry.who.clone(),
+            reason: entry.reason.clone(),
+            at: Timestamp(entry.at),
+        };
+    }
+    let header = |name| record.headers.get(name).cloned();
+    Asked {
+        who: header(WHO).unwrap_or_else(|| "somebody".to_owned()),
+        reason: header(REASON).unwrap_or_else(|| "no reason given".to_owned()),
+        at: record.appended.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(key: &str, value: Option<&str>) -> StateRecord {
+        StateRecord {
+            key: key.to_owned(),
+            value: value.map(|value| value.as_bytes().to_vec()),
+            headers: BTreeMap::new(),
+            appended: Some(Timestamp(77)),
+        }
+    }
+
+    const BY: &str = r#"{"who":"anna","reason":"moving","at":5}"#;
+
+    #[test]
+    fn a_pause_holds_until_it_is_taken_back() {
+        let mut book = Book::default();
+        let heard = book.hear(&record("pause/shop", Some(BY))).unwrap();
+        assert_eq!(heard.what, What::Kept(Order::Pause));
+        assert_eq!(
+            (heard.id.as_str(), heard.asked.who.as_str()),
+            ("shop", "anna")
+        );
+        assert_eq!(book.pause("shop").unwrap().reason, "moving");
+        assert_eq!(book.first_orders("shop"), [Order::Pause]);
+        assert_eq!(book.first_orders("other"), [Order::Resume]);
+        let heard = book.hear(&record("pause/shop", None)).unwrap();
+        assert_eq!(heard.what, What::Kept(Order::Resume));
+        assert_eq!(book.pause("shop"), None);
+    }
+
+    #[test]
+    fn a_pause_that_cannot_be_read_is_a_pause() {
+        let mut book = Book::default();
+        for value in ["", "nonsense", r#"{"version":9}"#] {
+            book.hear(&record("pause/shop", Some(value))).unwrap();
+            assert_eq!(book.pause("shop").unwrap().who, "somebody", "{value}");
+            book.hear(&record("pause/shop", None)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_waits_in_the_ladder_is_named_by_the_brokers_time() {
+        let mut book = Book::default();
+        let heard = book.hear(&record("retries-cancel/shop", Some(BY))).unwrap();
+        let cancel = Order::CancelRetries {
+            until: Timestamp(77),
+        };
+        assert_eq!(heard.what, What::Kept(cancel.clone()));
+        assert_eq!(book.first_orders("shop"), [Order::Resume, cancel]);
+    }
+
+    #[test]
+    fn what_is_said_is_not_kept_and_what_is_not_ours_is_nothing() {
+        let mut book = Book::default();
+        let place =
+            r#"{"who":"a","reason":"b","at":5,"record":{"topic":"t","partition":1,"offset":9}}"#;
+        let heard = book.hear(&record("skip/shop", Some(place))).unwrap();
+        let (topic, partition, offset) = ("t".into(), 1, 9);
+        assert_eq!(
+            heard.what,
+            What::Said(Order::Skip {
+                topic,
+                partition,
+                offset
+            })
+        );
+        assert_eq!(book.first_orders("shop"), [Order::Resume]);
+        for key in ["check", "skip/shop", "later/shop", ""] {
+            assert_eq!(book.hear(&record(key, Some(BY))), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn every_verb_is_heard_as_what_it_is() {
+        let mut book = Book::default();
+        for verb in Verb::ALL {
+            let (key, valued) = key(verb, "shop");
+            let entry = Entry {
+                who: "anna".to_owned(),
+                reason: "why".to_owned(),
+                at: 5,
+                record: Some(RecordPlace {
+                    topic: "t".to_owned(),
+                    partition: 0,
+                    offset: 1,
+                }),
+            };
+            let value = serde_json::to_string(&entry).unwrap();
+            let heard = book.hear(&record(&key, valued.then_some(&value)));
+            assert_eq!(heard.unwrap().id, "shop", "{verb:?}");
+        }
+    }
+}

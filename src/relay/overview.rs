@@ -1,0 +1,132 @@
+//! The status of everything, as operators see it.
+
+use std::time::Duration;
+
+use crate::admin::api::{DestinationReport, FailureReport, PauseReport, StatusReport};
+use crate::clock::{Clock, Timestamp};
+use crate::lane::{Asked, Doing, LaneStatus};
+
+use super::operators::{Desk, Door};
+
+/// How long the lanes may take to say what they do.
+const LANE_WAIT: Duration = Duration::from_secs(2);
+
+impl Desk {
+    pub(super) async fn status(&self) -> StatusReport {
+        let now = Clock::wall();
+        // All are asked at once, and have the same time: one that is stuck does not make the others late.
+        let asked: Vec<_> = self.doors.iter().map(Door::ask_status).collect();
+        let until =
+            tokio::time::Instant::from(self.clock.instant(self.clock.now().tick + LANE_WAIT));
+        let mut answers = Vec::with_capacity(asked.len());
+        for answer in asked {
+            let answer = match answer {
+                Some(answer) => tokio::time::timeout_at(until, answer).await.ok(),
+                None => None,
+            };
+            answers.push(answer.and_then(Result::ok));
+        }
+        let known = self.known();
+        let mut destinations: Vec<_> = self
+            .doors
+            .iter()
+            .zip(answers)
+            .map(|(door, status)| match status {
+                Some(mut status) => {
+                    let by = known.book.pause(&door.id);
+                    complete(&mut status, by, known.begun);
+                    report(door, &status, by, now)
+                }
+                None => silent(door),
+            })
+            .collect();
+        destinations.extend(self.disabled.iter().map(|name| DestinationReport {
+            name: name.to_string(),
+            state: "disabled".to_owned(),
+            words: "disabled in the file: its records wait in Kafka".to_owned(),
+            ..DestinationReport::default()
+        }));
+        StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            at: rfc3339(now),
+            kafka_connected: self.health.broker_answers(),
+            state_known: known.read,
+            destinations,
+        }
+    }
+}
+
+/// What the lane cannot know: who paused it, and that it may not begin yet.
+fn complete(status: &mut LaneStatus, by: Option<&Asked>, begun: bool) {
+    if let Doing::Paused { by: whom } = &mut status.doing {
+        *whom = by.cloned().map(Box::new);
+    }
+    if matches!(status.doing, Doing::Paused { .. }) && !begun {
+        status.doing = Doing::Starting;
+    }
+}
+
+fn report(
+    door: &Door,
+    status: &LaneStatus,
+    by: Option<&Asked>,
+    now: Timestamp,
+) -> DestinationReport {
+    let waiting = status.waiting.by_state();
+    let (since, next_attempt) = times(&status.doing);
+    DestinationReport {
+        name: door.name.to_string(),
+        id: door.id.to_string(),
+        state: status.doing.name().to_owned(),
+        words: status.words(now, &door.endpoint),
+        waiting: waiting
+            .map(|(state, count)| (state.to_owned(), count as u64))
+            .into(),
+        waiting_total: status.waiting.total() as u64,
+        lag: status.lag,
+        oldest_waiting: status.oldest_waiting.map(rfc3339),
+        since: since.map(rfc3339),
+        next_attempt: next_attempt.map(rfc3339),
+        last_failure: status.last_failure.as_ref().map(|failure| FailureReport {
+            status: failure.status,
+            reason: failure.reason.map(str::to_owned),
+            error: failure.error.clone(),
+            at: rfc3339(failure.at),
+        }),
+        paused: by.map(|by| PauseReport {
+            who: by.who.clone(),
+            reason: by.reason.clone(),
+            at: rfc3339(by.at),
+        }),
+    }
+}
+
+/// Since when, and until when.
+fn times(doing: &Doing) -> (Option<Timestamp>, Option<Timestamp>) {
+    match doing {
+        Doing::Held { until } => (None, Some(*until)),
+        Doing::Open { since, next_probe } => (Some(*since), *next_probe),
+        Doing::Gone { since } | Doing::Braked { since, .. } => (Some(*since), None),
+        Doing::Paused { by } => (by.as_ref().map(|by| by.at), None),
+        Doing::Starting | Doing::Running | Doing::Doubt | Doing::Blocked | Doing::Draining => {
+            (None, None)
+        }
+    }
+}
+
+/// A lane that has ended, or does not listen.
+fn silent(door: &Door) -> DestinationReport {
+    DestinationReport {
+        name: door.name.to_string(),
+        id: door.id.to_string(),
+        state: "stopped".to_owned(),
+        words: "does not answer: it has ended, or is stuck".to_owned(),
+        ..DestinationReport::default()
+    }
+}
+
+fn rfc3339(time: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(time.0)
+        .unwrap_or_default()
+        .to_string()
+}

@@ -1,0 +1,259 @@
+//! What a person sees of a running daemon, and what it does when a person asks.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::broker::Broker;
+use crate::harness::config::{Config, Destination};
+use crate::harness::oracle::Oracle;
+use crate::harness::place::New;
+use crate::harness::receiver::{Answer, Receiver};
+use crate::harness::relay::{Relay, binary};
+
+use super::main_job::wait_no_lag;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// `postrider -c FILE WORDS`.
+fn ask(file: &Path, words: &[&str]) -> Output {
+    let mut command = binary();
+    command.env_remove("POSTRIDER_SOCKET").arg("-c").arg(file);
+    command.args(words).output().unwrap()
+}
+
+#[track_caller]
+fn done(relay: &Relay, words: &[&str]) -> String {
+    let output = ask(&relay.file(), words);
+    let [out, error] =
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert_eq!(output.status.code(), Some(0), "{words:?}: {out}{error}");
+    out
+}
+
+fn code(file: &Path, words: &[&str]) -> Option<i32> {
+    ask(file, words).status.code()
+}
+
+/// What the status says of a destination.
+fn status(relay: &Relay, destination: &str) -> Value {
+    let text = done(relay, &["status", "-d", destination, "--format", "json"]);
+    let report: Value = serde_json::from_str(&text).unwrap();
+    report["destinations"][0].clone()
+}
+
+#[track_caller]
+fn wait_state(relay: &mut Relay, destination: &str, state: &str) -> Value {
+    let what = format!("{destination} is {state}");
+    relay.wait_for(SOON, &what, |relay| {
+        Some(status(relay, destination)).filter(|report| report["state"] == state)
+    })
+}
+
+#[test]
+fn a_pause_is_obeyed_by_every_instance_and_over_restarts() {
+    let kafka = Broker::shared();
+    kafka.create_topic("paused-in", 4, &[]);
+    let receiver = Receiver::ok();
+    let other = Receiver::ok();
+    let config = Config::new(kafka.brokers(), "paused")
+        .topics(&["paused-in"])
+        .destination(Destination::new("hook", &receiver.url()))
+        .destination(Destination::new("other", &other.url()));
+    let mut first = Relay::start(&config);
+    let mut second = Relay::start(&config);
+    first.wait_ready(SOON);
+    second.wait_ready(SOON);
+    for relay in [&mut first, &mut second] {
+        wait_state(relay, "hook", "running");
+    }
+    let say = done(&first, &["pause", "-d", "hook", "--reason", "their move"]);
+    assert!(say.starts_with("hook: paused on every instance"), "{say}");
+    for relay in [&mut first, &mut second] {
+        let report = wait_state(relay, "hook", "paused");
+        assert_eq!(report["paused"]["reason"], "their move");
+        let words = report["words"].as_str().unwrap();
+        assert!(
+            words.starts_with("paused by ") && words.contains(": their move;"),
+            "{words}"
+        );
+        assert!(report["paused"]["who"].as_str().unwrap().contains("uid "));
+        relay.wait_log("asked by an operator", SOON);
+        let paused = [("destination", "hook"), ("state", "paused")];
+        relay.wait_metric("postrider_lane_state", &paused, SOON, |v| v == 1.0);
+    }
+    let produced = kafka.produce(&vec![New::to("paused-in").value("{}"); 400]);
+    other.wait_accepted(400, SOON);
+    assert_eq!(
+        receiver.attempts().len(),
+        0,
+        "the other one is not held up, this one is"
+    );
+
+    first.kill9();
+    assert_eq!(second.stop(SOON).code(), Some(0));
+    let mut third = Relay::start(&config);
+    third.wait_log("paused before this start", SOON);
+    let read = [("destination", "hook")];
+    third.wait_metric("postrider_records_read_total", &read, SOON, |v| v >= 400.0);
+    assert_eq!(receiver.attempts().len(), 0, "still paused");
+    let report = status(&third, "hook");
+    assert_eq!(report["waiting_total"], 400);
+    let words = report["words"].as_str().unwrap();
+    assert!(words.ends_with("400 records wait, nothing lost"), "{words}");
+
+    let say = done(&third, &["resume", "-d", "hook", "--reason", "moved"]);
+    assert_eq!(say, "hook: resumed on every instance\n");
+    receiver.wait_accepted(400, SOON);
+    wait_no_lag(kafka, "paused.hook", &["paused-in"]);
+    assert_eq!(third.stop(SOON).code(), Some(0));
+    let fourth = Relay::start(&config);
+    let produced_more = kafka.produce(&vec![New::to("paused-in").value("{}"); 100]);
+    receiver.wait_accepted(500, SOON);
+    assert!(!fourth.log().contains("paused before this start"));
+    let attempts = receiver.attempts();
+    Oracle::new(&[produced, produced_more].concat())
+        .destination("hook", &attempts)
+        .judge()
+        .assert_exactly_once();
+}
+
+#[test]
+fn a_skipped_record_becomes_a_dead_letter_and_the_others_go_on() {
+    let kafka = Broker::shared();
+    kafka.create_topic("skip-in", 1, &[]);
+    let receiver = Receiver::start(|request| match request.place() {
+        Some(place) if place.offset == 1 => Answer::status(500).body("not yet"),
+        _ => Answer::ok(),
+    });
+    let config = Config::new(kafka.brokers(), "skip")
+        .topics(&["skip-in"])
+        .destination(
+            Destination::new("hook", &receiver.url()).lane(r#"retry = { schedule = ["50s"] }"#),
+        );
+    let mut relay = Relay::start(&config);
+    relay.wait_ready(SOON);
+    let produced = kafka.produce(&vec![New::to("skip-in").value("{}"); 3]);
+    receiver.wait_accepted(2, SOON);
+    let waits = relay.wait_for(SOON, "the record waits", |relay| {
+        Some(status(relay, "hook")).filter(|report| report["waiting"]["retry"] == 1)
+    });
+    assert_eq!(waits["state"], "running");
+    let skip = [
+        "skip",
+        "-d",
+        "hook",
+        "--topic",
+        "skip-in",
+        "--partition",
+        "0",
+        "--offset",
+        "1",
+    ];
+    done(&relay, &skip);
+    wait_no_lag(kafka, "skip.hook", &["skip-in"]);
+    let dead = kafka.read_all("skip.dead-letters");
+    assert_eq!(dead.len(), 1);
+    assert_eq!(dead[0].header("postrider-reason"), Some("skipped"));
+    assert_eq!(dead[0].header("postrider-status"), Some("500"));
+    assert_eq!(dead[0].header("postrider-offset"), Some("1"));
+    assert!(relay.metrics().balance("hook").holds());
+    let attempts = receiver.attempts();
+    Oracle::new(&produced)
+        .destination("hook", &attempts)
+        .dead_letters(&dead)
+        .judge()
+        .assert_sound();
+}
+
+#[test]
+fn the_socket_answers_and_the_exit_code_says_how() {
+    let kafka = Broker::shared();
+    kafka.create_topic("asked-in", 1, &[]);
+    let receiver = Receiver::ok();
+    let config = Config::new(kafka.brokers(), "asked")
+        .topics(&["asked-in"])
+        .destination(Destination::new("hook", &receiver.url()))
+        .destination(Destination::new("off", &receiver.url()).lane("enabled = false"));
+    let mut relay = Relay::start(&config);
+    relay.wait_ready(SOON);
+    wait_state(&mut relay, "hook", "running");
+    let table = done(&relay, &["status"]);
+    let words = "running: nothing waits";
+    assert!(
+        table.starts_with("DESTINATION  STATE") && table.contains(words),
+        "{table}"
+    );
+    assert!(table.contains("off          disabled"), "{table}");
+    assert_eq!(done(&relay, &["health"]), "well\n");
+
+    let file = relay.file();
+    let reason = ["--reason", "because"];
+    let unknown = [&["pause", "-d", "nobody"], &reason[..]].concat();
+    assert_eq!(code(&file, &unknown), Some(1));
+    assert_eq!(code(&file, &["status", "-d", "nobody"]), Some(1));
+    assert_eq!(code(&file, &["pause", "-d", "hook"]), Some(2), "no reason");
+    let elsewhere = ["status", "--socket", "/nowhere/p.sock"];
+    assert_eq!(code(&file, &elsewhere), Some(69));
+
+    let socket = file.with_file_name("p.sock");
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    let (status, text) = relay.get("/api/v1/status").unwrap();
+    assert_eq!(status, 200);
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["state_known"], true);
+    let answer = post(&relay.admin(), "/api/v1/pause", "127.0.0.1");
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    let answer = post(&relay.admin(), "/api/v1/status", "evil.example");
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+    assert!(!socket.exists(), "taken away at the end");
+    assert_eq!(code(&file, &["health"]), Some(69));
+}
+
+#[test]
+fn a_socket_that_a_kill_left_is_replaced_and_one_in_use_is_not() {
+    let kafka = Broker::shared();
+    let receiver = Receiver::ok();
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("p.sock");
+    let config = Config::new(kafka.brokers(), "in-use")
+        .topics(&["in-use-in"])
+        .destination(Destination::new("hook", &receiver.url()));
+    let start = || {
+        let port = crate::harness::port::free_port();
+        let path = socket.display().to_string();
+        Relay::start_text(&config.text(port).replace("p.sock", &path), port)
+    };
+    let mut first = start();
+    first.wait_log("postrider runs", SOON);
+    let mut second = start();
+    second.wait_log("another process listens", SOON);
+    assert_eq!(second.wait_exit(SOON).code(), Some(69));
+    first.kill9();
+    assert!(socket.exists());
+    let mut third = start();
+    third.wait_log("postrider runs", SOON);
+    assert_eq!(code(&third.file(), &["status"]), Some(0));
+}
+
+fn post(address: &str, path: &str, host: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let method = if path.ends_with("status") {
+        "GET"
+    } else {
+        "POST"
+    };
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
