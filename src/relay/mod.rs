@@ -3,6 +3,7 @@
 mod background;
 mod book;
 mod judging;
+mod lag;
 mod lane_task;
 mod operators;
 mod outlet;
@@ -26,7 +27,7 @@ use crate::admin::{self, AdminError, Ask, DEFAULT_SOCKET, Health, SocketFile};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
-    self, AUDIT, Broker, Complaints, ConsumerPlan, KafkaError, Mailbox, OwnedTopic, Producer,
+    self, AUDIT, Broker, Complaints, ConsumerPlan, Ends, KafkaError, Mailbox, OwnedTopic, Producer,
     StartAtOption, StartError, StateReader, consumer_config, producer_config, start_consumer,
 };
 use crate::lane::{Lane, LaneOptions, RenderErrorPolicy, StartAt};
@@ -318,7 +319,17 @@ impl Relay {
             health: Arc::clone(&self.health),
             clock,
             known: Mutex::new(Known::default()),
+            ends: Arc::new(Ends::new(
+                consumer_config(&config.kafka),
+                Arc::clone(&self.complaints),
+            )),
         });
+        let lag = lag::show(
+            Arc::clone(&operators.desk),
+            Arc::clone(&self.metrics),
+            self.stop_serving.clone(),
+        );
+        self.background.spawn("the look at what waits", lag);
         let serving = operators.run(asks, state, self.stop_serving.clone());
         self.background.spawn("the operators' desk", serving);
     }

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::admin::Health;
 use crate::admin::api::{Ask, HealthReport, OrderReport, OrderRequest, OrderResult, Verb};
 use crate::clock::{Clock, Tick};
-use crate::kafka::{FromState, Producer, StateRecord};
+use crate::kafka::{Ends, FromState, Producer, StateRecord};
 use crate::lane::{LaneStatus, Order};
 use crate::metrics::Metrics;
 
@@ -63,6 +63,7 @@ pub(super) struct Desk {
     pub(super) health: Arc<Health>,
     pub(super) clock: Clock,
     pub(super) known: Mutex<Known>,
+    pub(super) ends: Arc<Ends>,
 }
 
 /// What is known of the state.

@@ -6,6 +6,7 @@ use crate::admin::api::{DestinationReport, FailureReport, PauseReport, StatusRep
 use crate::clock::{Clock, Timestamp};
 use crate::lane::{Asked, Doing, LaneStatus};
 
+use super::lag;
 use super::operators::{Desk, Door};
 
 /// How long the lanes may take to say what they do.
@@ -14,18 +15,8 @@ const LANE_WAIT: Duration = Duration::from_secs(2);
 impl Desk {
     pub(super) async fn status(&self) -> StatusReport {
         let now = Clock::wall();
-        // All are asked at once, and have the same time: one that is stuck does not make the others late.
-        let asked: Vec<_> = self.doors.iter().map(Door::ask_status).collect();
-        let until =
-            tokio::time::Instant::from(self.clock.instant(self.clock.now().tick + LANE_WAIT));
-        let mut answers = Vec::with_capacity(asked.len());
-        for answer in asked {
-            let answer = match answer {
-                Some(answer) => tokio::time::timeout_at(until, answer).await.ok(),
-                None => None,
-            };
-            answers.push(answer.and_then(Result::ok));
-        }
+        let mut answers = self.ask_lanes().await;
+        lag::fill(&self.ends, &mut answers).await;
         let known = self.known();
         let mut destinations: Vec<_> = self
             .doors
@@ -53,6 +44,23 @@ impl Desk {
             state_known: known.read,
             destinations,
         }
+    }
+
+    /// What each lane says of itself; nothing of one that has ended, or does not listen.
+    pub(super) async fn ask_lanes(&self) -> Vec<Option<LaneStatus>> {
+        // All are asked at once, and have the same time: one that is stuck does not make the others late.
+        let asked: Vec<_> = self.doors.iter().map(Door::ask_status).collect();
+        let until =
+            tokio::time::Instant::from(self.clock.instant(self.clock.now().tick + LANE_WAIT));
+        let mut answers = Vec::with_capacity(asked.len());
+        for answer in asked {
+            let answer = match answer {
+                Some(answer) => tokio::time::timeout_at(until, answer).await.ok(),
+                None => None,
+            };
+            answers.push(answer.and_then(Result::ok));
+        }
+        answers
     }
 }
 
