@@ -12,13 +12,13 @@ use tracing::{debug, info, warn};
 use crate::clock::{Clock, Tick, Timestamp};
 use crate::delivery::{Attempt, Outcome};
 use crate::kafka::{Allowance, ConsumerHandle, FromConsumer, Producer};
-use crate::lane::{Action, Doing, Event, Lane, Order, Send, Shed, WriteError};
+use crate::lane::{Action, Doing, Event, Lane, Notice, Order, Send, Shed, WriteError};
 use crate::metrics::{LaneLevels, LaneMetrics, OwnedWrite};
 use crate::rules::Matcher;
 
 use super::CLOSE_DEADLINE;
 use super::judging::Unknown;
-use super::operators::LaneAsk;
+use super::operators::{GoneWord, LaneAsk};
 use super::outlet::Outlet;
 use super::report::{OneReport, Report, Written};
 use super::say;
@@ -48,6 +48,8 @@ pub(super) struct LaneParts {
     pub(super) metrics: LaneMetrics,
     /// What operators ask.
     pub(super) asks: mpsc::Receiver<LaneAsk>,
+    /// Where it is said that the endpoint is gone.
+    pub(super) gone: mpsc::Sender<GoneWord>,
     pub(super) clock: Clock,
     pub(super) drain: Duration,
     pub(super) stop: CancellationToken,
@@ -167,6 +169,9 @@ impl LaneTask {
         match ask {
             LaneAsk::Order(order) => {
                 self.begun = true;
+                if let Order::ReleaseRetries { until } | Order::CancelRetries { until } = &order {
+                    self.parts.consumer.mailbox.release(*until);
+                }
                 self.tell(Event::Ordered(order));
                 self.show_state();
             }
@@ -178,6 +183,18 @@ impl LaneTask {
                 // Whoever asked may have gone.
                 drop(reply.send(status));
             }
+        }
+    }
+
+    fn notice(&self, notice: &Notice) {
+        say::notice(&self.parts.name, notice);
+        self.show_state();
+        if matches!(notice, Notice::Gone) {
+            let failure = self.parts.lane.status().last_failure;
+            let id = Arc::clone(&self.parts.id);
+            let status = failure.and_then(|failure| failure.status);
+            // A lane says it once in a long while: where there is no room, there is something else wrong.
+            drop(self.parts.gone.try_send(GoneWord { id, status }));
         }
     }
 
@@ -349,7 +366,7 @@ impl LaneTask {
             Action::Send(send) => self.send(send),
             Action::WriteDeadLetter(letter) => self.write(Written::DeadLetter(letter)),
             Action::WriteLadder(record) => self.write(Written::Ladder(record)),
-            Action::Tell(notice) => say::notice(&self.parts.name, &notice),
+            Action::Tell(notice) => self.notice(&notice),
             Action::Commit { positions } => mailbox.commit(&positions),
             Action::Revoked { positions, .. } => mailbox.revoked(positions),
             Action::Pause(epoch) => {

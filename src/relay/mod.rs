@@ -38,7 +38,7 @@ use crate::send::{Webhook, WebhookError};
 use background::Background;
 use judging::Unknown;
 use lane_task::{LaneEnd, LaneParts, LaneTask};
-use operators::{Desk, Door, Known, Operators, StateTopic};
+use operators::{Desk, Door, GoneWord, Known, Operators, StateTopic};
 use outlet::Outlet;
 use topics::{TopicWatch, Watched};
 use upkeep::Upkeep;
@@ -88,6 +88,8 @@ pub struct Relay {
     stop_serving: CancellationToken,
     /// The ways to the lanes, until those who use them are started.
     doors: Vec<Door>,
+    /// Where lanes say that their endpoint is gone, and who hears it.
+    gone: (mpsc::Sender<GoneWord>, Option<mpsc::Receiver<GoneWord>>),
     _socket: Option<SocketFile>,
 }
 
@@ -146,6 +148,7 @@ impl Relay {
             stop,
             stop_serving,
             doors: Vec::new(),
+            gone: gone_channel(),
             _socket: socket,
         };
         let lanes = relay.start_lanes(config, &producer, clock)?;
@@ -206,6 +209,7 @@ impl Relay {
                 matcher: Matcher::for_destination(&file, &destination.name, counting),
                 outlet: Some(outlet(config, destination)?),
                 endpoint: destination.webhook.url.host(),
+                fingerprint: destination.webhook.url.fingerprint(),
                 unknown: unknown.take(),
             };
             watched.extend(self.start_lane(config, plan, producer, clock)?);
@@ -221,6 +225,7 @@ impl Relay {
                 matcher: Matcher::for_audit(&file),
                 outlet: None,
                 endpoint: AUDIT.to_owned(),
+                fingerprint: AUDIT.to_owned(),
                 unknown: None,
             };
             watched.extend(self.start_lane(config, plan, producer, clock)?);
@@ -270,9 +275,11 @@ impl Relay {
             id: Arc::clone(&lane.id),
             endpoint: lane.endpoint,
             asks,
+            fingerprint: lane.fingerprint,
         });
         let parts = LaneParts {
             asks: from_operators,
+            gone: self.gone.0.clone(),
             name: Arc::clone(&lane.name),
             id: Arc::clone(&lane.id),
             lane: Lane::new(lane.options, lane.id),
@@ -306,6 +313,9 @@ impl Relay {
             complaints: Arc::clone(&self.complaints),
         };
         let (tell, state) = mpsc::channel(ASKS);
+        let Some(gone) = self.gone.1.take() else {
+            return;
+        };
         let reading = reader.run(tell, self.stop_serving.clone());
         self.background.spawn("the reader of the state", reading);
         let operators = Operators::new(Desk {
@@ -330,7 +340,7 @@ impl Relay {
             self.stop_serving.clone(),
         );
         self.background.spawn("the look at what waits", lag);
-        let serving = operators.run(asks, state, self.stop_serving.clone());
+        let serving = operators.run(asks, state, gone, self.stop_serving.clone());
         self.background.spawn("the operators' desk", serving);
     }
 
@@ -397,6 +407,11 @@ impl Relay {
     }
 }
 
+fn gone_channel() -> (mpsc::Sender<GoneWord>, Option<mpsc::Receiver<GoneWord>>) {
+    let (say, hear) = mpsc::channel(ASKS);
+    (say, Some(hear))
+}
+
 /// Opens the operators' socket. The one that nobody named may be missing: whoever tries the daemon by hand cannot make it.
 fn start_socket(
     config: &Config,
@@ -433,6 +448,7 @@ struct LanePlan {
     outlet: Option<Arc<Outlet>>,
     /// What operators are told that its endpoint is called.
     endpoint: String,
+    fingerprint: String,
     unknown: Option<Unknown>,
 }
 
@@ -527,6 +543,7 @@ mod tests {
             stop,
             stop_serving,
             doors: Vec::new(),
+            gone: gone_channel(),
             _socket: None,
         };
         let error = relay.wait().await.unwrap_err();

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::admin::api::{DestinationReport, FailureReport, PauseReport, StatusReport};
 use crate::clock::{Clock, Timestamp};
-use crate::lane::{Asked, Doing, LaneStatus};
+use crate::lane::{Asked, Doing, LaneStatus, LastFailure};
 
+use super::book::GoneEndpoint;
 use super::lag;
 use super::operators::{Desk, Door};
 
@@ -26,6 +27,9 @@ impl Desk {
                 Some(mut status) => {
                     let by = known.book.pause(&door.id);
                     complete(&mut status, by, known.begun);
+                    if let Some(gone) = known.book.gone(&door.id, &door.fingerprint) {
+                        remember(&mut status, gone);
+                    }
                     report(door, &status, by, now)
                 }
                 None => silent(door),
@@ -71,6 +75,19 @@ fn complete(status: &mut LaneStatus, by: Option<&Asked>, begun: bool) {
     }
     if matches!(status.doing, Doing::Paused { .. }) && !begun {
         status.doing = Doing::Starting;
+    }
+}
+
+/// What the lane does not know after a restart: since when its endpoint is gone, and what that one said.
+fn remember(status: &mut LaneStatus, gone: &GoneEndpoint) {
+    if let Doing::Gone { since } = &mut status.doing {
+        *since = gone.asked.at;
+        status.last_failure.get_or_insert_with(|| LastFailure {
+            status: gone.status,
+            reason: None,
+            error: gone.asked.reason.clone(),
+            at: gone.asked.at,
+        });
     }
 }
 
