@@ -152,18 +152,18 @@ impl Book {
         self.gone.get(id).filter(same)
     }
 
-    /// What a lane that begins is told.
+    /// What a lane that begins is told; until the last word it is paused.
     pub(super) fn first_orders(&self, id: &str, fingerprint: &str) -> Vec<Order> {
         let gone = self.gone(id, fingerprint).map(|_| Order::Gone);
         let paused = self.pauses.contains_key(id);
-        let begin = if paused { Order::Pause } else { Order::Resume };
+        let begin = if paused { Order::Pause } else { Order::Begin };
         let release = self.releases.get(id).copied();
         let cancel = self.cancels.get(id).copied();
         let orders = [
-            Some(begin),
             gone,
             release.map(|until| Order::ReleaseRetries { until }),
             cancel.map(|until| Order::CancelRetries { until }),
+            Some(begin),
         ];
         orders.into_iter().flatten().collect()
     }
@@ -229,7 +229,7 @@ mod tests {
         );
         assert_eq!(book.pause("shop").unwrap().reason, "moving");
         assert_eq!(book.first_orders("shop", "f"), [Order::Pause]);
-        assert_eq!(book.first_orders("other", "f"), [Order::Resume]);
+        assert_eq!(book.first_orders("other", "f"), [Order::Begin]);
         let heard = book.hear(&record("pause/shop", None)).unwrap();
         assert_eq!(heard.what, What::Kept(Order::Resume));
         assert_eq!(book.pause("shop"), None);
@@ -251,12 +251,12 @@ mod tests {
         let value = r#"{"who":"a","reason":"410","at":5,"endpoint":"f","status":410}"#;
         let heard = book.hear(&record("gone/shop", Some(value))).unwrap();
         assert_eq!(heard.what, What::Gone(Some("f".to_owned())));
-        assert_eq!(book.first_orders("shop", "f"), [Order::Resume, Order::Gone]);
-        assert_eq!(book.first_orders("shop", "g"), [Order::Resume]);
+        assert_eq!(book.first_orders("shop", "f"), [Order::Gone, Order::Begin]);
+        assert_eq!(book.first_orders("shop", "g"), [Order::Begin]);
         assert_eq!(book.gone("shop", "f").unwrap().status, Some(410));
         let heard = book.hear(&record("gone/shop", None)).unwrap();
         assert_eq!(heard.what, What::Noted);
-        assert_eq!(book.first_orders("shop", "f"), [Order::Resume]);
+        assert_eq!(book.first_orders("shop", "f"), [Order::Begin]);
     }
 
     #[test]
@@ -267,7 +267,7 @@ mod tests {
             until: Timestamp(77),
         };
         assert_eq!(heard.what, What::Kept(cancel.clone()));
-        assert_eq!(book.first_orders("shop", "f"), [Order::Resume, cancel]);
+        assert_eq!(book.first_orders("shop", "f"), [cancel, Order::Begin]);
     }
 
     #[test]
@@ -285,7 +285,7 @@ mod tests {
                 offset
             })
         );
-        assert_eq!(book.first_orders("shop", "f"), [Order::Resume]);
+        assert_eq!(book.first_orders("shop", "f"), [Order::Begin]);
         for key in ["check", "skip/shop", "later/shop", ""] {
             assert_eq!(book.hear(&record(key, Some(BY))), None, "{key}");
         }

@@ -44,16 +44,22 @@ fn code(file: &Path, words: &[&str]) -> Option<i32> {
 
 /// What the status says of a destination.
 fn status(relay: &Relay, destination: &str) -> Value {
-    let text = done(relay, &["status", "-d", destination, "--format", "json"]);
-    let report: Value = serde_json::from_str(&text).unwrap();
-    report["destinations"][0].clone()
+    try_status(relay, destination).expect("the socket answers")
+}
+
+/// The same; `None` when nobody answers yet.
+fn try_status(relay: &Relay, destination: &str) -> Option<Value> {
+    let words = ["status", "-d", destination, "--format", "json"];
+    let output = ask(&relay.file(), &words);
+    let report: Value = serde_json::from_slice(&output.stdout).ok()?;
+    Some(report["destinations"][0].clone())
 }
 
 #[track_caller]
 fn wait_state(relay: &mut Relay, destination: &str, state: &str) -> Value {
     let what = format!("{destination} is {state}");
     relay.wait_for(SOON, &what, |relay| {
-        Some(status(relay, destination)).filter(|report| report["state"] == state)
+        try_status(relay, destination).filter(|report| report["state"] == state)
     })
 }
 
