@@ -380,4 +380,26 @@ mod tests {
         let rare = NativeError::RD_KAFKA_RESP_ERR_INVALID_COMMIT_OFFSET_SIZE;
         assert_eq!(named(rare), Some("other"));
     }
+
+    #[test]
+    fn metadata_is_read_byte_for_byte_whoever_wrote_it() {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..3 {
+            list.add_partition("t", partition);
+        }
+        list.add_partition("u", 1).set_metadata("gr\u{f6}\0");
+        let foreign = *b"\xff\xfe\0x";
+        // SAFETY: the list has three elements; librdkafka frees what it has allocated itself.
+        unsafe {
+            let element = &mut *(*list.ptr()).elems.add(1);
+            element.metadata = native::rd_kafka_mem_malloc(ptr::null_mut(), foreign.len());
+            element.metadata_size = foreign.len();
+            ptr::copy_nonoverlapping(foreign.as_ptr(), element.metadata.cast(), foreign.len());
+        }
+        let found = metadata(&list);
+        let of = |topic: &str, partition| found.get(&(topic.into(), partition)).map(Bytes::as_ref);
+        assert_eq!(of("t", 0), None);
+        assert_eq!(of("t", 1), Some(&foreign[..]));
+        assert_eq!(of("u", 1), Some("gr\u{f6}\0".as_bytes()));
+    }
 }

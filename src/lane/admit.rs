@@ -128,6 +128,7 @@ impl Lane {
             rule,
             attempt: delivery.attempts + 1,
         };
+        self.retried_last = delivery.attempts > 0;
         partition.busy += 1;
         self.in_flight += 1;
         self.enter(key, State::InFlight);

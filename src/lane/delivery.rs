@@ -169,6 +169,11 @@ impl Delivery {
         }
     }
 
+    /// Whether nothing has ever spoken against it, so that its answer speaks for or against the endpoint.
+    pub(super) fn is_innocent(&self) -> bool {
+        self.faults == 0 && self.pushed_back.is_none()
+    }
+
     /// What was spent on it and is not known from anywhere else, to be committed beside the position. Held time counts in whole
     /// minutes, so that time alone does not make a new commit of it.
     pub(super) fn budget(&self, offset: i64, stopped: Duration) -> Option<Budget> {

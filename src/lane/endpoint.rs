@@ -125,16 +125,17 @@ impl Endpoint {
         });
     }
 
-    /// A probe failed: the next one comes after twice the time.
+    /// A probe failed: the next one comes after twice the time. A record that nothing speaks against is evidence that it was not the record
+    /// that opened the endpoint.
     pub(super) fn probe_failed(
         &mut self,
         now: Tick,
         options: &BreakerOptions,
-        key: DeliveryKey,
+        is_evidence: bool,
         why: Why,
     ) {
         if let State::Open(open) = &mut self.state {
-            if !open.alone.contains(&key) {
+            if is_evidence {
                 open.alone.clear();
             }
             open.interval = (open.interval * 2).min(options.probe_interval_max);

@@ -1,16 +1,16 @@
 //! What an answer says of the endpoint, and from that what it means for its record.
 //!
-//! A fault by itself opens nothing. The lane admits no more and tries another waiting record at once. That one goes through: the first is a
-//! suspect, set aside and tried again by its schedule, rejected at its third fault, and nobody else has waited for longer than one request.
-//! That one meets the fault too, or there is no other: the endpoint opens.
+//! A fault by itself opens nothing: another waiting record is tried at once. That one goes through: the first is a suspect, set aside and
+//! tried again by its schedule, rejected at its third fault. That one meets the fault too, or there is no other: the endpoint opens.
 //!
-//! The trial does not wait for the end of what is in flight: with a slow receiver one bad record would stop its destination for that long.
-//! A push-back is different, because a receiver that limits its rate pushes back many at once: there what is in flight is heard first.
+//! Until that is known the lane goes on as before, so that a bad record costs the others nothing; but when a second record meets the fault, no
+//! more are admitted than the one that is tried. The trial does not wait for the end of what is in flight: with a slow receiver one bad
+//! record would stop its destination for that long.
 
 use crate::clock::Tick;
 use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey, Outcome};
 
-use super::delivery::{PushedBack, State};
+use super::delivery::{Delivery, PushedBack, State};
 use super::endpoint::{Charge, Doubt, State as Endpoint, Why};
 use super::event::{Action, Notice};
 use super::machine::Lane;
@@ -176,7 +176,10 @@ impl Lane {
                 charge: Charge::PushBack(_),
                 ..
             }) => self.acquit(),
-            Endpoint::Open(open) if trial => open.next_probe = self.endpoint.hold.until(),
+            Endpoint::Open(open) if trial => {
+                open.next_probe = self.endpoint.hold.until();
+                self.count_probe(key);
+            }
             Endpoint::Closed | Endpoint::Doubt(_) | Endpoint::Open(_) | Endpoint::Gone => {}
         }
         Meaning::GoesBehind
@@ -227,12 +230,20 @@ impl Lane {
 
     fn probe_failed(&mut self, key: DeliveryKey, why: Why) -> Meaning {
         let now = self.now.tick;
+        let is_alone =
+            matches!(&self.endpoint.state, Endpoint::Open(open) if open.alone.contains(&key));
+        let innocent = self.peek(key).is_none_or(Delivery::is_innocent);
+        let options = self.options.breaker;
         self.endpoint
-            .probe_failed(now, &self.options.breaker, key, why);
+            .probe_failed(now, &options, innocent && !is_alone, why);
+        self.count_probe(key);
+        Meaning::GoesBehind
+    }
+
+    fn count_probe(&mut self, key: DeliveryKey) {
         if let Some(delivery) = self.delivery(key) {
             delivery.probes += 1;
         }
-        Meaning::GoesBehind
     }
 
     /// Leaves the endpoint alone. The accused go back to their places: it was not them, or nobody can say.
@@ -307,20 +318,16 @@ impl Lane {
             return None;
         }
         match &self.endpoint.state {
-            Endpoint::Closed => {
-                let first = !self.ready.is_empty();
-                first.then_some(Choice {
-                    place: 0,
-                    is_trial: false,
-                })
-            }
+            Endpoint::Closed => self.choose_first(),
             Endpoint::Doubt(doubt) => {
-                let waits_for_others =
-                    matches!(doubt.charge, Charge::PushBack(_)) && self.in_flight > 0;
-                if doubt.trial.is_some() || waits_for_others {
-                    return None;
-                }
-                self.choose_trial()
+                let goes_on = doubt.accused.len() < 2;
+                let trial = match doubt.trial {
+                    Some(_) => None,
+                    None => self.choose_trial(),
+                };
+                // The doubt may have ended for want of another record.
+                let doubted = matches!(self.endpoint.state, Endpoint::Doubt(_));
+                trial.or_else(|| (goes_on && doubted).then(|| self.choose_first())?)
             }
             Endpoint::Open(open) if open.trial.is_none() => {
                 let (next_probe, due) = (open.next_probe, open.next_probe <= now);
@@ -341,13 +348,25 @@ impl Lane {
         }
     }
 
+    /// The oldest of the ready ones; but after one that has failed before, the oldest that has not. Bad records come back in bunches, and a bunch
+    /// of them in a row would look like a broken endpoint.
+    fn choose_first(&self) -> Option<Choice> {
+        let failed = |key: &DeliveryKey| self.peek(*key).is_some_and(|d| d.attempts > 0);
+        let first = self.ready.front()?;
+        let place = match self.retried_last && failed(first) {
+            true => self.ready.iter().position(|key| !failed(key)),
+            false => None,
+        };
+        Some(Choice {
+            place: place.unwrap_or(0),
+            is_trial: false,
+        })
+    }
+
     /// A record that nothing speaks against. When there is none and none will come from what is in flight, the doubt ends as it is.
     fn choose_trial(&mut self) -> Option<Choice> {
-        let innocent = |lane: &Self, key: &DeliveryKey| {
-            lane.peek(*key)
-                .is_none_or(|d| d.faults == 0 && d.pushed_back.is_none())
-        };
-        let place = self.ready.iter().position(|key| innocent(self, key));
+        let innocent = |key: &DeliveryKey| self.peek(*key).is_none_or(Delivery::is_innocent);
+        let place = self.ready.iter().position(innocent);
         if let Some(place) = place {
             return Some(Choice {
                 place,
@@ -384,8 +403,14 @@ impl Lane {
     /// bad records cannot keep an endpoint open that takes all others.
     fn choose_probe(&self) -> Option<usize> {
         let tried = |key: &DeliveryKey| {
-            self.peek(*key)
-                .map_or((0, 0), |d| (d.faults, d.attempts + d.probes))
+            self.peek(*key).map_or((false, false, 0), |delivery| {
+                let tried = delivery.first_attempt.is_some();
+                (
+                    !delivery.is_innocent(),
+                    tried,
+                    delivery.attempts + delivery.probes,
+                )
+            })
         };
         let places = self.ready.iter().enumerate();
         places
@@ -402,7 +427,7 @@ impl Lane {
             return None;
         }
         self.ready.iter().position(|key| {
-            !open.alone.contains(key) && self.peek(*key).is_none_or(|delivery| delivery.faults == 0)
+            !open.alone.contains(key) && self.peek(*key).is_none_or(Delivery::is_innocent)
         })
     }
 

@@ -48,6 +48,8 @@ pub struct Lane {
     pub(super) endpoint: Endpoint,
     pub(super) brake: Brake,
     pub(super) ladder_orders: LadderOrders,
+    /// Whether the last request was for a record that had failed before.
+    pub(super) retried_last: bool,
     /// When something may begin that may not begin now.
     pub(super) wake: Option<Tick>,
     pub(super) rate: Rate,
@@ -106,6 +108,7 @@ impl Lane {
             endpoint: Endpoint::default(),
             brake: Brake::default(),
             ladder_orders: LadderOrders::default(),
+            retried_last: false,
             wake: None,
             rate: Rate::new(&options.rate),
             rate_wait: RateWait::default(),
@@ -254,7 +257,7 @@ impl Lane {
     fn untried(&self) -> usize {
         let untried = |key: &&DeliveryKey| {
             self.peek(**key)
-                .is_some_and(|delivery| delivery.attempts + delivery.probes == 0)
+                .is_some_and(|delivery| delivery.first_attempt.is_none())
         };
         self.ready.iter().filter(untried).count()
     }

@@ -230,7 +230,7 @@ fn a_crash_costs_one_attempt_at_most_and_keeps_what_was_settled() {
     );
     stage.trickle(5, SECOND);
     stage.crash(None);
-    stage.trickle(240, SECOND);
+    stage.trickle(300, SECOND);
     let letters = stage.letters.iter();
     assert_eq!(letters.filter(|l| l.record.offset < 100).count(), 10);
     for letter in &stage.letters {
@@ -305,4 +305,38 @@ fn endless_failures_keep_the_metadata_within_its_bound_and_lose_nothing() {
     assert!(longest <= Some(super::METADATA_MAX));
     assert_eq!(stage.delivered.len(), 60_000);
     assert!(stage.letters.is_empty());
+}
+
+#[test]
+fn bad_records_among_a_thousand_cost_the_others_next_to_nothing() {
+    for concurrency in [1, 16, 64] {
+        let time = |bad: bool| {
+            let options = LaneOptions {
+                concurrency,
+                ..LaneOptions::default()
+            };
+            let mut stage = Stage::new(options, move |seen| match seen.offset % 1000 {
+                250 if bad => answer(400),
+                500 if bad => answer(403),
+                750 if bad => answer(429),
+                _ => answer(200),
+            });
+            stage.produce(20_000);
+            stage.pass(MINUTE);
+            for _ in 0..300 {
+                stage.produce(1);
+                stage.pass(SECOND);
+            }
+            let letters = stage.letters.iter().filter(|l| l.record.offset < 20_000);
+            let wanted = if bad { 60 } else { 0 };
+            assert_eq!(letters.count(), wanted, "with {concurrency} in flight");
+            let good = stage.delivered.iter().filter(|(n, _)| **n < 20_000);
+            good.map(|(_, at)| at.as_secs_f64()).fold(0.0, f64::max)
+        };
+        let (without, with) = (time(false), time(true));
+        assert!(
+            without / with >= 0.95,
+            "{without} s and {with} s with {concurrency} in flight"
+        );
+    }
 }

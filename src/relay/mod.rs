@@ -2,6 +2,7 @@
 
 mod background;
 mod book;
+mod desk;
 mod judging;
 mod lag;
 mod lane_task;

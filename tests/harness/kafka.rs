@@ -7,7 +7,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -68,6 +71,18 @@ impl Kafka {
             .as_ref()
             .expect("the topic is made");
         self.wait_partitions(name, usize::try_from(partitions).expect("a count"));
+    }
+
+    /// Sets these settings of a topic, and every other to the broker's default.
+    pub fn alter_topic(&self, name: &str, configs: &[(&str, &str)]) {
+        let mut topic = AlterConfig::new(ResourceSpecifier::Topic(name));
+        for (key, value) in configs {
+            topic = topic.set(key, value);
+        }
+        let results = block_on(self.admin().alter_configs([&topic], &options()));
+        results.expect("the request is answered")[0]
+            .as_ref()
+            .expect("the settings are taken");
     }
 
     /// Gives a topic more partitions, `total` in all.
@@ -164,6 +179,13 @@ impl Kafka {
         }
         stored.sort_by(|a, b| a.place.cmp(&b.place));
         stored
+    }
+
+    /// Commits an offset for a group without members, with metadata of any bytes.
+    pub fn commit(&self, group: &str, place: &Place, metadata: &[u8]) {
+        // Asking first makes the broker load the group.
+        self.committed(group);
+        wire::commit(&self.brokers, group, place, metadata);
     }
 
     /// What a group has committed; partitions without a committed offset are absent.

@@ -1,6 +1,6 @@
-//! The little of Kafka's own protocol that the client library cannot say: header names that are not UTF-8.
+//! The little of Kafka's own protocol that the client library cannot say: header names and metadata of offsets that are not UTF-8.
 //!
-//! One record out (Produce v3), one record in (Fetch v4), to the broker that is asked and no other: enough for tests, which run one
+//! One record out (Produce v3), one record in (Fetch v4), one offset of a group (OffsetCommit v2), to the broker that is asked and no other: enough for tests, which run one
 //! broker. Of compressed batches it reads those in LZ4, which is what the daemon writes.
 
 use std::io::{Read, Write};
@@ -12,6 +12,27 @@ use super::place::{Header, New, Place, Stored};
 
 const PRODUCE: (i16, i16) = (0, 3);
 const FETCH: (i16, i16) = (1, 4);
+const OFFSET_COMMIT: (i16, i16) = (8, 2);
+
+/// Commits an offset for a group without members, with metadata of any bytes.
+pub fn commit(broker: &str, group: &str, place: &Place, metadata: &[u8]) {
+    let mut body = Out::default();
+    body.string(group);
+    body.i32(-1); // no generation,
+    body.string(""); // and no member: a tool's commit
+    body.i64(-1); // kept as long as the broker likes
+    body.i32(1);
+    body.string(&place.topic);
+    body.i32(1);
+    body.i32(place.partition);
+    body.i64(place.offset);
+    body.i16(i16::try_from(metadata.len()).expect("a length"));
+    body.0.extend(metadata);
+    let answer = ask(broker, OFFSET_COMMIT, &body.0);
+    let mut answer = In(&answer);
+    answer.partition_answer(&place.topic);
+    assert_eq!(answer.i16(), 0, "the broker's error code for {place}");
+}
 
 /// Produces one record to the partition it names, or to the first, and says where it is.
 pub fn produce(broker: &str, record: &New) -> Stored {

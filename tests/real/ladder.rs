@@ -1,0 +1,223 @@
+//! The ladder: records that wait for more than a minute, on topics of our own, through whatever happens to the process and to its file.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::broker::Broker;
+use crate::harness::config::{Config, Destination};
+use crate::harness::place::New;
+use crate::harness::receiver::{Answer, Receiver};
+use crate::harness::relay::Relay;
+
+use super::main_job::wait_no_lag;
+
+const SOON: Duration = Duration::from_secs(30);
+/// The shortest step, the wait behind it, and the time of a busy machine.
+const STEP: Duration = Duration::from_secs(95);
+
+/// Waits until so many records were written to the ladder.
+fn wait_deferred(relay: &mut Relay, count: f64) {
+    let written = [("kind", "ladder"), ("result", "ok")];
+    relay.wait_metric("postrider_owned_writes_total", &written, SOON, |n| {
+        n == count
+    });
+}
+
+#[test]
+fn a_record_waits_on_the_ladder_through_kill_nine() {
+    let kafka = Broker::shared();
+    kafka.create_topic("defer-in", 1, &[("retention.ms", "-1")]);
+    let record = New::to("defer-in")
+        .key("k")
+        .timestamp(1_700_000_000_000)
+        .header("trace", "t1")
+        .header("postrider-attempts", "99")
+        .value(r#"{"n": 1}"#);
+    let produced = kafka.produce(&[record]);
+    let receiver = Receiver::start(|request| match request.attempt() {
+        Some(1) => Answer::status(500),
+        _ => Answer::ok(),
+    });
+    let config = Config::new(kafka.brokers(), "defer")
+        .topics(&["defer-in"])
+        .destination(
+            Destination::new("hook", &receiver.url())
+                .lane(r#"retry = { schedule = ["65s", "1h"], jitter = 0 }"#),
+        );
+    let mut relay = Relay::start(&config);
+    receiver.wait_attempts(1, SOON);
+    let begin = Instant::now();
+    wait_deferred(&mut relay, 1.0);
+    wait_no_lag(kafka, "defer.hook", &["defer-in"]);
+    // Its own and twenty of the ladder, which was made after it had subscribed.
+    let hook = [("destination", "hook")];
+    let soon = Duration::from_secs(10);
+    relay.wait_metric("postrider_partitions_assigned", &hook, soon, |n| n == 21.0);
+    assert!(!relay.log().contains("Subscribed topic not available"));
+    relay.kill9();
+
+    let [deferred] = &kafka.read_all("defer.retry.1m")[..] else {
+        panic!("one record on the ladder")
+    };
+    let source = &produced[0];
+    let first = receiver.attempts()[0].clone();
+    let header = |name: &str| deferred.header(&format!("postrider-{name}"));
+    assert_eq!(deferred.value, source.value);
+    assert_eq!(deferred.headers[0], source.headers[0]);
+    assert_eq!(
+        deferred.key.as_deref(),
+        first.id.as_deref().map(str::as_bytes)
+    );
+    assert_eq!(header("version"), Some("1"));
+    assert_eq!(header("id"), first.id.as_deref());
+    assert_eq!(header("destination"), Some("hook"));
+    assert_eq!(
+        header("attempts"),
+        Some("1"),
+        "what a rule's topic says is not believed"
+    );
+    assert_eq!(header("key"), Some("k"));
+    assert_eq!(header("topic"), Some("defer-in"));
+    assert_eq!(header("timestamp"), Some("1700000000000"));
+    assert!(
+        deferred.timestamp > Some(1_700_000_000_000),
+        "the broker says when it was appended: {:?}",
+        deferred.timestamp
+    );
+
+    let mut relay = Relay::start(&config);
+    receiver.wait_accepted(1, STEP);
+    let waited = begin.elapsed();
+    assert!(waited >= Duration::from_secs(63), "{waited:?}");
+    wait_no_lag(kafka, "defer.hook", &["defer-in", "defer.retry.1m"]);
+    let attempts = receiver.attempts();
+    assert_eq!(attempts.len(), 2, "each attempt once");
+    assert_eq!(attempts[1].id, first.id);
+    assert_eq!(attempts[1].attempt, Some(2));
+    assert!(relay.metrics().balance("hook").holds());
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+}
+
+#[test]
+fn a_changed_file_finds_what_is_on_the_ladder() {
+    let kafka = Broker::shared();
+    for topic in ["change-in", "change-else"] {
+        kafka.create_topic(topic, 1, &[]);
+    }
+    kafka.produce(&[New::to("change-in").value("{}")]);
+    let receiver = Receiver::start(|_| Answer::status(500));
+    let destination = |name: &str, id: &str, rule: &str, topic: &str| {
+        format!(
+            "[destinations.{name}]\nid = \"{id}\"\nretry = {{ schedule = [\"61s\", \"1h\"], jitter = 0 }}\n\
+             [destinations.{name}.webhook]\nurl = \"{}{name}\"\n\
+             [[rules]]\nname = \"{rule}\"\ntopics = [\"{topic}\"]\ndeliver_to = [\"{name}\"]\n\n",
+            receiver.url()
+        )
+    };
+    let config = || Config::new(kafka.brokers(), "change");
+    let before = config()
+        .more(&destination("old", "kept", "first", "change-in"))
+        .more(&destination("bare", "bare", "second", "change-in"))
+        .more(&destination("away", "away", "third", "change-in"));
+    let mut relay = Relay::start(&before);
+    receiver.wait_attempts(3, SOON);
+    wait_deferred(&mut relay, 3.0);
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+    let first = receiver.attempts();
+    let sent = |name: &str| {
+        let to = receiver.attempts();
+        let to: Vec<_> = to.into_iter().filter(|a| a.path.ends_with(name)).collect();
+        to
+    };
+
+    receiver.script(|_| Answer::ok());
+    let changed = config()
+        .more(&destination("new", "kept", "first", "change-in"))
+        .more(&destination("bare", "bare", "another", "change-else"));
+    let mut relay = Relay::start(&changed);
+    receiver.wait_attempts(4, STEP);
+    relay.wait_for(SOON, "the dead letter is written", |_| {
+        (kafka
+            .end_offsets("change.dead-letters")
+            .values()
+            .sum::<i64>()
+            == 1)
+            .then_some(())
+    });
+    let [letter] = &kafka.read_all("change.dead-letters")[..] else {
+        panic!("one dead letter")
+    };
+    assert_eq!(letter.header("postrider-reason"), Some("rule_removed"));
+    assert_eq!(letter.header("postrider-destination"), Some("bare"));
+    assert_eq!(letter.header("postrider-rule"), Some("second"));
+    assert_eq!(letter.header("postrider-topic"), Some("change-in"));
+    assert_eq!(letter.header("postrider-id"), sent("bare")[0].id.as_deref());
+    let (old, new) = (&sent("old")[0], &sent("new")[0]);
+    assert_eq!(
+        (&old.id, new.attempt),
+        (&new.id, Some(2)),
+        "renamed, and the same"
+    );
+    relay.wait_metric("postrider_ladder_records_unknown_total", &[], SOON, |n| {
+        n == 1.0
+    });
+    relay.wait_log("is not in the file", SOON);
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+
+    let mut relay = Relay::start(&before);
+    receiver.wait_attempts(5, SOON);
+    let away = sent("away");
+    assert_eq!(away.len(), 2, "removed, and brought back");
+    assert_eq!((&away[0].id, away[1].attempt), (&away[1].id, Some(2)));
+    assert_eq!(receiver.attempt_count(), first.len() + 2);
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+}
+
+#[test]
+fn a_ladder_that_would_lose_records_is_not_written_until_it_is_mended() {
+    let kafka = Broker::shared();
+    kafka.create_topic("unfit-in", 1, &[]);
+    // As it is made by whoever does not know better.
+    kafka.create_topic("unfit.retry.1m", 1, &[]);
+    let value = |n: usize| New::to("unfit-in").value(n.to_string());
+    kafka.produce(&(0..10).map(value).collect::<Vec<_>>());
+    let receiver = Receiver::start(|request| match &request.body[..] {
+        b"3" => Answer::status(500),
+        _ => Answer::ok(),
+    });
+    let config = Config::new(kafka.brokers(), "unfit")
+        .topics(&["unfit-in"])
+        .destination(
+            Destination::new("hook", &receiver.url())
+                .lane(r#"retry = { schedule = ["70s", "1h"], jitter = 0 }"#),
+        );
+    let mut relay = Relay::start(&config);
+    receiver.wait_accepted(9, SOON);
+    relay.wait_log("record not written to the ladder", SOON);
+    let command = "--entity-name unfit.retry.1m --add-config message.timestamp.type=LogAppendTime";
+    assert!(relay.wait_log("unfit.retry.1m has", SOON).contains(command));
+    let (status, why) = relay.get("/readyz").unwrap();
+    assert_eq!(status, 503);
+    assert!(why.contains(command), "{why}");
+    let blocked = [("state", "blocked")];
+    assert_eq!(relay.metrics().sum("postrider_lane_state", &blocked), 1.0);
+    assert_eq!(
+        kafka
+            .committed("unfit.hook")
+            .get(&("unfit-in".to_owned(), 0)),
+        Some(&3)
+    );
+
+    kafka.alter_topic(
+        "unfit.retry.1m",
+        &[("message.timestamp.type", "LogAppendTime")],
+    );
+    wait_deferred(&mut relay, 1.0);
+    wait_no_lag(kafka, "unfit.hook", &["unfit-in"]);
+    relay.wait_ready(SOON);
+    assert_eq!(
+        relay.log().matches("unfit.retry.1m has").count(),
+        2,
+        "said once, with its reason"
+    );
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+}

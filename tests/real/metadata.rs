@@ -1,0 +1,84 @@
+//! What is committed with an offset: other people's, too much of it, and offsets that hold no record.
+
+use std::time::Duration;
+
+use crate::harness::broker::Broker;
+use crate::harness::config::{Config, Destination};
+use crate::harness::place::{New, Place};
+use crate::harness::receiver::{Answer, Receiver};
+use crate::harness::relay::Relay;
+use crate::harness::wait::wait_until;
+
+use super::main_job::wait_no_lag;
+
+const SOON: Duration = Duration::from_secs(30);
+
+#[test]
+fn what_others_have_committed_beside_an_offset_disturbs_nobody() {
+    let kafka = Broker::shared();
+    let written: [&[u8]; 5] = [
+        b"\xff\xfe\x00\x80 binary",
+        b"pr1.AAAA",
+        b"pr1.\xff\xff",
+        "größe".as_bytes(),
+        b"",
+    ];
+    kafka.create_topic("meta-in", 5, &[]);
+    let to = |partition| New::to("meta-in").partition(partition).value("{}");
+    kafka.produce(
+        &(0..5)
+            .flat_map(|p| [to(p), to(p), to(p)])
+            .collect::<Vec<_>>(),
+    );
+    for (partition, metadata) in (0..).zip(written) {
+        kafka.commit("meta.hook", &Place::new("meta-in", partition, 1), metadata);
+    }
+    let receiver = Receiver::ok();
+    let config = Config::new(kafka.brokers(), "meta")
+        .topics(&["meta-in"])
+        .destination(Destination::new("hook", &receiver.url()));
+    let mut relay = Relay::start(&config);
+    receiver.wait_accepted(10, SOON);
+    wait_no_lag(kafka, "meta.hook", &["meta-in"]);
+    assert_eq!(receiver.attempt_count(), 10, "from where the group stood");
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+}
+
+#[test]
+fn a_broker_that_takes_no_metadata_gets_the_position_without_it() {
+    let kafka = Broker::builder()
+        .property("offset.metadata.max.bytes", "10")
+        .start();
+    kafka.create_topic("in", 1, &[]);
+    let value = |n: usize| New::to("in").value(format!("{{\"n\": {n}}}"));
+    kafka.produce(&(0..20).map(value).collect::<Vec<_>>());
+    let failing = |body: &[u8]| body == b"{\"n\": 5}";
+    let receiver = Receiver::start(move |request| match request.attempt() {
+        Some(1 | 2) if failing(&request.body) => Answer::status(500),
+        _ => Answer::ok(),
+    });
+    let config = Config::new(kafka.brokers(), "bare")
+        .topics(&["in"])
+        .destination(
+            Destination::new("hook", &receiver.url())
+                .lane(r#"retry = { schedule = ["5s", "5s"], jitter = 0 }"#),
+        );
+    let mut relay = Relay::start(&config);
+    receiver.wait_accepted(19, SOON);
+    wait_until(SOON, "the position is committed", || {
+        kafka.committed("bare.hook").get(&("in".to_owned(), 0)) == Some(&5)
+    });
+    relay.wait_log("the broker takes no commit with so much metadata", SOON);
+    let refused = [("destination", "hook"), ("reason", "metadata_too_large")];
+    relay.wait_metric("postrider_commit_errors_total", &refused, SOON, |n| {
+        n >= 1.0
+    });
+    receiver.wait_accepted(20, SOON);
+    wait_no_lag(&kafka, "bare.hook", &["in"]);
+    let refusals = relay
+        .metrics()
+        .sum("postrider_commit_errors_total", &refused);
+    assert_eq!(refusals, 1.0, "then it is left out for a while");
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+    assert_eq!(receiver.attempt_count(), 22);
+}
