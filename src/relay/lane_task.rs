@@ -12,14 +12,14 @@ use tracing::{debug, info, warn};
 use crate::clock::{Clock, Now, Tick, Timestamp};
 use crate::delivery::Outcome;
 use crate::kafka::{Allowance, ConsumerHandle, FromConsumer, Producer};
-use crate::lane::{Action, Doing, Event, Lane, Order, Send, Shed, WriteError};
+use crate::lane::{Action, Doing, Event, Lane, Notice, Order, Send, Shed, WriteError};
 use crate::metrics::{LaneLevels, LaneMetrics, OwnedWrite};
 use crate::rules::Matcher;
 
 use super::CLOSE_DEADLINE;
 use super::desk::Desk;
 use super::judging::Unknown;
-use super::operators::LaneAsk;
+use super::operators::{GoneWord, LaneAsk};
 use super::outlet::Outlet;
 use super::report::{OneReport, Promise, Report, Written};
 use super::say;
@@ -49,6 +49,8 @@ pub(super) struct LaneParts {
     pub(super) metrics: LaneMetrics,
     /// What operators ask.
     pub(super) asks: mpsc::Receiver<LaneAsk>,
+    /// Where it is said that the endpoint is gone.
+    pub(super) gone: mpsc::Sender<GoneWord>,
     pub(super) clock: Clock,
     pub(super) drain: Duration,
     pub(super) stop: CancellationToken,
@@ -187,6 +189,9 @@ impl LaneTask {
         match ask {
             LaneAsk::Order(order) => {
                 self.begun = true;
+                if let Order::ReleaseRetries { until } | Order::CancelRetries { until } = &order {
+                    self.parts.consumer.mailbox.release(*until);
+                }
                 self.tell(Event::Ordered(order));
                 self.show_state();
             }
@@ -198,6 +203,18 @@ impl LaneTask {
                 // Whoever asked may have gone.
                 drop(reply.send(status));
             }
+        }
+    }
+
+    fn notice(&self, notice: &Notice) {
+        say::notice(&self.parts.name, notice);
+        self.show_state();
+        if matches!(notice, Notice::Gone) {
+            let failure = self.parts.lane.status().last_failure;
+            let id = Arc::clone(&self.parts.id);
+            let status = failure.and_then(|failure| failure.status);
+            // A lane says it once in a long while: where there is no room, there is something else wrong.
+            drop(self.parts.gone.try_send(GoneWord { id, status }));
         }
     }
 
@@ -377,7 +394,7 @@ impl LaneTask {
             Action::Send(send) => self.send(send),
             Action::WriteDeadLetter(letter) => self.write(Written::DeadLetter(letter)),
             Action::WriteLadder(record) => self.write(Written::Ladder(record)),
-            Action::Tell(notice) => say::notice(&self.parts.name, &notice),
+            Action::Tell(notice) => self.notice(&notice),
             Action::Commit { positions } => mailbox.commit(&positions),
             Action::Revoked { positions, .. } => mailbox.revoked(positions),
             Action::Pause(epoch) => {
