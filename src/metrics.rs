@@ -52,6 +52,7 @@ pub struct Metrics {
     last_commit: GaugeVec,
     commit_errors: IntCounterVec,
     rate_wait: CounterVec,
+    lag: IntGaugeVec,
     window_usage: GaugeVec,
     partitions_assigned: IntGaugeVec,
     rebalances: IntCounterVec,
@@ -206,6 +207,11 @@ impl Metrics {
                 ),
                 &["destination"],
             ))?,
+            lag: families.gauge(
+                "lag_records",
+                "Records in the partitions of this instance that are not settled, those that are not read yet included.",
+                &["destination", "topic"],
+            )?,
             window_usage: families.seconds(
                 "window_usage_ratio",
                 "How full the window is, by bound.",
@@ -251,6 +257,19 @@ impl Metrics {
     pub fn set_log_lines_suppressed(&self, lines: u64) {
         let counter = &self.log_lines_suppressed;
         counter.inc_by(lines.saturating_sub(counter.get()));
+    }
+
+    /// How much waits for a destination in a topic.
+    pub fn lag(&self, destination: &str, topic: &str, records: u64) {
+        let gauge = self.lag.with_label_values(&[destination, topic]);
+        gauge.set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
+    /// A destination has no partition of this topic here any more.
+    pub fn lag_forgotten(&self, destination: &str, topic: &str) {
+        if let Err(error) = self.lag.remove_label_values(&[destination, topic]) {
+            tracing::debug!(%error, "the lag was not shown");
+        }
     }
 
     /// A write to the state topic has ended.

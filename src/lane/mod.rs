@@ -54,4 +54,4 @@ pub use progress::{Budget, METADATA_MAX, Owner, Progress};
 pub use start::{
     PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,
 };
-pub use status::{Asked, Doing, LaneStatus, LastFailure};
+pub use status::{Asked, Doing, LaneStatus, LastFailure, PartitionPosition};

@@ -16,6 +16,10 @@ use super::window::Phase;
 pub enum Order {
     /// Begin nothing new. Partitions and positions are kept, and what is in flight may end.
     Pause,
+    /// A pause ends and nothing else does: what had to be known before the start is known.
+    Begin,
+    /// Its endpoint has said that it is gone, to another instance or before this start: as if it had said so here.
+    Gone,
     /// Go on: after a pause, after the endpoint was gone, after the brake.
     Resume,
     /// Try what waits now: holds and the breaker's wait end, retries in the window are due.
@@ -65,6 +69,8 @@ impl Lane {
     pub(super) fn ordered(&mut self, order: Order) {
         match order {
             Order::Pause => self.endpoint.paused = true,
+            Order::Begin => self.endpoint.paused = false,
+            Order::Gone => self.endpoint.state = Endpoint::Gone,
             Order::Resume => self.resume(),
             Order::RetryNow => self.retry_now(),
             Order::Skip {

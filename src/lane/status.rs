@@ -1,13 +1,17 @@
 //! What a lane does at this moment, and why: as data, and in words for a person.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Tick, Timestamp};
 
 use super::counts::Waiting;
 use super::endpoint::State as Endpoint;
+use super::ladder::Source;
 use super::machine::Lane;
 use super::options::BrakeMode;
+use super::window::Partition;
 
 /// What a lane does, and what waits in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,12 +20,27 @@ pub struct LaneStatus {
     pub doing: Doing,
     /// What was read and is not settled, by what it waits for.
     pub waiting: Waiting,
-    /// Records in the partitions of this instance that are not settled, those included that are not read yet; `None`: not known.
+    /// The partitions it holds of the topics that the rules name, each with its position.
+    pub positions: Vec<PartitionPosition>,
+    /// How far these are from their ends, together; `None`: not known. The lane itself does not know it.
     pub lag: Option<u64>,
+    /// The same by topic.
+    pub lag_by_topic: BTreeMap<Arc<str>, u64>,
     /// The timestamp of the oldest record that waits.
     pub oldest_waiting: Option<Timestamp>,
     /// The last attempt that failed.
     pub last_failure: Option<LastFailure>,
+}
+
+/// Where a lane stands in a partition: everything below is settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionPosition {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// Its partition.
+    pub partition: i32,
+    /// The first offset that is not settled.
+    pub offset: i64,
 }
 
 /// What a lane does.
@@ -237,10 +256,23 @@ impl Lane {
         LaneStatus {
             doing,
             waiting: self.waiting(),
+            positions: self.held_positions(),
             lag: None,
+            lag_by_topic: BTreeMap::new(),
             oldest_waiting: self.oldest_waiting(),
             last_failure: self.last_failure.clone(),
         }
+    }
+
+    fn held_positions(&self) -> Vec<PartitionPosition> {
+        let held = self.partitions.values();
+        let of_rules = held.filter(|held| held.source == Source::Topic);
+        let position = |held: &Partition| PartitionPosition {
+            topic: Arc::clone(&held.topic),
+            partition: held.partition,
+            offset: held.position(),
+        };
+        of_rules.map(position).collect()
     }
 
     /// What its endpoint and its brake let it do.
@@ -345,7 +377,9 @@ mod tests {
                 breaker: waiting,
                 ..Waiting::default()
             },
+            positions: Vec::new(),
             lag: None,
+            lag_by_topic: BTreeMap::new(),
             oldest_waiting: None,
             last_failure: Some(LastFailure {
                 status: failed,

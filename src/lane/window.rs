@@ -22,7 +22,7 @@ pub(super) struct Partition {
     end: i64,
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
-    source: Source,
+    pub(super) source: Source,
     /// What an earlier life of the lane has settled beyond the base: in order.
     pub(super) settled_before: Vec<Range<i64>>,
     /// What it had spent on records that are still to be read.

@@ -3,7 +3,7 @@
 //! | key | value | meaning |
 //! | --- | --- | --- |
 //! | `pause/ID` | who, why, when | the destination is paused; without a value: resumed |
-//! | `gone/ID` | who, why, when | its endpoint said 410; without a value: not any more |
+//! | `gone/ID` | the same, and which endpoint | it said 410; without a value: not any more. Of another endpoint it says nothing |
 //! | `retry-now/ID` | who, why, when | try what waits; heard only by who runs at that time |
 //! | `skip/ID` | the same, and the record's place | the same |
 //! | `retries-release/ID`, `retries-cancel/ID` | the same | what was in the ladder when the broker appended this |
@@ -34,13 +34,27 @@ pub(super) struct Entry {
     pub(super) at: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) record: Option<RecordPlace>,
+    /// The fingerprint of the endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) endpoint: Option<String>,
+    /// What it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) status: Option<u16>,
+}
+
+/// An endpoint that said that it is gone for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct GoneEndpoint {
+    pub(super) asked: Asked,
+    pub(super) endpoint: Option<String>,
+    pub(super) status: Option<u16>,
 }
 
 /// What is known of destinations, by id.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     pauses: BTreeMap<String, Asked>,
-    gone: BTreeMap<String, Asked>,
+    gone: BTreeMap<String, GoneEndpoint>,
     releases: BTreeMap<String, Timestamp>,
     cancels: BTreeMap<String, Timestamp>,
 }
@@ -59,8 +73,10 @@ pub(super) enum What {
     Kept(Order),
     /// Not kept: for those who run when it is said.
     Said(Order),
+    /// Kept; the endpoint with this fingerprint is gone.
+    Gone(Option<String>),
     /// Kept, and nothing to do.
-    Noted(&'static str),
+    Noted,
 }
 
 impl Book {
@@ -79,12 +95,19 @@ impl Book {
                 What::Kept(Order::Resume)
             }
             "gone" if entry.is_some() => {
-                self.gone.insert(id.to_owned(), asked.clone());
-                What::Noted("the endpoint is gone for good")
+                let entry = entry.flatten();
+                let endpoint = entry.as_ref().and_then(|entry| entry.endpoint.clone());
+                let gone = GoneEndpoint {
+                    asked: asked.clone(),
+                    endpoint: endpoint.clone(),
+                    status: entry.and_then(|entry| entry.status),
+                };
+                self.gone.insert(id.to_owned(), gone);
+                What::Gone(endpoint)
             }
             "gone" => {
                 self.gone.remove(id);
-                What::Noted("the endpoint may be back")
+                What::Noted
             }
             "retries-release" => {
                 let until = record.appended.filter(|_| entry.is_some())?;
@@ -123,21 +146,24 @@ impl Book {
         self.pauses.get(id)
     }
 
-    /// Who was told that its endpoint is gone.
-    pub(super) fn gone(&self, id: &str) -> Option<&Asked> {
-        self.gone.get(id)
+    /// That a destination's endpoint is gone, if it is still the same endpoint.
+    pub(super) fn gone(&self, id: &str, fingerprint: &str) -> Option<&GoneEndpoint> {
+        let same = |gone: &&GoneEndpoint| gone.endpoint.as_deref() == Some(fingerprint);
+        self.gone.get(id).filter(same)
     }
 
-    /// What a lane that begins is told.
-    pub(super) fn first_orders(&self, id: &str) -> Vec<Order> {
+    /// What a lane that begins is told; until the last word it is paused.
+    pub(super) fn first_orders(&self, id: &str, fingerprint: &str) -> Vec<Order> {
+        let gone = self.gone(id, fingerprint).map(|_| Order::Gone);
         let paused = self.pauses.contains_key(id);
-        let begin = if paused { Order::Pause } else { Order::Resume };
+        let begin = if paused { Order::Pause } else { Order::Begin };
         let release = self.releases.get(id).copied();
         let cancel = self.cancels.get(id).copied();
         let orders = [
-            Some(begin),
+            gone,
             release.map(|until| Order::ReleaseRetries { until }),
             cancel.map(|until| Order::CancelRetries { until }),
+            Some(begin),
         ];
         orders.into_iter().flatten().collect()
     }
@@ -202,8 +228,8 @@ mod tests {
             ("shop", "anna")
         );
         assert_eq!(book.pause("shop").unwrap().reason, "moving");
-        assert_eq!(book.first_orders("shop"), [Order::Pause]);
-        assert_eq!(book.first_orders("other"), [Order::Resume]);
+        assert_eq!(book.first_orders("shop", "f"), [Order::Pause]);
+        assert_eq!(book.first_orders("other", "f"), [Order::Begin]);
         let heard = book.hear(&record("pause/shop", None)).unwrap();
         assert_eq!(heard.what, What::Kept(Order::Resume));
         assert_eq!(book.pause("shop"), None);
@@ -220,6 +246,20 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_that_is_gone_is_so_until_it_is_another_or_resumed() {
+        let mut book = Book::default();
+        let value = r#"{"who":"a","reason":"410","at":5,"endpoint":"f","status":410}"#;
+        let heard = book.hear(&record("gone/shop", Some(value))).unwrap();
+        assert_eq!(heard.what, What::Gone(Some("f".to_owned())));
+        assert_eq!(book.first_orders("shop", "f"), [Order::Gone, Order::Begin]);
+        assert_eq!(book.first_orders("shop", "g"), [Order::Begin]);
+        assert_eq!(book.gone("shop", "f").unwrap().status, Some(410));
+        let heard = book.hear(&record("gone/shop", None)).unwrap();
+        assert_eq!(heard.what, What::Noted);
+        assert_eq!(book.first_orders("shop", "f"), [Order::Begin]);
+    }
+
+    #[test]
     fn what_waits_in_the_ladder_is_named_by_the_brokers_time() {
         let mut book = Book::default();
         let heard = book.hear(&record("retries-cancel/shop", Some(BY))).unwrap();
@@ -227,7 +267,7 @@ mod tests {
             until: Timestamp(77),
         };
         assert_eq!(heard.what, What::Kept(cancel.clone()));
-        assert_eq!(book.first_orders("shop"), [Order::Resume, cancel]);
+        assert_eq!(book.first_orders("shop", "f"), [cancel, Order::Begin]);
     }
 
     #[test]
@@ -245,7 +285,7 @@ mod tests {
                 offset
             })
         );
-        assert_eq!(book.first_orders("shop"), [Order::Resume]);
+        assert_eq!(book.first_orders("shop", "f"), [Order::Begin]);
         for key in ["check", "skip/shop", "later/shop", ""] {
             assert_eq!(book.hear(&record(key, Some(BY))), None, "{key}");
         }
@@ -265,6 +305,8 @@ mod tests {
                     partition: 0,
                     offset: 1,
                 }),
+                endpoint: None,
+                status: None,
             };
             let value = serde_json::to_string(&entry).unwrap();
             let heard = book.hear(&record(&key, valued.then_some(&value)));

@@ -9,18 +9,19 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::clock::{Clock, Tick, Timestamp};
-use crate::delivery::{Attempt, Outcome};
+use crate::clock::{Clock, Now, Tick, Timestamp};
+use crate::delivery::Outcome;
 use crate::kafka::{Allowance, ConsumerHandle, FromConsumer, Producer};
-use crate::lane::{Action, Doing, Event, Lane, Order, Send, Shed, WriteError};
+use crate::lane::{Action, Doing, Event, Lane, Notice, Order, Send, Shed, WriteError};
 use crate::metrics::{LaneLevels, LaneMetrics, OwnedWrite};
 use crate::rules::Matcher;
 
 use super::CLOSE_DEADLINE;
+use super::desk::Desk;
 use super::judging::Unknown;
-use super::operators::LaneAsk;
+use super::operators::{GoneWord, LaneAsk};
 use super::outlet::Outlet;
-use super::report::{OneReport, Report, Written};
+use super::report::{OneReport, Promise, Report, Written};
 use super::say;
 
 /// Reports that may wait for the lane's task.
@@ -48,6 +49,8 @@ pub(super) struct LaneParts {
     pub(super) metrics: LaneMetrics,
     /// What operators ask.
     pub(super) asks: mpsc::Receiver<LaneAsk>,
+    /// Where it is said that the endpoint is gone.
+    pub(super) gone: mpsc::Sender<GoneWord>,
     pub(super) clock: Clock,
     pub(super) drain: Duration,
     pub(super) stop: CancellationToken,
@@ -62,16 +65,22 @@ pub(super) enum LaneEnd {
     ConsumerGone,
 }
 
+/// How old the numbers of a lane that works may become. What is shown of one that has nothing left to do is always the last.
+const SHOW_EVERY: Duration = Duration::from_millis(50);
+
 pub(super) struct LaneTask {
     pub(super) parts: LaneParts,
     /// The rules that deliver here.
     pub(super) rules: BTreeSet<Arc<str>>,
     reports: mpsc::Receiver<Report>,
-    reporter: mpsc::Sender<Report>,
+    desk: Arc<Desk>,
     /// Records and bytes handed to the machine since the start.
     pub(super) handed: Allowance,
     /// When the consumer was last told how much it may read.
     told: Tick,
+    /// When the lane's numbers were last shown, and whether anything has happened since.
+    shown: Tick,
+    stale: bool,
     partitions: usize,
     /// The kinds of writes of which the last one failed.
     blocked: BTreeSet<OwnedWrite>,
@@ -95,13 +104,23 @@ enum Ending {
 impl LaneTask {
     pub(super) fn new(parts: LaneParts) -> Self {
         let (reporter, reports) = mpsc::channel(REPORTS);
+        let desk = Desk {
+            name: Arc::clone(&parts.name),
+            outlet: parts.outlet.clone(),
+            duration: parts.metrics.attempt_duration.clone(),
+            age: parts.metrics.delivery_age.clone(),
+            clock: parts.clock,
+            reporter,
+        };
         Self {
             rules: parts.matcher.rule_names().into_iter().collect(),
             parts,
             reports,
-            reporter,
+            desk: Arc::new(desk),
             handed: Allowance::default(),
             told: Tick::default(),
+            shown: Tick::default(),
+            stale: true,
             partitions: 0,
             blocked: BTreeSet::new(),
             begun: false,
@@ -135,11 +154,9 @@ impl LaneTask {
                 }
                 self.consumed(event);
             }
-            for report in reports.drain(..) {
-                self.reported(report);
-            }
+            self.reported(&mut reports);
             self.allow();
-            self.publish();
+            self.show();
             if let Ending::Closing { until, .. } = self.end
                 && self.parts.clock.now().tick >= until
             {
@@ -154,7 +171,12 @@ impl LaneTask {
 
     /// When the machine or the end must be looked at again, whatever happens; an idle lane once in a while, to show that it lives.
     fn due(&self) -> tokio::time::Instant {
-        let show = self.parts.clock.now().tick + SHOW_AT_LEAST;
+        let every = if self.stale {
+            SHOW_EVERY
+        } else {
+            SHOW_AT_LEAST
+        };
+        let show = self.shown + every;
         let due = match self.end {
             Ending::Closing { until, .. } => Some(until),
             Ending::NotYet | Ending::Draining(_) => self.parts.lane.poll_timeout(),
@@ -167,6 +189,9 @@ impl LaneTask {
         match ask {
             LaneAsk::Order(order) => {
                 self.begun = true;
+                if let Order::ReleaseRetries { until } | Order::CancelRetries { until } = &order {
+                    self.parts.consumer.mailbox.release(*until);
+                }
                 self.tell(Event::Ordered(order));
                 self.show_state();
             }
@@ -178,6 +203,18 @@ impl LaneTask {
                 // Whoever asked may have gone.
                 drop(reply.send(status));
             }
+        }
+    }
+
+    fn notice(&self, notice: &Notice) {
+        say::notice(&self.parts.name, notice);
+        self.show_state();
+        if matches!(notice, Notice::Gone) {
+            let failure = self.parts.lane.status().last_failure;
+            let id = Arc::clone(&self.parts.id);
+            let status = failure.and_then(|failure| failure.status);
+            // A lane says it once in a long while: where there is no room, there is something else wrong.
+            drop(self.parts.gone.try_send(GoneWord { id, status }));
         }
     }
 
@@ -271,21 +308,25 @@ impl LaneTask {
         }
     }
 
-    fn reported(&mut self, report: Report) {
-        match report {
-            Report::Attempt(key, attempt) => {
-                if attempt.outcome == Outcome::Delivered {
-                    self.parts.metrics.delivered(Clock::wall());
+    /// Reports that came together are of one moment.
+    fn reported(&mut self, reports: &mut Vec<Report>) {
+        let now = self.parts.clock.now();
+        let mut delivered = false;
+        for report in reports.drain(..) {
+            match report {
+                Report::Attempt(key, attempt) => {
+                    delivered |= attempt.outcome == Outcome::Delivered;
+                    self.tell_at(now, Event::AttemptEnded { key, attempt });
                 }
-                self.tell(Event::AttemptEnded { key, attempt });
+                Report::Write(written, result) => {
+                    self.written(&written, &result);
+                    let key = written.key();
+                    self.tell_at(now, Event::WriteEnded { key, result });
+                }
             }
-            Report::Write(written, result) => {
-                self.written(&written, &result);
-                self.tell(Event::WriteEnded {
-                    key: written.key(),
-                    result,
-                });
-            }
+        }
+        if delivered {
+            self.parts.metrics.delivered(now.wall);
         }
     }
 
@@ -337,7 +378,11 @@ impl LaneTask {
 
     /// Hands the machine an event and does what it asks for.
     fn tell(&mut self, event: Event) {
-        self.parts.lane.handle(self.parts.clock.now(), event);
+        self.tell_at(self.parts.clock.now(), event);
+    }
+
+    fn tell_at(&mut self, now: Now, event: Event) {
+        self.parts.lane.handle(now, event);
         while let Some(action) = self.parts.lane.poll_action() {
             self.obey(action);
         }
@@ -349,7 +394,7 @@ impl LaneTask {
             Action::Send(send) => self.send(send),
             Action::WriteDeadLetter(letter) => self.write(Written::DeadLetter(letter)),
             Action::WriteLadder(record) => self.write(Written::Ladder(record)),
-            Action::Tell(notice) => say::notice(&self.parts.name, &notice),
+            Action::Tell(notice) => self.notice(&notice),
             Action::Commit { positions } => mailbox.commit(&positions),
             Action::Revoked { positions, .. } => mailbox.revoked(positions),
             Action::Pause(epoch) => {
@@ -379,47 +424,21 @@ impl LaneTask {
     }
 
     fn send(&self, send: Send) {
-        let key = send.key;
-        let name = Arc::clone(&self.parts.name);
-        let Some(outlet) = self.parts.outlet.clone() else {
-            // No rule of the audit delivers. If one did, the promise of a report makes a dead letter of the record.
-            return drop(OneReport::attempt(self.reporter.clone(), key));
-        };
+        let report = OneReport::of(&self.desk, Promise::Attempt(send.key));
         let payload = self.parts.matcher.payload(&send.record);
-        let duration = self.parts.metrics.attempt_duration.clone();
-        let age = self.parts.metrics.delivery_age.clone();
-        let clock = self.parts.clock;
-        let report = OneReport::attempt(self.reporter.clone(), key);
         tokio::spawn(async move {
-            let began = clock.now();
-            let request = match outlet.request(&send, payload, began.wall) {
-                Ok(request) => request,
-                Err(error) => {
-                    if outlet.drops {
-                        say::dropped(&name, &send, &error);
-                    }
-                    let attempt = Attempt::failed_before_sending(error);
-                    return report.send(Report::Attempt(key, attempt)).await;
-                }
-            };
-            let attempt = outlet.webhook.attempt(&request, began.wall).await;
-            let ended = clock.now();
-            let took = ended.tick.since(began.tick);
-            duration.observe(took.as_secs_f64());
-            say::attempt_ended(&name, &send, &attempt, took);
-            if attempt.outcome == Outcome::Delivered
-                && let Some(Timestamp(written)) = send.record.timestamp
-            {
-                age.observe((ended.wall.0 - written).max(0) as f64 / 1000.0);
+            let key = send.key;
+            // No rule of the audit delivers. If one did, the promise of a report makes a dead letter of the record.
+            if let Some(attempt) = report.desk().attempt(&send, payload).await {
+                report.send(Report::Attempt(key, attempt)).await;
             }
-            report.send(Report::Attempt(key, attempt)).await;
         });
     }
 
     fn write(&self, written: Written) {
         let producer = Arc::clone(&self.parts.producer);
         let destination_id = Arc::clone(&self.parts.id);
-        let report = OneReport::write(self.reporter.clone(), &written);
+        let report = OneReport::of(&self.desk, Promise::Write(written.clone()));
         tokio::spawn(async move {
             let result = match &written {
                 Written::DeadLetter(letter) => {
@@ -431,6 +450,15 @@ impl LaneTask {
         });
     }
 
+    /// Shows the lane's numbers when that is due, and at once when nothing is left to do.
+    fn show(&mut self) {
+        self.stale = true;
+        let age = self.parts.clock.now().tick.since(self.shown);
+        if age >= SHOW_EVERY || self.parts.lane.waiting().total() == 0 {
+            self.publish();
+        }
+    }
+
     fn publish(&mut self) {
         let LaneParts {
             lane,
@@ -439,7 +467,9 @@ impl LaneTask {
             clock,
             ..
         } = &mut self.parts;
-        let silence = clock.now().tick.since(Tick(Duration::from_millis(
+        self.stale = false;
+        self.shown = clock.now().tick;
+        let silence = self.shown.since(Tick(Duration::from_millis(
             consumer.beat.load(Ordering::Relaxed),
         )));
         let loop_turned = Clock::wall().0 - i64::try_from(silence.as_millis()).unwrap_or(i64::MAX);

@@ -2,7 +2,9 @@
 
 mod background;
 mod book;
+mod desk;
 mod judging;
+mod lag;
 mod lane_task;
 mod operators;
 mod outlet;
@@ -26,7 +28,7 @@ use crate::admin::{self, AdminError, Ask, DEFAULT_SOCKET, Health, SocketFile};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
-    self, AUDIT, Broker, Complaints, ConsumerPlan, KafkaError, Mailbox, OwnedTopic, Producer,
+    self, AUDIT, Broker, Complaints, ConsumerPlan, Ends, KafkaError, Mailbox, OwnedTopic, Producer,
     StartAtOption, StartError, StateReader, consumer_config, producer_config, start_consumer,
 };
 use crate::lane::{Lane, LaneOptions, RenderErrorPolicy, StartAt};
@@ -37,7 +39,7 @@ use crate::send::{Webhook, WebhookError};
 use background::Background;
 use judging::Unknown;
 use lane_task::{LaneEnd, LaneParts, LaneTask};
-use operators::{Desk, Door, Known, Operators, StateTopic};
+use operators::{Desk, Door, GoneWord, Known, Operators, StateTopic};
 use outlet::Outlet;
 use topics::{TopicWatch, Watched};
 use upkeep::Upkeep;
@@ -87,6 +89,8 @@ pub struct Relay {
     stop_serving: CancellationToken,
     /// The ways to the lanes, until those who use them are started.
     doors: Vec<Door>,
+    /// Where lanes say that their endpoint is gone, and who hears it.
+    gone: (mpsc::Sender<GoneWord>, Option<mpsc::Receiver<GoneWord>>),
     _socket: Option<SocketFile>,
 }
 
@@ -145,6 +149,7 @@ impl Relay {
             stop,
             stop_serving,
             doors: Vec::new(),
+            gone: gone_channel(),
             _socket: socket,
         };
         let lanes = relay.start_lanes(config, &producer, clock)?;
@@ -205,6 +210,7 @@ impl Relay {
                 matcher: Matcher::for_destination(&file, &destination.name, counting),
                 outlet: Some(outlet(config, destination)?),
                 endpoint: destination.webhook.url.host(),
+                fingerprint: destination.webhook.url.fingerprint(),
                 unknown: unknown.take(),
             };
             watched.extend(self.start_lane(config, plan, producer, clock)?);
@@ -220,6 +226,7 @@ impl Relay {
                 matcher: Matcher::for_audit(&file),
                 outlet: None,
                 endpoint: AUDIT.to_owned(),
+                fingerprint: AUDIT.to_owned(),
                 unknown: None,
             };
             watched.extend(self.start_lane(config, plan, producer, clock)?);
@@ -269,9 +276,11 @@ impl Relay {
             id: Arc::clone(&lane.id),
             endpoint: lane.endpoint,
             asks,
+            fingerprint: lane.fingerprint,
         });
         let parts = LaneParts {
             asks: from_operators,
+            gone: self.gone.0.clone(),
             name: Arc::clone(&lane.name),
             id: Arc::clone(&lane.id),
             lane: Lane::new(lane.options, lane.id),
@@ -305,6 +314,9 @@ impl Relay {
             complaints: Arc::clone(&self.complaints),
         };
         let (tell, state) = mpsc::channel(ASKS);
+        let Some(gone) = self.gone.1.take() else {
+            return;
+        };
         let reading = reader.run(tell, self.stop_serving.clone());
         self.background.spawn("the reader of the state", reading);
         let operators = Operators::new(Desk {
@@ -318,8 +330,18 @@ impl Relay {
             health: Arc::clone(&self.health),
             clock,
             known: Mutex::new(Known::default()),
+            ends: Arc::new(Ends::new(
+                consumer_config(&config.kafka),
+                Arc::clone(&self.complaints),
+            )),
         });
-        let serving = operators.run(asks, state, self.stop_serving.clone());
+        let lag = lag::show(
+            Arc::clone(&operators.desk),
+            Arc::clone(&self.metrics),
+            self.stop_serving.clone(),
+        );
+        self.background.spawn("the look at what waits", lag);
+        let serving = operators.run(asks, state, gone, self.stop_serving.clone());
         self.background.spawn("the operators' desk", serving);
     }
 
@@ -386,6 +408,11 @@ impl Relay {
     }
 }
 
+fn gone_channel() -> (mpsc::Sender<GoneWord>, Option<mpsc::Receiver<GoneWord>>) {
+    let (say, hear) = mpsc::channel(ASKS);
+    (say, Some(hear))
+}
+
 /// Opens the operators' socket. The one that nobody named may be missing: whoever tries the daemon by hand cannot make it.
 fn start_socket(
     config: &Config,
@@ -422,6 +449,7 @@ struct LanePlan {
     outlet: Option<Arc<Outlet>>,
     /// What operators are told that its endpoint is called.
     endpoint: String,
+    fingerprint: String,
     unknown: Option<Unknown>,
 }
 
@@ -516,6 +544,7 @@ mod tests {
             stop,
             stop_serving,
             doors: Vec::new(),
+            gone: gone_channel(),
             _socket: None,
         };
         let error = relay.wait().await.unwrap_err();

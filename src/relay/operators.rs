@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::admin::Health;
 use crate::admin::api::{Ask, HealthReport, OrderReport, OrderRequest, OrderResult, Verb};
 use crate::clock::{Clock, Tick};
-use crate::kafka::{FromState, Producer, StateRecord};
+use crate::kafka::{Ends, FromState, Producer, StateRecord};
 use crate::lane::{LaneStatus, Order};
 use crate::metrics::Metrics;
 
@@ -28,6 +28,8 @@ const WRITE_WAIT: Duration = Duration::from_secs(10);
 const LANE_WAIT: Duration = Duration::from_secs(5);
 /// When the proof that the topic can be written has failed.
 const CHECK_AGAIN: Duration = Duration::from_secs(30);
+/// How often it is tried to write that an endpoint is gone. The lane knows it without that.
+const GONE_TRIES: u32 = 20;
 /// Questions that are answered at the same time.
 const ASKS_MAX: usize = 32;
 
@@ -46,6 +48,17 @@ pub(super) struct Door {
     /// What its endpoint is called: its host.
     pub(super) endpoint: String,
     pub(super) asks: mpsc::Sender<LaneAsk>,
+    /// Tells its endpoint from another one, and does not say which it is.
+    pub(super) fingerprint: String,
+}
+
+/// A lane's endpoint has said that it is gone for good.
+#[derive(Debug)]
+pub(super) struct GoneWord {
+    /// The destination's id.
+    pub(super) id: Arc<str>,
+    /// What it answered.
+    pub(super) status: Option<u16>,
 }
 
 /// The state topic, as it is written.
@@ -63,6 +76,7 @@ pub(super) struct Desk {
     pub(super) health: Arc<Health>,
     pub(super) clock: Clock,
     pub(super) known: Mutex<Known>,
+    pub(super) ends: Arc<Ends>,
 }
 
 /// What is known of the state.
@@ -104,6 +118,7 @@ impl Operators {
         mut self,
         mut asks: mpsc::Receiver<Ask>,
         mut state: mpsc::Receiver<FromState>,
+        mut gone: mpsc::Receiver<GoneWord>,
         stop: CancellationToken,
     ) {
         let mut answers = JoinSet::new();
@@ -118,6 +133,10 @@ impl Operators {
                 }
                 Some(_) = answers.join_next() => {}
                 Some(word) = state.recv() => self.heard(word).await,
+                Some(word) = gone.recv(), if answers.len() < ASKS_MAX => {
+                    let desk = Arc::clone(&self.desk);
+                    answers.spawn(async move { desk.note_gone(word).await });
+                }
                 _ = look.tick(), if !self.proven || !self.desk.known().begun => {
                     self.look(&mut answers).await;
                 }
@@ -228,7 +247,7 @@ impl Desk {
             if std::mem::replace(&mut known.begun, true) {
                 return;
             }
-            let first = |door: &Door| known.book.first_orders(&door.id);
+            let first = |door: &Door| known.book.first_orders(&door.id, &door.fingerprint);
             self.doors.iter().map(first).collect()
         };
         for (door, orders) in self.doors.iter().zip(orders) {
@@ -259,11 +278,10 @@ impl Desk {
         let order = match &heard.what {
             What::Kept(order) if begun => order,
             What::Said(order) if read => order,
-            What::Noted(what) if read => {
-                let (who, reason) = (heard.asked.who, heard.asked.reason);
-                return warn!(destination = &*door.name, who, reason, "{what}");
+            What::Gone(endpoint) if begun && endpoint.as_ref() == Some(&door.fingerprint) => {
+                return door.tell(Order::Gone).await;
             }
-            What::Kept(_) | What::Said(_) | What::Noted(_) => return,
+            What::Kept(_) | What::Said(_) | What::Gone(_) | What::Noted => return,
         };
         let (who, reason) = (&*heard.asked.who, &*heard.asked.reason);
         warn!(
@@ -298,15 +316,21 @@ impl Desk {
             reason: request.reason.clone(),
             at: Clock::wall().0,
             record: request.record,
+            endpoint: None,
+            status: None,
         };
         let (key, valued) = key(verb, &door.id);
         let value = serde_json::to_vec(&entry).ok().filter(|_| valued);
         let (who, reason) = (&*request.who, &*request.reason);
-        let mut result = self.write(&key, value.as_deref(), who, reason).await;
-        let gone = self.known().book.gone(&door.id).is_some();
-        if result.is_ok() && verb == Verb::Resume && gone {
-            let key = format!("gone/{}", door.id);
-            result = self.write(&key, None, who, reason).await;
+        let mut result = Ok(());
+        // First, so that whoever hears of the resumption and is started again does not find it gone.
+        if verb == Verb::Resume {
+            result = self
+                .write(&format!("gone/{}", door.id), None, who, reason)
+                .await;
+        }
+        if result.is_ok() {
+            result = self.write(&key, value.as_deref(), who, reason).await;
         }
         match result {
             Ok(()) => OrderReport {
@@ -344,6 +368,30 @@ impl Desk {
         };
         metrics.state_written(written.is_ok());
         written
+    }
+
+    /// Lets every instance know, and those that are started later, that an endpoint is gone.
+    async fn note_gone(&self, word: GoneWord) {
+        let GoneWord { id, status } = word;
+        let Some(door) = self.doors.iter().find(|door| door.id == id) else {
+            return;
+        };
+        let entry = Entry {
+            who: "postrider".to_owned(),
+            reason: format!("{} said that it is gone", door.endpoint),
+            at: Clock::wall().0,
+            record: None,
+            endpoint: Some(door.fingerprint.clone()),
+            status,
+        };
+        let value = serde_json::to_vec(&entry).unwrap_or_default();
+        let key = format!("gone/{id}");
+        for _ in 0..GONE_TRIES {
+            let written = self.write(&key, Some(&value), &entry.who, &entry.reason);
+            let Err(problem) = written.await else { return };
+            warn!(destination = &*door.name, "{problem}; it is tried again");
+            tokio::time::sleep(CHECK_AGAIN).await;
+        }
     }
 
     async fn prove(&self, nonce: &str) {

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
+use crate::delivery::Attempt;
 use crate::lane::Send;
 use crate::rules::Renderer;
-use crate::send::{Content, Request, Webhook};
+use crate::send::{Content, Webhook};
 
 /// What one destination's requests are made with.
 pub(super) struct Outlet {
@@ -16,13 +17,9 @@ pub(super) struct Outlet {
 }
 
 impl Outlet {
-    /// The request of this attempt; else why none can be made. `payload` is what goes out where no template says otherwise.
-    pub(super) fn request(
-        &self,
-        send: &Send,
-        payload: Bytes,
-        now: Timestamp,
-    ) -> Result<Request, String> {
+    /// What is sent for this record, made once for each attempt; else why nothing can be. `payload` is what goes out where no template
+    /// says otherwise.
+    pub(super) fn content(&self, send: &Send, payload: Bytes) -> Result<Content, String> {
         let Send {
             id,
             record,
@@ -40,6 +37,18 @@ impl Outlet {
                 .set_header(name, value)
                 .map_err(|error| format!("header {name}: {error}"))?;
         }
-        Ok(self.webhook.request(record, *id, *attempt, content, now))
+        Ok(content)
+    }
+
+    /// Makes the attempt and says how it ended.
+    pub(super) async fn attempt(&self, send: &Send, content: &Content, now: Timestamp) -> Attempt {
+        let Send {
+            id,
+            record,
+            attempt,
+            ..
+        } = send;
+        let make = || self.webhook.request(record, *id, *attempt, content, now);
+        self.webhook.attempt(make, now).await
     }
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use crate::admin::api::{DestinationReport, FailureReport, PauseReport, StatusReport};
 use crate::clock::{Clock, Timestamp};
-use crate::lane::{Asked, Doing, LaneStatus};
+use crate::lane::{Asked, Doing, LaneStatus, LastFailure};
 
+use super::book::GoneEndpoint;
+use super::lag;
 use super::operators::{Desk, Door};
 
 /// How long the lanes may take to say what they do.
@@ -14,18 +16,8 @@ const LANE_WAIT: Duration = Duration::from_secs(2);
 impl Desk {
     pub(super) async fn status(&self) -> StatusReport {
         let now = Clock::wall();
-        // All are asked at once, and have the same time: one that is stuck does not make the others late.
-        let asked: Vec<_> = self.doors.iter().map(Door::ask_status).collect();
-        let until =
-            tokio::time::Instant::from(self.clock.instant(self.clock.now().tick + LANE_WAIT));
-        let mut answers = Vec::with_capacity(asked.len());
-        for answer in asked {
-            let answer = match answer {
-                Some(answer) => tokio::time::timeout_at(until, answer).await.ok(),
-                None => None,
-            };
-            answers.push(answer.and_then(Result::ok));
-        }
+        let mut answers = self.ask_lanes().await;
+        lag::fill(&self.ends, &mut answers).await;
         let known = self.known();
         let mut destinations: Vec<_> = self
             .doors
@@ -35,6 +27,9 @@ impl Desk {
                 Some(mut status) => {
                     let by = known.book.pause(&door.id);
                     complete(&mut status, by, known.begun);
+                    if let Some(gone) = known.book.gone(&door.id, &door.fingerprint) {
+                        remember(&mut status, gone);
+                    }
                     report(door, &status, by, now)
                 }
                 None => silent(door),
@@ -54,6 +49,23 @@ impl Desk {
             destinations,
         }
     }
+
+    /// What each lane says of itself; nothing of one that has ended, or does not listen.
+    pub(super) async fn ask_lanes(&self) -> Vec<Option<LaneStatus>> {
+        // All are asked at once, and have the same time: one that is stuck does not make the others late.
+        let asked: Vec<_> = self.doors.iter().map(Door::ask_status).collect();
+        let until =
+            tokio::time::Instant::from(self.clock.instant(self.clock.now().tick + LANE_WAIT));
+        let mut answers = Vec::with_capacity(asked.len());
+        for answer in asked {
+            let answer = match answer {
+                Some(answer) => tokio::time::timeout_at(until, answer).await.ok(),
+                None => None,
+            };
+            answers.push(answer.and_then(Result::ok));
+        }
+        answers
+    }
 }
 
 /// What the lane cannot know: who paused it, and that it may not begin yet.
@@ -63,6 +75,19 @@ fn complete(status: &mut LaneStatus, by: Option<&Asked>, begun: bool) {
     }
     if matches!(status.doing, Doing::Paused { .. }) && !begun {
         status.doing = Doing::Starting;
+    }
+}
+
+/// What the lane does not know after a restart: since when its endpoint is gone, and what that one said.
+fn remember(status: &mut LaneStatus, gone: &GoneEndpoint) {
+    if let Doing::Gone { since } = &mut status.doing {
+        *since = gone.asked.at;
+        status.last_failure.get_or_insert_with(|| LastFailure {
+            status: gone.status,
+            reason: None,
+            error: gone.asked.reason.clone(),
+            at: gone.asked.at,
+        });
     }
 }
 

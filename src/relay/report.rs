@@ -1,12 +1,14 @@
 //! What requests and writes have to say to their lane.
 
-use tokio::sync::mpsc;
+use std::sync::Arc;
+
 use tracing::debug;
 
 use crate::delivery::{Attempt, DeliveryKey, Outcome};
 use crate::lane::{DeadLetter, LadderRecord, WriteError};
 use crate::metrics::OwnedWrite;
 
+use super::desk::Desk;
 use super::panics;
 
 /// What a request or a write has to say.
@@ -38,36 +40,54 @@ impl Written {
     }
 }
 
+/// What is reported when the code panics.
+pub(super) enum Promise {
+    Attempt(DeliveryKey),
+    Write(Written),
+}
+
+impl Promise {
+    /// `place` is where the panic was, if that is known.
+    fn broken(self, place: &str) -> Report {
+        match self {
+            Self::Attempt(key) => {
+                let error = format!("the code that sends this record panicked{place}");
+                let attempt = Attempt {
+                    outcome: Outcome::Panicked,
+                    ..Attempt::failed_before_sending(error)
+                };
+                Report::Attempt(key, attempt)
+            }
+            Self::Write(written) => {
+                let error = "the code that writes this record panicked".to_owned();
+                Report::Write(written, Err(WriteError::Failed(error)))
+            }
+        }
+    }
+}
+
 /// The promise that a request or a write is reported exactly once, a panic included.
 pub(super) struct OneReport {
-    reporter: mpsc::Sender<Report>,
-    if_it_panics: Option<Report>,
+    desk: Arc<Desk>,
+    promise: Option<Promise>,
 }
 
 impl OneReport {
-    pub(super) fn attempt(reporter: mpsc::Sender<Report>, key: DeliveryKey) -> Self {
-        let attempt = Attempt {
-            outcome: Outcome::Panicked,
-            ..Attempt::failed_before_sending("the code that sends this record panicked".to_owned())
-        };
+    pub(super) fn of(desk: &Arc<Desk>, promise: Promise) -> Self {
         Self {
-            reporter,
-            if_it_panics: Some(Report::Attempt(key, attempt)),
+            desk: Arc::clone(desk),
+            promise: Some(promise),
         }
     }
 
-    pub(super) fn write(reporter: mpsc::Sender<Report>, written: &Written) -> Self {
-        let failed = WriteError::Failed("the code that writes this record panicked".to_owned());
-        Self {
-            reporter,
-            if_it_panics: Some(Report::Write(written.clone(), Err(failed))),
-        }
+    pub(super) fn desk(&self) -> &Desk {
+        &self.desk
     }
 
     pub(super) async fn send(mut self, report: Report) {
-        self.if_it_panics = None;
+        self.promise = None;
         // The lane always reads on; if it has ended, it needs no report.
-        if self.reporter.send(report).await.is_err() {
+        if self.desk.reporter.send(report).await.is_err() {
             debug!("a report came after its lane had ended");
         }
     }
@@ -75,15 +95,14 @@ impl OneReport {
 
 impl Drop for OneReport {
     fn drop(&mut self) {
-        if let Some(mut report) = self.if_it_panics.take() {
+        if let Some(promise) = self.promise.take() {
             // What unwinds is on the thread that panicked.
-            if std::thread::panicking()
-                && let Report::Attempt(_, attempt) = &mut report
-            {
-                attempt.error.push_str(&panics::place());
-            }
-            let reporter = self.reporter.clone();
-            tokio::spawn(async move { reporter.send(report).await });
+            let place = match std::thread::panicking() {
+                true => panics::place(),
+                false => String::new(),
+            };
+            let reporter = self.desk.reporter.clone();
+            tokio::spawn(async move { reporter.send(promise.broken(&place)).await });
         }
     }
 }

@@ -38,15 +38,16 @@ impl Sender {
         })
     }
 
-    /// Sends `request`; its time is limited from outside.
+    /// Sends what `make` makes; its time is limited from outside. What goes out a second time is made a second time: a copy that is
+    /// nearly never needed would cost every request.
     pub(super) async fn send(
         &self,
         options: &WebhookOptions,
-        request: &Request,
+        make: impl Fn() -> Request,
     ) -> Result<Response, reqwest::Error> {
         let url = options.url.as_url();
         let kept = async {
-            let result = exchange(&self.client, url, request).await;
+            let result = exchange(&self.client, url, make()).await;
             (result, CONNECTED.with(Cell::get))
         };
         let (result, connected) = CONNECTED.scope(Cell::new(false), kept).await;
@@ -60,31 +61,31 @@ impl Sender {
                         self.fresh.get_or_init(|| made)
                     }
                 };
-                exchange(fresh, url, request).await
+                exchange(fresh, url, make()).await
             }
             result => result,
         }
     }
 }
 
-async fn exchange(
+fn exchange(
     client: &Client,
     url: &Url,
-    request: &Request,
-) -> Result<Response, reqwest::Error> {
-    let mut exchange = reqwest::Request::new(request.method.clone(), url.clone());
-    exchange.headers_mut().clone_from(&request.headers);
-    *exchange.body_mut() = Some(request.body.clone().into());
-    client.execute(exchange).await
+    request: Request,
+) -> impl Future<Output = Result<Response, reqwest::Error>> + use<> {
+    let mut exchange = reqwest::Request::new(request.method, url.clone());
+    *exchange.headers_mut() = request.headers;
+    *exchange.body_mut() = Some(request.body.into());
+    client.execute(exchange)
 }
 
 fn client(options: &WebhookOptions, idle_max: usize) -> Result<Client, reqwest::Error> {
     let mut builder = Client::builder()
         .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
+        // The limit spares each request a copy of itself.
+        .retry(reqwest::retry::never().max_retries_per_request(0))
         .no_proxy()
         .connect_timeout(options.connect_timeout)
-        .timeout(options.total_timeout)
         .pool_idle_timeout(Duration::from_secs(30))
         .pool_max_idle_per_host(idle_max)
         .connector_layer(NoteConnections)

@@ -1,6 +1,6 @@
 //! One request, made and not yet sent.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -24,6 +24,8 @@ const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
 
 /// How many headers a request has beside the file's: our own, and what the client adds.
 const OWN_HEADERS: usize = 10;
+/// Room for their values, unless the topic's name is a long one.
+const OWN_BYTES: usize = 128;
 
 /// What a receiver gets to see of one delivery: its body, and the headers that were made from the record.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -86,7 +88,7 @@ impl Request {
         options: &WebhookOptions,
         content_type: &HeaderValue,
         (record, id, attempt): (&Record, DeliveryId, u32),
-        content: Content,
+        content: &Content,
         now: Timestamp,
     ) -> Self {
         let mut headers = options.headers.clone();
@@ -97,33 +99,57 @@ impl Request {
         for name in &options.pass_headers {
             pass(record, name, &mut headers);
         }
-        for (name, value) in content.headers {
-            // A name follows only when it differs from the one before; here every name has one value.
-            if let Some(name) = name {
-                headers.insert(name, value);
-            }
+        for (name, value) in &content.headers {
+            headers.insert(name.clone(), value.clone());
         }
-        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now.as_seconds()));
-        headers.insert(PARTITION, HeaderValue::from(record.partition));
-        headers.insert(OFFSET, HeaderValue::from(record.offset));
-        headers.insert(ATTEMPT, HeaderValue::from(attempt));
-        // None of the three can fail: id and signature are ASCII by construction and a topic's name by Kafka's rules.
-        let mut text = |name: HeaderName, value: &str| {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(name, value);
-            }
-        };
-        text(WEBHOOK_ID, &id.to_string());
-        text(TOPIC, &record.topic);
+        say_what_it_is(&mut headers, record, id, attempt, now);
         if let Some(signing) = &options.signing {
             let signatures = signing.signatures(id, now, &content.body);
-            text(WEBHOOK_SIGNATURE, &signatures);
+            // Cannot fail: a signature is ASCII by construction.
+            if let Ok(value) = HeaderValue::try_from(signatures) {
+                headers.insert(WEBHOOK_SIGNATURE, value);
+            }
         }
         Self {
             method: options.method.clone(),
             headers,
-            body: content.body,
+            body: content.body.clone(),
         }
+    }
+}
+
+/// Says which delivery this is and which attempt. The values share one piece of memory: the HTTP client copies the headers more than once,
+/// and the copy of a piece only counts.
+fn say_what_it_is(
+    headers: &mut HeaderMap,
+    record: &Record,
+    id: DeliveryId,
+    attempt: u32,
+    now: Timestamp,
+) {
+    let seconds = now.as_seconds();
+    let own: [(HeaderName, &dyn fmt::Display); 6] = [
+        (WEBHOOK_ID, &id),
+        (WEBHOOK_TIMESTAMP, &seconds),
+        (TOPIC, &record.topic),
+        (PARTITION, &record.partition),
+        (OFFSET, &record.offset),
+        (ATTEMPT, &attempt),
+    ];
+    let mut text = String::with_capacity(OWN_BYTES);
+    let ends = own.each_ref().map(|(_, value)| {
+        // Writing into memory does not fail.
+        write!(text, "{value}").ok();
+        text.len()
+    });
+    let text = Bytes::from(text);
+    let mut begin = 0;
+    for ((name, _), end) in own.into_iter().zip(ends) {
+        // Cannot fail: the id and the numbers are ASCII by construction, a topic's name by Kafka's rules.
+        if let Ok(value) = HeaderValue::from_maybe_shared(text.slice(begin..end)) {
+            headers.insert(name, value);
+        }
+        begin = end;
     }
 }
 
@@ -179,7 +205,7 @@ mod tests {
         }
     }
 
-    fn request(options: &WebhookOptions, record: &Record, content: Content) -> Request {
+    fn request(options: &WebhookOptions, record: &Record, content: &Content) -> Request {
         let json = HeaderValue::from_static("application/json");
         let id = DeliveryId([1; 16]);
         Request::new(options, &json, (record, id, 2), content, Timestamp(5_000))
@@ -202,7 +228,7 @@ mod tests {
             ("x-line", "a\r\nx-evil: 1"),
             ("x-other", "1"),
         ]);
-        let made = request(&options, &record, Content::default());
+        let made = request(&options, &record, &Content::default());
         assert_eq!(made.headers["traceparent"], "00-new");
         for name in ["x-broken", "x-line", "x-evil", "x-other", "x-absent"] {
             assert!(!made.headers.contains_key(name), "{name}");
@@ -223,7 +249,7 @@ mod tests {
         let made = request(
             &options,
             &record(&[("b", "passed"), ("c", "passed")]),
-            content,
+            &content,
         );
         let value = |name: &str| made.headers[name].to_str().unwrap();
         assert_eq!(
@@ -258,7 +284,7 @@ mod tests {
         let mut options = options();
         options.signing = Some(signing.clone());
         let content = Content::new(Bytes::from_static(b"rendered"));
-        let made = request(&options, &record(&[]), content);
+        let made = request(&options, &record(&[]), &content);
         let expected = signing.signatures(DeliveryId([1; 16]), Timestamp(5_000), b"rendered");
         assert_eq!(made.headers["webhook-signature"], expected);
     }

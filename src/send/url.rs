@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use reqwest::Url;
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 /// An `http` or `https` URL. A path or a query often is the secret itself, so `Debug` and `Display` show scheme, host and port alone.
@@ -62,6 +63,16 @@ impl EndpointUrl {
     #[must_use]
     pub fn as_url(&self) -> &Url {
         &self.0
+    }
+
+    /// Tells this address from another one, and gives it away to nobody who does not know it.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let hash = Sha256::digest(self.0.as_str());
+        hash.iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// The host, and the port where it is not the usual one: what an endpoint is called.

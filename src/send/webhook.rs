@@ -1,10 +1,12 @@
 //! One attempt at a webhook, and what came back.
 
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::Response;
 use reqwest::header::HeaderValue;
+use tokio::time::Sleep;
 
 use crate::clock::Timestamp;
 use crate::delivery::{Attempt, DeliveryId, FailureReason, Outcome};
@@ -20,6 +22,18 @@ use super::success::SuccessCondition;
 
 /// How long the rest of a body may take once its head has said that the record was taken.
 const SUCCESS_BODY: Duration = Duration::from_secs(1);
+
+/// The end of the time that an attempt has.
+type Limit<'a> = Pin<&'a mut Sleep>;
+
+/// What comes of `work`, unless the time is up before.
+async fn within<T>(limit: Limit<'_>, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = limit => None,
+    }
+}
 
 /// A destination's HTTP client.
 #[derive(Debug)]
@@ -86,7 +100,7 @@ impl Webhook {
         record: &Record,
         id: DeliveryId,
         attempt: u32,
-        content: Content,
+        content: &Content,
         now: Timestamp,
     ) -> Request {
         let delivery = (record, id, attempt);
@@ -94,18 +108,20 @@ impl Webhook {
     }
 
     /// Makes one attempt and says how it ended. Never fails: what goes wrong is the outcome.
-    pub async fn attempt(&self, request: &Request, now: Timestamp) -> Attempt {
-        // The client limits each request; this limits two of them, when the first met a dead connection. Once a head is there the
-        // client's own limit is enough, and a status that acknowledges is not lost to a body that takes too long.
-        let sent = self.sender.send(&self.options, request);
-        match tokio::time::timeout(self.options.total_timeout, sent).await {
-            Ok(Ok(response)) => self.answered(response, now).await,
-            Ok(Err(error)) => self.failed(error),
-            Err(_) => self.failure(Failure::Timeout, "operation timed out".to_owned()),
+    ///
+    /// `make` makes the request, a second time when the first met a dead connection.
+    pub async fn attempt(&self, make: impl Fn() -> Request, now: Timestamp) -> Attempt {
+        // One timer for all of it, a second request and the body included.
+        let mut limit = pin!(tokio::time::sleep(self.options.total_timeout));
+        let sent = self.sender.send(&self.options, make);
+        match within(limit.as_mut(), sent).await {
+            Some(Ok(response)) => self.answered(response, limit, now).await,
+            Some(Err(error)) => self.failed(error),
+            None => self.failure(Failure::Timeout, "operation timed out".to_owned()),
         }
     }
 
-    async fn answered(&self, response: Response, now: Timestamp) -> Attempt {
+    async fn answered(&self, response: Response, limit: Limit<'_>, now: Timestamp) -> Attempt {
         let status = response.status();
         let retry_after = retry_after(response.headers(), now);
         let outcome = self
@@ -115,15 +131,19 @@ impl Webhook {
         let condition = self.options.success.as_ref();
         if outcome == Outcome::Delivered {
             return match condition.filter(|_| status.is_success()) {
-                Some(condition) => self.judged(response, condition, retry_after).await,
+                Some(condition) => {
+                    Box::pin(self.judged(response, condition, retry_after, limit)).await
+                }
                 None => {
                     // The status is the acknowledgement. The body is read only so that the connection can be used again.
-                    drop(tokio::time::timeout(SUCCESS_BODY, self.body(response)).await);
+                    if response.content_length() != Some(0) {
+                        drop(self.brief_body(response, limit).await);
+                    }
                     Attempt::delivered(status.as_u16())
                 }
             };
         }
-        let (body, broken) = self.body(response).await;
+        let (body, broken) = Box::pin(self.body(response, limit)).await;
         let broken = broken
             .map(|why| format!("; its body {why}"))
             .unwrap_or_default();
@@ -143,15 +163,14 @@ impl Webhook {
         response: Response,
         condition: &SuccessCondition,
         retry_after: Option<Duration>,
+        limit: Limit<'_>,
     ) -> Attempt {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        let read = self.body(response);
         let (body, broken) = if condition.needs_body() {
-            read.await
+            self.body(response, limit).await
         } else {
-            let read = tokio::time::timeout(SUCCESS_BODY, read).await;
-            (read.map(|(body, _)| body).unwrap_or_default(), None)
+            (self.brief_body(response, limit).await, None)
         };
         let Err(unmet) = condition.check(status, &headers, &body) else {
             return Attempt::delivered(status);
@@ -175,20 +194,37 @@ impl Webhook {
         body.slice(..body.len().min(self.excerpt_bytes))
     }
 
-    /// The body, up to the limit, and what was wrong with it.
-    async fn body(&self, mut response: Response) -> (Bytes, Option<&'static str>) {
+    /// The body of an answer that needs none, if it comes soon. In a box, because most answers have none, and every request would carry
+    /// room for reading it.
+    fn brief_body<'a>(
+        &'a self,
+        response: Response,
+        limit: Limit<'a>,
+    ) -> Pin<Box<impl Future<Output = Bytes> + 'a>> {
+        Box::pin(async move {
+            let read = tokio::time::timeout(SUCCESS_BODY, self.body(response, limit)).await;
+            read.map(|(body, _)| body).unwrap_or_default()
+        })
+    }
+
+    /// The body, as much as is taken of it and as came in time, and what was wrong with it.
+    async fn body(
+        &self,
+        mut response: Response,
+        mut limit: Limit<'_>,
+    ) -> (Bytes, Option<&'static str>) {
         let mut body = BytesMut::new();
         loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) => {
+            match within(limit.as_mut(), response.chunk()).await {
+                Some(Ok(Some(chunk))) => {
                     let room = self.options.response_max_bytes - body.len();
                     body.extend_from_slice(&chunk[..chunk.len().min(room)]);
                     if chunk.len() > room {
                         return (body.freeze(), Some("is longer than response_max"));
                     }
                 }
-                Ok(None) => return (body.freeze(), None),
-                Err(_) => return (body.freeze(), Some("broke off")),
+                Some(Ok(None)) => return (body.freeze(), None),
+                Some(Err(_)) | None => return (body.freeze(), Some("broke off")),
             }
         }
     }

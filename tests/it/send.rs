@@ -44,8 +44,8 @@ fn attempts(
         for number in 1..=count {
             let content = Content::new(Bytes::from_static(b"{}"));
             let id = DeliveryId([9; 16]);
-            let request = webhook.request(&record(), id, number, content, NOW);
-            ended.push(webhook.attempt(&request, NOW).await);
+            let make = || webhook.request(&record(), id, number, &content, NOW);
+            ended.push(webhook.attempt(make, NOW).await);
         }
         ended
     })

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,9 +13,10 @@ use serde_json::Value;
 use crate::harness::broker::Broker;
 use crate::harness::config::{Config, Destination};
 use crate::harness::oracle::Oracle;
-use crate::harness::place::New;
+use crate::harness::place::{New, Stored};
 use crate::harness::receiver::{Answer, Receiver};
 use crate::harness::relay::{Relay, binary};
+use crate::harness::wait::wait_for;
 
 use super::main_job::wait_no_lag;
 
@@ -42,16 +44,22 @@ fn code(file: &Path, words: &[&str]) -> Option<i32> {
 
 /// What the status says of a destination.
 fn status(relay: &Relay, destination: &str) -> Value {
-    let text = done(relay, &["status", "-d", destination, "--format", "json"]);
-    let report: Value = serde_json::from_str(&text).unwrap();
-    report["destinations"][0].clone()
+    try_status(relay, destination).expect("the socket answers")
+}
+
+/// The same; `None` when nobody answers yet.
+fn try_status(relay: &Relay, destination: &str) -> Option<Value> {
+    let words = ["status", "-d", destination, "--format", "json"];
+    let output = ask(&relay.file(), &words);
+    let report: Value = serde_json::from_slice(&output.stdout).ok()?;
+    Some(report["destinations"][0].clone())
 }
 
 #[track_caller]
 fn wait_state(relay: &mut Relay, destination: &str, state: &str) -> Value {
     let what = format!("{destination} is {state}");
     relay.wait_for(SOON, &what, |relay| {
-        Some(status(relay, destination)).filter(|report| report["state"] == state)
+        try_status(relay, destination).filter(|report| report["state"] == state)
     })
 }
 
@@ -100,10 +108,13 @@ fn a_pause_is_obeyed_by_every_instance_and_over_restarts() {
     let mut third = Relay::start(&config);
     third.wait_log("paused before this start", SOON);
     let read = [("destination", "hook")];
-    third.wait_metric("postrider_records_read_total", &read, SOON, |v| v >= 400.0);
+    third.wait_metric("postrider_records_read_total", &read, SOON, |v| v >= 8.0);
     assert_eq!(receiver.attempts().len(), 0, "still paused");
-    let report = status(&third, "hook");
-    assert_eq!(report["waiting_total"], 400);
+    let report = third.wait_for(SOON, "it is known what waits", |relay| {
+        Some(status(relay, "hook")).filter(|report| report["lag"] == 400)
+    });
+    let lag = [("destination", "hook"), ("topic", "paused-in")];
+    third.wait_metric("postrider_lag_records", &lag, SOON, |v| v == 400.0);
     let words = report["words"].as_str().unwrap();
     assert!(words.ends_with("400 records wait, nothing lost"), "{words}");
 
@@ -256,4 +267,87 @@ fn post(address: &str, path: &str, host: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
+}
+
+#[test]
+fn an_endpoint_that_is_gone_stays_so_over_restarts_until_it_is_resumed() {
+    let kafka = Broker::shared();
+    kafka.create_topic("gone-in", 1, &[]);
+    let first = AtomicBool::new(true);
+    let receiver = Receiver::start(move |_| match first.swap(false, Ordering::Relaxed) {
+        true => Answer::status(410),
+        false => Answer::ok(),
+    });
+    let config = Config::new(kafka.brokers(), "gone")
+        .topics(&["gone-in"])
+        .destination(Destination::new("hook", &receiver.url()));
+    let mut relay = Relay::start(&config);
+    relay.wait_ready(SOON);
+    wait_state(&mut relay, "hook", "running");
+    kafka.produce(&vec![New::to("gone-in").value("{}"); 3]);
+    wait_state(&mut relay, "hook", "gone");
+    let state = kafka_state(kafka, "gone.state", "gone/hook");
+    assert!(state.contains("\"status\":410"), "{state}");
+    let before = receiver.attempts().len();
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+
+    let mut relay = Relay::start(&config);
+    let report = wait_state(&mut relay, "hook", "gone");
+    let words = report["words"].as_str().unwrap();
+    assert!(words.contains("gone for good (410)"), "{words}");
+    assert_eq!(receiver.attempts().len(), before);
+    let resume = ["resume", "-d", "hook", "--reason", "it is back"];
+    done(&relay, &resume);
+    receiver.wait_accepted(3, SOON);
+    wait_no_lag(kafka, "gone.hook", &["gone-in"]);
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+    let mut relay = Relay::start(&config);
+    wait_state(&mut relay, "hook", "running");
+}
+
+/// The value that a key of the state topic has in the end.
+fn kafka_state(kafka: &Broker, topic: &str, key: &str) -> String {
+    wait_for(SOON, &format!("{topic} has {key}"), || {
+        let records = kafka.read_all(topic);
+        let of_key = |record: &&Stored| record.key.as_deref() == Some(key.as_bytes());
+        let last = records.iter().rfind(of_key)?;
+        Some(String::from_utf8_lossy(last.value.as_deref()?).into_owned())
+    })
+}
+
+#[test]
+fn what_waits_in_the_ladder_is_released_or_cancelled() {
+    let kafka = Broker::shared();
+    kafka.create_topic("ladder-orders-in", 1, &[]);
+    let receiver = Receiver::start(|request| match request.earlier {
+        0 => Answer::status(500),
+        _ => Answer::ok(),
+    });
+    let config = Config::new(kafka.brokers(), "ladder-orders")
+        .topics(&["ladder-orders-in"])
+        .destination(
+            Destination::new("hook", &receiver.url())
+                .lane(r#"retry = { schedule = ["2h"] }"#)
+                .lane(r#"breaker = { min_attempts = 1000, probe_interval = "1s" }"#),
+        );
+    let mut relay = Relay::start(&config);
+    relay.wait_ready(SOON);
+    wait_state(&mut relay, "hook", "running");
+    let deferred = [("destination", "hook"), ("settlement", "deferred")];
+    kafka.produce(&vec![New::to("ladder-orders-in").value("{}"); 2]);
+    let settled = "postrider_records_settled_total";
+    relay.wait_metric(settled, &deferred, SOON, |v| v == 2.0);
+    done(&relay, &["retries", "release", "-d", "hook"]);
+    receiver.wait_accepted(2, SOON);
+
+    kafka.produce(&[New::to("ladder-orders-in").value("{}")]);
+    relay.wait_metric(settled, &deferred, SOON, |v| v == 3.0);
+    let cancel = ["retries", "cancel", "-d", "hook", "--reason", "not wanted"];
+    done(&relay, &cancel);
+    let dead = wait_for(SOON, "it is a dead letter", || {
+        Some(kafka.read_all("ladder-orders.dead-letters")).filter(|dead| !dead.is_empty())
+    });
+    assert_eq!(dead[0].header("postrider-reason"), Some("skipped"));
+    assert_eq!(receiver.accepted_count(), 2);
+    assert!(relay.metrics().balance("hook").holds());
 }
