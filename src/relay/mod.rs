@@ -39,7 +39,7 @@ use crate::send::{Webhook, WebhookError};
 use background::Background;
 use judging::Unknown;
 use lane_task::{LaneEnd, LaneParts, LaneTask};
-use operators::{Desk, Door, GoneWord, Known, Operators, StateTopic};
+use operators::{Door, FrontDesk, GoneWord, Known, Operators, StateTopic};
 use outlet::Outlet;
 use topics::{TopicWatch, Watched};
 use upkeep::Upkeep;
@@ -319,7 +319,7 @@ impl Relay {
         };
         let reading = reader.run(tell, self.stop_serving.clone());
         self.background.spawn("the reader of the state", reading);
-        let operators = Operators::new(Desk {
+        let operators = Operators::new(FrontDesk {
             doors: std::mem::take(&mut self.doors),
             disabled: config.disabled.clone(),
             topic: StateTopic {

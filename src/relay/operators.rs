@@ -69,7 +69,7 @@ pub(super) struct StateTopic {
 }
 
 /// What all answers share.
-pub(super) struct Desk {
+pub(super) struct FrontDesk {
     pub(super) doors: Vec<Door>,
     pub(super) disabled: Vec<Arc<str>>,
     pub(super) topic: StateTopic,
@@ -91,7 +91,7 @@ pub(super) struct Known {
 
 /// Answers, listens and tells.
 pub(super) struct Operators {
-    pub(super) desk: Arc<Desk>,
+    pub(super) desk: Arc<FrontDesk>,
     /// Tells this process's proof from others'.
     nonce: String,
     proven: bool,
@@ -101,7 +101,7 @@ pub(super) struct Operators {
 }
 
 impl Operators {
-    pub(super) fn new(desk: Desk) -> Self {
+    pub(super) fn new(desk: FrontDesk) -> Self {
         let nonce = format!("{}-{}", std::process::id(), Clock::wall().0);
         Self {
             desk: Arc::new(desk),
@@ -213,7 +213,7 @@ impl Operators {
     }
 }
 
-impl Desk {
+impl FrontDesk {
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

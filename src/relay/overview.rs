@@ -8,12 +8,12 @@ use crate::lane::{Asked, Doing, LaneStatus, LastFailure};
 
 use super::book::GoneEndpoint;
 use super::lag;
-use super::operators::{Desk, Door};
+use super::operators::{Door, FrontDesk};
 
 /// How long the lanes may take to say what they do.
 const LANE_WAIT: Duration = Duration::from_secs(2);
 
-impl Desk {
+impl FrontDesk {
     pub(super) async fn status(&self) -> StatusReport {
         let now = Clock::wall();
         let mut answers = self.ask_lanes().await;
