@@ -28,8 +28,9 @@ use crate::admin::{self, AdminError, Ask, DEFAULT_SOCKET, Health, SocketFile};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
-    self, AUDIT, Broker, Complaints, ConsumerPlan, Ends, KafkaError, Mailbox, OwnedTopic, Producer,
-    StartAtOption, StartError, StateReader, consumer_config, producer_config, start_consumer,
+    self, AUDIT, Broker, Complaints, ConsumerPlan, Ends, KafkaError, LadderView, Mailbox,
+    OwnedTopic, Producer, StartAtOption, StartError, StateReader, consumer_config, producer_config,
+    start_consumer,
 };
 use crate::lane::{Lane, LaneOptions, RenderErrorPolicy, StartAt};
 use crate::metrics::Metrics;
@@ -330,6 +331,11 @@ impl Relay {
             health: Arc::clone(&self.health),
             clock,
             known: Mutex::new(Known::default()),
+            ladder: Arc::new(LadderView {
+                client: consumer_config(&config.kafka),
+                prefix: config.kafka.prefix.clone(),
+                complaints: Arc::clone(&self.complaints),
+            }),
             ends: Arc::new(Ends::new(
                 consumer_config(&config.kafka),
                 Arc::clone(&self.complaints),

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::admin::Health;
 use crate::admin::api::{Ask, HealthReport, OrderReport, OrderRequest, OrderResult, Verb};
 use crate::clock::{Clock, Tick};
-use crate::kafka::{Ends, FromState, Producer, StateRecord};
+use crate::kafka::{Ends, FromState, LadderView, Producer, StateRecord};
 use crate::lane::{LaneStatus, Order};
 use crate::metrics::Metrics;
 
@@ -77,6 +77,7 @@ pub(super) struct FrontDesk {
     pub(super) clock: Clock,
     pub(super) known: Mutex<Known>,
     pub(super) ends: Arc<Ends>,
+    pub(super) ladder: Arc<LadderView>,
 }
 
 /// What is known of the state.
@@ -223,6 +224,7 @@ impl FrontDesk {
         match ask {
             Ask::Status(reply) => drop(reply.send(self.status().await)),
             Ask::Health(reply) => drop(reply.send(self.health())),
+            Ask::Retries(name, reply) => drop(reply.send(self.retries(&name).await)),
             Ask::Order(verb, request, reply) => drop(reply.send(self.order(verb, request).await)),
         }
     }
