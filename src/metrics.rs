@@ -38,6 +38,7 @@ pub struct Metrics {
     records_lost: IntCounterVec,
     ladder_foreign: IntCounterVec,
     ladder_unknown: IntCounter,
+    ladder_records: IntGaugeVec,
     rule_matches: IntCounterVec,
     unmatched_records: IntCounterVec,
     dead_letters: IntCounterVec,
@@ -128,6 +129,11 @@ impl Metrics {
             ladder_unknown: families.plain_counter(
                 "ladder_records_unknown_total",
                 "Records on the ladder for destinations that are not in the file.",
+            )?,
+            ladder_records: families.gauge(
+                "ladder_topic_records",
+                "Records in the topics of the ladder, those that have been read among them.",
+                &["topic"],
             )?,
             rule_matches: families.counter(
                 "rule_matches_total",
@@ -240,6 +246,11 @@ impl Metrics {
     /// Whether a broker has answered lately.
     pub fn set_kafka_connected(&self, connected: bool) {
         self.kafka_connected.set(i64::from(connected));
+    }
+
+    /// How many records are in a topic of the ladder.
+    pub fn set_ladder_records(&self, topic: &str, records: i64) {
+        self.ladder_records.with_label_values(&[topic]).set(records);
     }
 
     /// How many lines of the log were kept back since the start.

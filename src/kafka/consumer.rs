@@ -120,7 +120,7 @@ pub struct ConsumerHandle {
 /// # Errors
 /// When librdkafka refuses the settings or the thread cannot be started. That Kafka is away is no error.
 pub fn start_consumer(plan: ConsumerPlan, clock: Clock) -> Result<ConsumerHandle, StartError> {
-    let context = Context::new(Arc::clone(&plan.complaints), plan.ladder.clone());
+    let context = Context::new(Arc::clone(&plan.complaints));
     let mut client = plan.client.clone();
     client.set("group.id", &plan.group);
     let consumer: BaseConsumer<Context> =

@@ -25,17 +25,14 @@ pub(super) enum Notice {
 #[derive(Debug)]
 pub(super) struct Context {
     complaints: Arc<Complaints>,
-    /// Topics of our own that may be missing at first; the upkeep says so with more words.
-    ladder: Vec<String>,
     notices: Mutex<VecDeque<Notice>>,
     closing: AtomicBool,
 }
 
 impl Context {
-    pub(super) fn new(complaints: Arc<Complaints>, ladder: Vec<String>) -> Self {
+    pub(super) fn new(complaints: Arc<Complaints>) -> Self {
         Self {
             complaints,
-            ladder,
             notices: Mutex::default(),
             closing: AtomicBool::new(false),
         }
@@ -61,10 +58,6 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let missing = reason.contains("not available");
-        if missing && self.ladder.iter().any(|topic| reason.contains(topic)) {
-            return debug!(%error, "Kafka client: {reason}");
-        }
         self.complaints.report(&error, reason);
     }
 }

@@ -78,6 +78,8 @@ impl Broker {
                         .unfit
                         .extend(judge(topic, &settings.collect(), &self.brokers));
                 }
+                // Whether it is there is somebody else's question.
+                Err(RDKafkaErrorCode::UnknownTopicOrPartition) => {}
                 Err(error) => found.hidden = Some((topic.name.clone(), error.to_string())),
             }
         }

@@ -28,15 +28,17 @@ pub(super) struct Pauses {
     full_since: Option<Tick>,
     /// By name, because librdkafka keeps a pause when the epoch changes under it.
     told: BTreeSet<TopicPartition>,
+    /// Whether something has changed since librdkafka was told.
+    changed: bool,
 }
 
 impl Pauses {
     pub(super) fn by_lane(&mut self, epoch: Epoch, pause: bool) {
-        set(&mut self.lane, epoch, pause);
+        self.changed |= set(&mut self.lane, epoch, pause);
     }
 
     pub(super) fn by_gate(&mut self, epoch: Epoch, pause: bool) {
-        set(&mut self.gate, epoch, pause);
+        self.changed |= set(&mut self.gate, epoch, pause);
     }
 
     /// Rests when the lane has had no room for long, and ends the rest when it has.
@@ -45,10 +47,17 @@ impl Pauses {
         if has_room {
             self.full_since = None;
         }
-        self.rest = !has_room && (self.rest || now.since(since) >= REST_AFTER);
+        let rest = !has_room && (self.rest || now.since(since) >= REST_AFTER);
+        self.changed |= rest != self.rest;
+        self.rest = rest;
     }
 
-    /// An assignment that has ended stands still no more.
+    /// An assignment begins, perhaps of a partition that stands still since an earlier one.
+    pub(super) fn assigned(&mut self) {
+        self.changed = true;
+    }
+
+    /// An assignment has ended.
     pub(super) fn forget(&mut self, epoch: Epoch) {
         self.lane.remove(&epoch);
         self.gate.remove(&epoch);
@@ -64,6 +73,9 @@ impl Pauses {
     /// What librdkafka must be told: the partitions to pause, and those to resume.
     fn changes(&mut self, assigned: &BTreeMap<TopicPartition, Epoch>) -> [Vec<TopicPartition>; 2] {
         let mut changes = [Vec::new(), Vec::new()];
+        if !std::mem::take(&mut self.changed) {
+            return changes;
+        }
         for (partition, epoch) in assigned {
             let pause = self.rest || self.lane.contains(epoch) || self.gate.contains(epoch);
             if pause != self.told.contains(partition) {
@@ -77,11 +89,12 @@ impl Pauses {
     }
 }
 
-fn set(epochs: &mut BTreeSet<Epoch>, epoch: Epoch, member: bool) {
+/// Puts an epoch in or takes it out; says whether that changed anything.
+fn set(epochs: &mut BTreeSet<Epoch>, epoch: Epoch, member: bool) -> bool {
     if member {
-        epochs.insert(epoch);
+        epochs.insert(epoch)
     } else {
-        epochs.remove(&epoch);
+        epochs.remove(&epoch)
     }
 }
 
@@ -149,6 +162,7 @@ mod tests {
         pauses.by_lane(Epoch(1), false);
         assert_eq!(changes(&mut pauses), [vec![], vec![1]]);
         pauses.forget(Epoch(2));
+        pauses.assigned();
         assert_eq!(changes(&mut pauses), [vec![], vec![2]]);
     }
 
@@ -178,6 +192,8 @@ mod tests {
         pauses.by_lane(Epoch(1), true);
         assert_eq!(changes(&mut pauses), [vec![1], vec![]]);
         pauses.forget(Epoch(1));
+        assert_eq!(changes(&mut pauses), NOTHING, "nobody has it now");
+        pauses.assigned();
         assert_eq!(changes(&mut pauses), [vec![], vec![1]]);
     }
 }

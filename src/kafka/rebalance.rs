@@ -99,6 +99,7 @@ impl ConsumerThread {
         self.assigned.insert((Arc::clone(topic), partition), epoch);
         self.epochs.insert(epoch, (Arc::clone(topic), partition));
         self.next_offsets.insert(epoch, base);
+        self.pauses.assigned();
         epoch
     }
 

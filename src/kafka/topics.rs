@@ -199,6 +199,28 @@ impl Broker {
         self.create(&missing, options).await.map(|()| true)
     }
 
+    /// How many records are in each of these topics, those that have been read among them. Waits; not for a runtime's worker.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub fn records(&self, topics: &[OwnedTopic]) -> Result<Vec<(String, i64)>, TopicError> {
+        let client = self.client.inner();
+        let mut records = Vec::with_capacity(topics.len());
+        for OwnedTopic { name, .. } in topics {
+            let metadata = client.fetch_metadata(Some(name), TIMEOUT);
+            let metadata = metadata.map_err(TopicError::Unreachable)?;
+            let mut count = 0;
+            for partition in metadata.topics().iter().flat_map(|t| t.partitions()) {
+                let (low, high) = client
+                    .fetch_watermarks(name, partition.id(), TIMEOUT)
+                    .map_err(TopicError::Unreachable)?;
+                count += high - low;
+            }
+            records.push((name.clone(), count));
+        }
+        Ok(records)
+    }
+
     fn missing(&self, mut topics: Vec<OwnedTopic>) -> Result<Vec<OwnedTopic>, TopicError> {
         let mut there = BTreeSet::new();
         for OwnedTopic { name, .. } in &topics {

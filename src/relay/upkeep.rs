@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::admin::Health;
 use crate::kafka::{
@@ -75,14 +75,24 @@ impl Upkeep {
             self.health.broker_answered();
         }
         let made = self.broker.ensure(&self.topics, &self.options).await;
-        if let Err(error) = &made {
-            self.health.owned_topics(Some(text(error)));
-        }
-        if made? {
+        if let Ok(true) = made {
             for lane in &self.lanes {
                 lane.look_again();
             }
         }
+        if let Err(error) = &made {
+            self.health.owned_topics(Some(text(error)));
+        }
+        // Also when one is missing: those that are there are written to.
+        let unfit = self.inspect().await?;
+        made?;
+        self.health.owned_topics(unfit);
+        self.count_ladder().await;
+        Ok(())
+    }
+
+    /// Shuts the topics that must not be written to, and says which.
+    async fn inspect(&mut self) -> Result<Option<String>, TopicError> {
         let Inspection { unfit, hidden } = self.broker.inspect(&self.topics).await?;
         self.say_hidden(hidden);
         let why = unfit
@@ -97,8 +107,23 @@ impl Upkeep {
             }
             self.unfit.clone_from(&problem);
         }
-        self.health.owned_topics(problem);
-        Ok(())
+        Ok(problem)
+    }
+
+    async fn count_ladder(&self) {
+        let ladder = self.topics.iter().filter(|topic| topic.step.is_some());
+        let ladder: Vec<OwnedTopic> = ladder.cloned().collect();
+        let broker = Arc::clone(&self.broker);
+        let counted = tokio::task::spawn_blocking(move || broker.records(&ladder)).await;
+        match counted {
+            Ok(Ok(counted)) => {
+                for (topic, records) in counted {
+                    self.metrics.set_ladder_records(&topic, records);
+                }
+            }
+            Ok(Err(error)) => debug!(%error, "the ladder's records are not counted"),
+            Err(error) => debug!(%error, "counting the ladder's records ended badly"),
+        }
     }
 
     /// A right that is missing is said once; the topics are taken for what they should be.

@@ -7,6 +7,7 @@ use crate::harness::config::{Config, Destination};
 use crate::harness::place::New;
 use crate::harness::receiver::{Answer, Receiver};
 use crate::harness::relay::Relay;
+use crate::harness::wait::wait_until;
 
 use super::main_job::wait_no_lag;
 
@@ -188,7 +189,7 @@ fn a_ladder_that_would_lose_records_is_not_written_until_it_is_mended() {
         .topics(&["unfit-in"])
         .destination(
             Destination::new("hook", &receiver.url())
-                .lane(r#"retry = { schedule = ["70s", "1h"], jitter = 0 }"#),
+                .lane(r#"retry = { schedule = ["250s", "1h"], jitter = 0 }"#),
         );
     let mut relay = Relay::start(&config);
     receiver.wait_accepted(9, SOON);
@@ -200,12 +201,12 @@ fn a_ladder_that_would_lose_records_is_not_written_until_it_is_mended() {
     assert!(why.contains(command), "{why}");
     let blocked = [("state", "blocked")];
     assert_eq!(relay.metrics().sum("postrider_lane_state", &blocked), 1.0);
-    assert_eq!(
+    wait_until(SOON, "all is committed below the record that stays", || {
         kafka
             .committed("unfit.hook")
-            .get(&("unfit-in".to_owned(), 0)),
-        Some(&3)
-    );
+            .get(&("unfit-in".to_owned(), 0))
+            == Some(&3)
+    });
 
     kafka.alter_topic(
         "unfit.retry.1m",

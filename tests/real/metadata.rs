@@ -82,3 +82,65 @@ fn a_broker_that_takes_no_metadata_gets_the_position_without_it() {
     assert_eq!(relay.stop(SOON).code(), Some(0));
     assert_eq!(receiver.attempt_count(), 22);
 }
+
+#[test]
+fn a_compacted_topic_and_an_aborted_end_are_committed_to_the_end_around_a_record_that_stays() {
+    use rdkafka::config::ClientConfig;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    let kafka = Broker::builder()
+        .property("log.cleaner.backoff.ms", "200")
+        .start();
+    let compacted = [
+        ("cleanup.policy", "compact"),
+        ("segment.ms", "200"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+    ];
+    kafka.create_topic("in", 1, &compacted);
+    let record = |n: usize| New::to("in").key((n % 10).to_string()).value(n.to_string());
+    kafka.produce(&(0..200).map(record).collect::<Vec<_>>());
+    // The newest segment is never compacted, so something must begin another one.
+    wait_until(SOON * 2, "the older records are gone", || {
+        kafka.produce(&[New::to("in").key("last").value("last")]);
+        kafka.read_all("in").len() < 40
+    });
+    let mut client = ClientConfig::new();
+    client
+        .set("bootstrap.servers", kafka.brokers())
+        .set("transactional.id", "holes");
+    let producer: BaseProducer = client.create().unwrap();
+    producer.init_transactions(SOON).unwrap();
+    producer.begin_transaction().unwrap();
+    for _ in 0..5 {
+        let aborted = BaseRecord::to("in").key("aborted").payload("aborted");
+        producer.send(aborted).map_err(|(e, _)| e).unwrap();
+    }
+    producer.flush(SOON).unwrap();
+    producer.abort_transaction(SOON).unwrap();
+
+    let left = kafka.read_all("in");
+    let stays = left[left.len() / 2].value.clone().unwrap();
+    let receiver = Receiver::start(move |request| match request.attempt() {
+        Some(1) if request.body[..] == stays[..] => Answer::status(500),
+        _ => Answer::ok(),
+    });
+    let config = Config::new(kafka.brokers(), "holes")
+        .topics(&["in"])
+        .destination(
+            Destination::new("hook", &receiver.url())
+                .lane(r#"retry = { schedule = ["8s"], jitter = 0 }"#),
+        );
+    let mut relay = Relay::start(&config);
+    // Killed while one record waits: what lies behind it is known from the metadata, holes and all.
+    receiver.wait_accepted(left.len() - 1, SOON);
+    std::thread::sleep(Duration::from_secs(2));
+    relay.kill9();
+    let mut relay = Relay::start(&config);
+    receiver.wait_accepted(left.len(), SOON);
+    wait_no_lag(&kafka, "holes.hook", &["in"]);
+    assert_eq!(
+        receiver.attempt_count(),
+        left.len() + 1,
+        "no other is sent again"
+    );
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+}
