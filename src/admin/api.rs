@@ -84,6 +84,38 @@ pub struct HealthReport {
     pub problems: Vec<String>,
 }
 
+/// What waits on the ladder for a destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetriesReport {
+    /// How many there are.
+    pub total: u64,
+    /// Whether the time was enough to look at all of them.
+    pub complete: bool,
+    /// Some of them, those that are due first at the front.
+    pub retries: Vec<RetryReport>,
+    /// Why it is not known.
+    pub problem: Option<String>,
+}
+
+/// A record that waits on the ladder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryReport {
+    /// The delivery's id.
+    pub id: String,
+    /// Where the record was first.
+    pub record: RecordPlace,
+    /// The rule that wants it delivered.
+    pub rule: String,
+    /// Attempts spent.
+    pub attempts: u32,
+    /// When it is tried next.
+    pub due: String,
+    /// What the last attempt came back with.
+    pub status: Option<u16>,
+    /// The last error, in words.
+    pub error: String,
+}
+
 /// What is asked for: a destination, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderRequest {
@@ -181,6 +213,8 @@ pub enum Ask {
     Status(oneshot::Sender<StatusReport>),
     /// Is everything well?
     Health(oneshot::Sender<HealthReport>),
+    /// What waits on the ladder for this destination?
+    Retries(String, oneshot::Sender<RetriesReport>),
     /// Do this.
     Order(Verb, OrderRequest, oneshot::Sender<OrderReport>),
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -21,6 +21,11 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 
 type Asks = mpsc::Sender<Ask>;
 
+#[derive(Debug, serde::Deserialize)]
+struct Of {
+    destination: String,
+}
+
 /// Who is at the other end of the socket: the kernel says so.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(Option<u32>);
@@ -35,7 +40,8 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 pub(super) fn on_socket(asks: Asks) -> Router {
     let mut routes = Router::new()
         .route("/api/v1/status", get(status))
-        .route("/api/v1/health", get(health));
+        .route("/api/v1/health", get(health))
+        .route("/api/v1/retries", get(retries));
     for verb in Verb::ALL {
         let order = move |asks, peer, request| order(verb, asks, peer, request);
         routes = routes.route(&format!("/api/v1/{}", verb.path()), post(order));
@@ -83,6 +89,11 @@ async fn status(State(asks): State<Asks>) -> Response {
 
 async fn health(State(asks): State<Asks>) -> Response {
     answer(&asks, Ask::Health).await
+}
+
+/// `?destination=NAME`.
+async fn retries(State(asks): State<Asks>, Query(of): Query<Of>) -> Response {
+    answer(&asks, |reply| Ask::Retries(of.destination, reply)).await
 }
 
 /// Whatever was asked, the status says how it went: 200, 409 or 503.

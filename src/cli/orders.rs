@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Subcommand;
 
-use crate::admin::api::{OrderReport, OrderRequest, OrderResult, RecordPlace, Verb};
+use crate::admin::api::{OrderReport, OrderRequest, OrderResult, RecordPlace, RetriesReport, Verb};
 
 use super::client::{Client, Format, SocketArguments, say};
 use super::exit;
@@ -53,10 +53,21 @@ pub(super) struct RetriesArguments {
 
 #[derive(Debug, Subcommand)]
 enum Retries {
+    /// Show what waits in the ladder, what is due first at the top.
+    List(ListArguments),
     /// Try now what waits in the ladder at this moment.
     Release(LadderArguments),
     /// Write to the dead letters what waits in the ladder at this moment.
     Cancel(LadderArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArguments {
+    /// The destination.
+    #[arg(short, long, value_name = "NAME")]
+    destination: String,
+    #[command(flatten)]
+    socket: SocketArguments,
 }
 
 #[derive(Debug, clap::Args)]
@@ -106,6 +117,7 @@ pub(super) fn skip(config: &Path, arguments: SkipArguments) -> u8 {
 
 pub(super) fn retries(config: &Path, arguments: RetriesArguments) -> u8 {
     let (verb, arguments) = match arguments.what {
+        Retries::List(arguments) => return list(config, &arguments),
         Retries::Release(arguments) => (Verb::ReleaseRetries, arguments),
         Retries::Cancel(arguments) => (Verb::CancelRetries, arguments),
     };
@@ -115,6 +127,59 @@ pub(super) fn retries(config: &Path, arguments: RetriesArguments) -> u8 {
         socket,
     } = arguments;
     ask(config, verb, destination, reason, None, &socket)
+}
+
+#[expect(clippy::print_stdout, reason = "this is what a person reads")]
+fn list(config: &Path, arguments: &ListArguments) -> u8 {
+    // Names are small letters, digits and dashes; another one is nobody's, and must not end the path.
+    let name = arguments
+        .destination
+        .replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_");
+    let answer = Client::new(config, &arguments.socket)
+        .and_then(|client| client.get(&format!("/api/v1/retries?destination={name}")))
+        .and_then(|answer| Ok((answer.read::<RetriesReport>()?, answer.body)));
+    let (report, body) = match answer {
+        Ok(answer) => answer,
+        Err(code) => return code,
+    };
+    if arguments.socket.format == Format::Json {
+        println!("{body}");
+    }
+    if let Some(problem) = &report.problem {
+        say(&format!("error: {problem}"));
+        return exit::NO;
+    }
+    if arguments.socket.format == Format::Human {
+        print!("{}", listed(&report));
+    }
+    exit::OK
+}
+
+/// A line for each record, and one for all.
+fn listed(report: &RetriesReport) -> String {
+    let mut text = String::new();
+    for retry in &report.retries {
+        let RecordPlace {
+            topic,
+            partition,
+            offset,
+        } = &retry.record;
+        let status = retry.status.map(|status| format!("{status} "));
+        text.push_str(&format!(
+            "due {}  {topic} {partition} {offset}  attempts {}  {}{}\n",
+            retry.due,
+            retry.attempts,
+            status.unwrap_or_default(),
+            retry.error
+        ));
+    }
+    let least = if report.complete { "" } else { "at least " };
+    text.push_str(&match report.total {
+        0 if report.complete => "nothing waits in the ladder\n".to_owned(),
+        1 => format!("{least}1 record waits in the ladder\n"),
+        total => format!("{least}{total} records wait in the ladder\n"),
+    });
+    text
 }
 
 #[expect(clippy::print_stdout, reason = "this is what a person reads")]

@@ -27,6 +27,7 @@ mod settings;
 mod start;
 mod state;
 mod topics;
+mod waiting;
 
 pub use client::{client_config, consumer_config, producer_config};
 pub use complaints::Complaints;
@@ -43,6 +44,7 @@ pub use properties::{Reserved, reserved};
 pub use settings::{SettingError, check_setting, check_settings};
 pub use state::{FromState, STATE_VALUE_MAX, StateReader, StateRecord};
 pub use topics::{Broker, OwnedTopic, TopicError};
+pub use waiting::{LadderView, WaitingRetries, WaitingRetry};
 
 /// librdkafka's own word for what went wrong, for those who pass it on.
 pub use rdkafka::error::KafkaError;

@@ -212,6 +212,12 @@ impl Drop for Queues {
     }
 }
 
+/// A copy of everything in a message, whoever wrote it.
+pub(super) fn copied(message: &BorrowedMessage<'_>) -> Fetched {
+    // SAFETY: the message is valid as long as it is borrowed, and everything in it is copied.
+    unsafe { TopicNames::default().fetched(message.ptr()) }
+}
+
 fn millis(wait: Duration) -> i32 {
     i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{Consumer, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, OwnedHeaders};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use crate::lane::WriteError;
 use super::complaints::Complaints;
 use super::context::Plain;
 use super::producer::Producer;
+use super::raw::{Fetched, copied};
 
 /// Anything longer was not written by us.
 pub const STATE_VALUE_MAX: usize = 64 * 1024;
@@ -166,22 +167,23 @@ async fn follow(
 
 /// `None`: not written by us.
 fn record(message: &BorrowedMessage<'_>) -> Option<StateRecord> {
-    let key = String::from_utf8(message.key()?.to_vec()).ok()?;
-    let value = message.payload();
-    if value.is_some_and(|value| value.len() > STATE_VALUE_MAX) {
+    let Fetched::Record(record) = copied(message) else {
+        return None;
+    };
+    let too_long = |value: &bytes::Bytes| value.len() > STATE_VALUE_MAX;
+    if record.value.as_ref().is_some_and(too_long) {
         return None;
     }
-    let mut headers = BTreeMap::new();
-    for header in message.headers().iter().flat_map(|headers| headers.iter()) {
-        if let Some(Ok(text)) = header.value.map(std::str::from_utf8) {
-            headers.insert(header.key.to_owned(), text.to_owned());
-        }
-    }
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    let headers = record
+        .headers
+        .iter()
+        .filter_map(|header| Some((text(&header.name)?, text(header.value.as_deref()?)?)));
     Some(StateRecord {
-        key,
-        value: value.map(<[u8]>::to_vec),
-        headers,
-        appended: message.timestamp().to_millis().map(Timestamp),
+        key: text(record.key.as_deref()?)?,
+        headers: headers.collect(),
+        value: record.value.map(|value| value.to_vec()),
+        appended: record.timestamp,
     })
 }
 

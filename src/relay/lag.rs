@@ -11,7 +11,7 @@ use crate::kafka::Ends;
 use crate::lane::{LaneStatus, PartitionPosition};
 use crate::metrics::Metrics;
 
-use super::operators::Desk;
+use super::operators::FrontDesk;
 
 /// How often it is looked at when nobody asks.
 const INTERVAL: Duration = Duration::from_secs(15);
@@ -56,7 +56,7 @@ pub(super) async fn fill(ends: &Arc<Ends>, statuses: &mut [Option<LaneStatus>]) 
 }
 
 /// Shows what waits as a metric, until `stop`.
-pub(super) async fn show(desk: Arc<Desk>, metrics: Arc<Metrics>, stop: CancellationToken) {
+pub(super) async fn show(desk: Arc<FrontDesk>, metrics: Arc<Metrics>, stop: CancellationToken) {
     let mut shown: Vec<BTreeMap<Arc<str>, u64>> = vec![BTreeMap::new(); desk.doors.len()];
     loop {
         let mut statuses = desk.ask_lanes().await;

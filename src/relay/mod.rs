@@ -28,8 +28,9 @@ use crate::admin::{self, AdminError, Ask, DEFAULT_SOCKET, Health, SocketFile};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
-    self, AUDIT, Broker, Complaints, ConsumerPlan, Ends, KafkaError, Mailbox, OwnedTopic, Producer,
-    StartAtOption, StartError, StateReader, consumer_config, producer_config, start_consumer,
+    self, AUDIT, Broker, Complaints, ConsumerPlan, Ends, KafkaError, LadderView, Mailbox,
+    OwnedTopic, Producer, StartAtOption, StartError, StateReader, consumer_config, producer_config,
+    start_consumer,
 };
 use crate::lane::{Lane, LaneOptions, RenderErrorPolicy, StartAt};
 use crate::metrics::Metrics;
@@ -39,7 +40,7 @@ use crate::send::{Webhook, WebhookError};
 use background::Background;
 use judging::Unknown;
 use lane_task::{LaneEnd, LaneParts, LaneTask};
-use operators::{Desk, Door, GoneWord, Known, Operators, StateTopic};
+use operators::{Door, FrontDesk, GoneWord, Known, Operators, StateTopic};
 use outlet::Outlet;
 use topics::{TopicWatch, Watched};
 use upkeep::Upkeep;
@@ -320,7 +321,7 @@ impl Relay {
         };
         let reading = reader.run(tell, self.stop_serving.clone());
         self.background.spawn("the reader of the state", reading);
-        let operators = Operators::new(Desk {
+        let operators = Operators::new(FrontDesk {
             doors: std::mem::take(&mut self.doors),
             disabled: config.disabled.clone(),
             topic: StateTopic {
@@ -331,6 +332,11 @@ impl Relay {
             health: Arc::clone(&self.health),
             clock,
             known: Mutex::new(Known::default()),
+            ladder: Arc::new(LadderView {
+                client: consumer_config(&config.kafka),
+                prefix: config.kafka.prefix.clone(),
+                complaints: Arc::clone(&self.complaints),
+            }),
             ends: Arc::new(Ends::new(
                 consumer_config(&config.kafka),
                 Arc::clone(&self.complaints),

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::admin::Health;
 use crate::admin::api::{Ask, HealthReport, OrderReport, OrderRequest, OrderResult, Verb};
 use crate::clock::{Clock, Tick};
-use crate::kafka::{Ends, FromState, Producer, StateRecord};
+use crate::kafka::{Ends, FromState, LadderView, Producer, StateRecord};
 use crate::lane::{LaneStatus, Order};
 use crate::metrics::Metrics;
 
@@ -69,7 +69,7 @@ pub(super) struct StateTopic {
 }
 
 /// What all answers share.
-pub(super) struct Desk {
+pub(super) struct FrontDesk {
     pub(super) doors: Vec<Door>,
     pub(super) disabled: Vec<Arc<str>>,
     pub(super) topic: StateTopic,
@@ -77,6 +77,7 @@ pub(super) struct Desk {
     pub(super) clock: Clock,
     pub(super) known: Mutex<Known>,
     pub(super) ends: Arc<Ends>,
+    pub(super) ladder: Arc<LadderView>,
 }
 
 /// What is known of the state.
@@ -91,7 +92,7 @@ pub(super) struct Known {
 
 /// Answers, listens and tells.
 pub(super) struct Operators {
-    pub(super) desk: Arc<Desk>,
+    pub(super) desk: Arc<FrontDesk>,
     /// Tells this process's proof from others'.
     nonce: String,
     proven: bool,
@@ -101,7 +102,7 @@ pub(super) struct Operators {
 }
 
 impl Operators {
-    pub(super) fn new(desk: Desk) -> Self {
+    pub(super) fn new(desk: FrontDesk) -> Self {
         let nonce = format!("{}-{}", std::process::id(), Clock::wall().0);
         Self {
             desk: Arc::new(desk),
@@ -213,7 +214,7 @@ impl Operators {
     }
 }
 
-impl Desk {
+impl FrontDesk {
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -223,6 +224,7 @@ impl Desk {
         match ask {
             Ask::Status(reply) => drop(reply.send(self.status().await)),
             Ask::Health(reply) => drop(reply.send(self.health())),
+            Ask::Retries(name, reply) => drop(reply.send(self.retries(&name).await)),
             Ask::Order(verb, request, reply) => drop(reply.send(self.order(verb, request).await)),
         }
     }

@@ -1,19 +1,27 @@
 //! The status of everything, as operators see it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admin::api::{DestinationReport, FailureReport, PauseReport, StatusReport};
+use crate::admin::api::{
+    DestinationReport, FailureReport, PauseReport, RecordPlace, RetriesReport, RetryReport,
+    StatusReport,
+};
 use crate::clock::{Clock, Timestamp};
+use crate::kafka::{WaitingRetries, WaitingRetry};
 use crate::lane::{Asked, Doing, LaneStatus, LastFailure};
 
 use super::book::GoneEndpoint;
 use super::lag;
-use super::operators::{Desk, Door};
+use super::operators::{Door, FrontDesk};
 
 /// How long the lanes may take to say what they do.
 const LANE_WAIT: Duration = Duration::from_secs(2);
+/// How many of those that wait on the ladder are shown, and how long it may take to look for them.
+const RETRIES_MAX: usize = 1000;
+const RETRIES_WAIT: Duration = Duration::from_secs(10);
 
-impl Desk {
+impl FrontDesk {
     pub(super) async fn status(&self) -> StatusReport {
         let now = Clock::wall();
         let mut answers = self.ask_lanes().await;
@@ -50,6 +58,24 @@ impl Desk {
         }
     }
 
+    /// What waits on the ladder for a destination.
+    pub(super) async fn retries(&self, name: &str) -> RetriesReport {
+        let problem = |text: String| RetriesReport {
+            problem: Some(text),
+            ..RetriesReport::default()
+        };
+        let Some(door) = self.doors.iter().find(|door| *door.name == *name) else {
+            return problem(format!("no destination {name} runs here"));
+        };
+        let (ladder, id, clock) = (Arc::clone(&self.ladder), Arc::clone(&door.id), self.clock);
+        let look = move || ladder.waiting(&id, RETRIES_MAX, clock, RETRIES_WAIT);
+        match tokio::task::spawn_blocking(look).await {
+            Ok(Ok(found)) => retries_report(found),
+            Ok(Err(error)) => problem(format!("the ladder cannot be read: {error}")),
+            Err(error) => problem(format!("the ladder cannot be read: {error}")),
+        }
+    }
+
     /// What each lane says of itself; nothing of one that has ended, or does not listen.
     pub(super) async fn ask_lanes(&self) -> Vec<Option<LaneStatus>> {
         // All are asked at once, and have the same time: one that is stuck does not make the others late.
@@ -65,6 +91,32 @@ impl Desk {
             answers.push(answer.and_then(Result::ok));
         }
         answers
+    }
+}
+
+fn retries_report(found: WaitingRetries) -> RetriesReport {
+    let mut waiting = found.first;
+    waiting.sort_by_key(|retry| retry.carried.due);
+    let report = |WaitingRetry {
+                      record, carried, ..
+                  }: WaitingRetry| RetryReport {
+        id: carried.id.to_string(),
+        record: RecordPlace {
+            topic: record.topic.to_string(),
+            partition: record.partition,
+            offset: record.offset,
+        },
+        rule: carried.rule.to_string(),
+        attempts: carried.attempts,
+        due: rfc3339(carried.due),
+        status: carried.status,
+        error: carried.error.clone(),
+    };
+    RetriesReport {
+        total: found.total,
+        complete: found.complete,
+        retries: waiting.into_iter().map(report).collect(),
+        problem: None,
     }
 }
 

@@ -160,8 +160,13 @@ fn a_changed_file_finds_what_is_on_the_ladder() {
         (&new.id, Some(2)),
         "renamed, and the same"
     );
+    // What another file has left behind is counted as it is read.
+    let stray = New::to("change.retry.1m")
+        .header("postrider-version", "1")
+        .header("postrider-destination", "nobody");
+    kafka.produce(&[stray]);
     relay.wait_metric("postrider_ladder_records_unknown_total", &[], SOON, |n| {
-        n == 1.0
+        n >= 1.0
     });
     relay.wait_log("is not in the file", SOON);
     assert_eq!(relay.stop(SOON).code(), Some(0));

@@ -288,6 +288,12 @@ fn an_endpoint_that_is_gone_stays_so_over_restarts_until_it_is_resumed() {
     wait_state(&mut relay, "hook", "gone");
     let state = kafka_state(kafka, "gone.state", "gone/hook");
     assert!(state.contains("\"status\":410"), "{state}");
+    // What somebody else writes there is no business of ours.
+    let foreign = New::to("gone.state").key(b"\xff").header(b"\xfe", "x");
+    kafka.produce(&[
+        foreign.value("{"),
+        New::to("gone.state").key("skip/hook").value("7"),
+    ]);
     let before = receiver.attempts().len();
     assert_eq!(relay.stop(SOON).code(), Some(0));
 
@@ -337,6 +343,12 @@ fn what_waits_in_the_ladder_is_released_or_cancelled() {
     kafka.produce(&vec![New::to("ladder-orders-in").value("{}"); 2]);
     let settled = "postrider_records_settled_total";
     relay.wait_metric(settled, &deferred, SOON, |v| v == 2.0);
+    let list = done(&relay, &["retries", "list", "-d", "hook"]);
+    assert!(list.ends_with("2 records wait in the ladder\n"), "{list}");
+    assert!(
+        list.contains("ladder-orders-in 0 1  attempts 1  500"),
+        "{list}"
+    );
     done(&relay, &["retries", "release", "-d", "hook"]);
     receiver.wait_accepted(2, SOON);
 
