@@ -171,7 +171,6 @@ impl Relay {
             metrics: Arc::clone(&relay.metrics),
             unfit: None,
             said_hidden: false,
-            young: 0,
         };
         let looking = upkeep.run(relay.stop_serving.clone());
         relay.background.spawn("the look at Kafka", looking);

@@ -15,9 +15,6 @@ use crate::metrics::Metrics;
 use super::panics;
 
 const INTERVAL: Duration = Duration::from_secs(10);
-/// For so many rounds after topics were made the lanes are asked to look for them: brokers hear of a new topic one after the other.
-const YOUNG: u32 = 5;
-const INTERVAL_WHILE_YOUNG: Duration = Duration::from_secs(1);
 /// After a failure the next look comes sooner.
 const INTERVAL_AFTER_FAILURE: Duration = Duration::from_secs(2);
 
@@ -36,8 +33,6 @@ pub(super) struct Upkeep {
     pub(super) unfit: Option<String>,
     /// Whether it was said that settings cannot be seen.
     pub(super) said_hidden: bool,
-    /// Rounds in which topics of our own still count as new.
-    pub(super) young: u32,
 }
 
 impl Upkeep {
@@ -59,9 +54,7 @@ impl Upkeep {
             }
             self.metrics
                 .set_kafka_connected(self.health.broker_answers());
-            let wait = if self.young > 0 {
-                INTERVAL_WHILE_YOUNG
-            } else if problem.is_some() {
+            let wait = if problem.is_some() {
                 INTERVAL_AFTER_FAILURE
             } else {
                 INTERVAL
@@ -83,10 +76,6 @@ impl Upkeep {
         }
         let made = self.broker.ensure(&self.topics, &self.options).await;
         if let Ok(true) = made {
-            self.young = YOUNG;
-        }
-        if self.young > 0 {
-            self.young -= 1;
             for lane in &self.lanes {
                 lane.look_again();
             }
