@@ -37,6 +37,9 @@ pub struct Metrics {
     records_waiting: IntGaugeVec,
     records_lost: IntCounterVec,
     ladder_foreign: IntCounterVec,
+    ladder_duplicates: IntCounterVec,
+    endpoints: IntGaugeVec,
+    breaker_opens: IntCounterVec,
     ladder_unknown: IntCounter,
     ladder_records: IntGaugeVec,
     rule_matches: IntCounterVec,
@@ -124,6 +127,21 @@ impl Metrics {
             ladder_foreign: families.counter(
                 "ladder_records_foreign_total",
                 "Records of other destinations on the ladder, stepped over.",
+                &["destination"],
+            )?,
+            ladder_duplicates: families.counter(
+                "ladder_records_duplicate_total",
+                "Second copies of records on the ladder, dropped: their first write was not known to have succeeded.",
+                &["destination"],
+            )?,
+            endpoints: families.gauge(
+                "endpoints",
+                "Endpoints, by the state they are in.",
+                &["destination", "state"],
+            )?,
+            breaker_opens: families.counter(
+                "breaker_opens_total",
+                "How often an endpoint was left alone because it failed.",
                 &["destination"],
             )?,
             ladder_unknown: families.plain_counter(

@@ -46,8 +46,12 @@ impl Settlement {
 /// What happened to a lane's records since it started. Only ever grows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Records read from topics.
+    /// Records read, from topics and from the ladder.
     pub read: u64,
+    /// Those of them that came up from the ladder.
+    pub read_from_ladder: u64,
+    /// How often the endpoint was opened.
+    pub opens: u64,
     /// Deliveries by how they ended.
     pub settled: BTreeMap<Settlement, u64>,
     /// Records of the ladder that belong to others, stepped over; not part of `read`.

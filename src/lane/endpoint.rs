@@ -25,8 +25,6 @@ pub(super) struct Endpoint {
     pub(super) push_backs: u64,
     /// Passes since the last push-back.
     pub(super) clean_run: u64,
-    /// How often it was opened.
-    pub(super) opens: u64,
     /// Whether a person has paused it.
     pub(super) paused: bool,
 }
@@ -114,7 +112,6 @@ impl Endpoint {
         alone: Vec<DeliveryKey>,
         why: Why,
     ) {
-        self.opens += 1;
         self.state = State::Open(Open {
             since: now,
             interval: options.probe_interval,
@@ -150,6 +147,17 @@ impl Endpoint {
             return Some(None);
         }
         self.hold.is_held(now).then(|| Some(self.hold.until()))
+    }
+
+    /// The name of its state in metrics.
+    pub(super) fn state_name(&self) -> &'static str {
+        match &self.state {
+            _ if self.paused => "paused",
+            State::Closed | State::Doubt(_) => "closed",
+            State::Open(open) if open.trial.is_some() => "half_open",
+            State::Open(_) => "open",
+            State::Gone => "gone",
+        }
     }
 
     /// Whether records wait for the endpoint itself, and not for a place or for their time.

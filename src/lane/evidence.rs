@@ -249,6 +249,7 @@ impl Lane {
     /// Leaves the endpoint alone. The accused go back to their places: it was not them, or nobody can say.
     fn open(&mut self, alone: Vec<DeliveryKey>, why: Why) {
         self.acquit();
+        self.counts.opens += 1;
         self.endpoint
             .open(self.now, &self.options.breaker, alone, why);
         self.actions.push_back(Action::Tell(Notice::Opened {

@@ -105,6 +105,7 @@ impl Lane {
             Verdict::Deliver { rule } => Destiny::Deliver { rule },
             Verdict::DeadLetter { reason, error } => Destiny::DeadLetter { reason, error },
         };
+        let is_from_ladder = carried.is_some();
         let (now, stopped) = (self.now, self.endpoint.stopwatch.total());
         let mut delivery = match carried {
             Some(carried) => goes_on(record, destiny, *carried),
@@ -127,6 +128,7 @@ impl Lane {
             partition.receive(offset, None);
             self.counts.read += 1;
             self.counts.copies += 1;
+            self.counts.read_from_ladder += 1;
             return self.count_settled(Settlement::Dropped);
         }
         if self.ladder_orders.releases(appended) {
@@ -151,6 +153,7 @@ impl Lane {
             return;
         }
         self.counts.read += 1;
+        self.counts.read_from_ladder += u64::from(is_from_ladder);
         self.unsettled += 1;
         self.unsettled_bytes += weight;
         *self.tally.of(State::Ready) += 1;

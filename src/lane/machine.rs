@@ -195,6 +195,12 @@ impl Lane {
         Room { records, bytes }
     }
 
+    /// The state of its endpoint, by its name in metrics: `closed`, `open`, `half_open`, `gone` or `paused`.
+    #[must_use]
+    pub fn endpoint_state(&self) -> &'static str {
+        self.endpoint.state_name()
+    }
+
     /// Whether there are records to send as soon as there is a place for them.
     #[must_use]
     pub fn has_ready(&self) -> bool {

@@ -25,6 +25,9 @@ const LANE_STATES: [&str; 8] = [
     "starting", "running", "paused", "quiet", "braked", "blocked", "stopping", "stopped",
 ];
 
+/// The states of an endpoint.
+const ENDPOINT_STATES: [&str; 5] = ["closed", "open", "half_open", "gone", "paused"];
+
 const WINDOW_BOUNDS: [&str; 3] = ["records", "bytes", "distance"];
 
 const REBALANCES: [&str; 3] = ["assigned", "revoked", "lost"];
@@ -36,7 +39,12 @@ pub struct LaneMetrics {
     pub attempt_duration: Histogram,
     /// How old records were when delivered, in seconds.
     pub delivery_age: Histogram,
-    read: IntCounter,
+    /// From topics, and from the ladder.
+    read: [IntCounter; 2],
+    copies: IntCounter,
+    opens: IntCounter,
+    /// In the order of [`ENDPOINT_STATES`].
+    endpoints: [IntGauge; ENDPOINT_STATES.len()],
     released: IntCounter,
     settled: [IntCounter; Settlement::ALL.len()],
     attempts: [IntCounter; ATTEMPT_OUTCOMES.len()],
@@ -90,6 +98,8 @@ pub struct LaneLevels {
     pub oldest_waiting: Option<Timestamp>,
     /// How full the window is by records, by bytes and by distance; 1 is full.
     pub window_usage: [f64; 3],
+    /// The state of its endpoint.
+    pub endpoint_state: &'static str,
     /// Partitions held.
     pub partitions: usize,
     /// When the consumer's loop last turned.
@@ -128,7 +138,11 @@ impl Metrics {
         let lane = LaneMetrics {
             attempt_duration: self.attempt_duration.with_label_values(&[d]),
             delivery_age: self.delivery_age.with_label_values(&[d]),
-            read: self.records_read.with_label_values(&[d, "topic"]),
+            read: ["topic", "ladder"]
+                .map(|source| self.records_read.with_label_values(&[d, source])),
+            copies: self.ladder_duplicates.with_label_values(&[d]),
+            opens: self.breaker_opens.with_label_values(&[d]),
+            endpoints: ENDPOINT_STATES.map(|state| self.endpoints.with_label_values(&[d, state])),
             released: self.records_released.with_label_values(&[d]),
             settled: Settlement::ALL
                 .map(|how| self.records_settled.with_label_values(&[d, how.name()])),
@@ -165,6 +179,9 @@ impl LaneMetrics {
         for (gauge, usage) in self.window_usage.iter().zip(levels.window_usage) {
             gauge.set(usage);
         }
+        for (gauge, state) in self.endpoints.iter().zip(ENDPOINT_STATES) {
+            gauge.set(i64::from(state == levels.endpoint_state));
+        }
         self.partitions.set(levels.partitions as i64);
         self.consumer_loop.set(seconds(levels.consumer_loop));
         if self.published != *counts {
@@ -178,7 +195,12 @@ impl LaneMetrics {
         let since = |now: Option<&u64>, then: Option<&u64>| {
             now.copied().unwrap_or(0) - then.copied().unwrap_or(0)
         };
-        self.read.inc_by(counts.read - before.read);
+        let from_ladder = counts.read_from_ladder - before.read_from_ladder;
+        let [topic, ladder] = &self.read;
+        topic.inc_by(counts.read - before.read - from_ladder);
+        ladder.inc_by(from_ladder);
+        self.copies.inc_by(counts.copies - before.copies);
+        self.opens.inc_by(counts.opens - before.opens);
         self.released.inc_by(counts.released - before.released);
         for (counter, how) in self.settled.iter().zip(Settlement::ALL) {
             counter.inc_by(since(counts.settled.get(&how), before.settled.get(&how)));

@@ -477,6 +477,7 @@ impl LaneTask {
             waiting: lane.waiting(),
             oldest_waiting: lane.oldest_waiting(),
             window_usage: lane.window_usage(),
+            endpoint_state: lane.endpoint_state(),
             partitions: self.partitions,
             consumer_loop: Timestamp(loop_turned),
         };
