@@ -48,6 +48,8 @@ pub(super) struct Door {
     /// What its endpoint is called: its host.
     pub(super) endpoint: String,
     pub(super) asks: mpsc::Sender<LaneAsk>,
+    /// How long before Kafka deletes its oldest record this is said.
+    pub(super) retention_warning: Duration,
     /// Tells its endpoint from another one, and does not say which it is.
     pub(super) fingerprint: String,
 }
