@@ -3,7 +3,7 @@
 //! The thread waits for the broker and for the lane; nobody waits for the thread. Rebalances are taken from librdkafka as events and
 //! answered here, in this thread's own loop, not inside a callback.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -104,6 +104,15 @@ pub enum FromConsumer {
 
 /// How long the thread sleeps at most: how late it hears of a rebalance or a commit.
 pub(super) const NAP: Duration = Duration::from_millis(50);
+/// When a topic that has just been made is looked for. librdkafka believes for a tenth of a second that what was missing is missing; and in a
+/// cluster of several brokers one may hear of it later than another.
+const LOOKS: [Duration; 4] = [
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(10),
+];
+
 /// A running consumer thread, as its lane sees it.
 #[derive(Debug)]
 pub struct ConsumerHandle {
@@ -151,6 +160,7 @@ pub fn start_consumer(plan: ConsumerPlan, clock: Clock) -> Result<ConsumerHandle
         largest: 1024,
         heaviest: 0,
         rejoin_at: None,
+        looks: BTreeSet::new(),
         pauses: Pauses::default(),
         gate: Gatehouse::default(),
         chunk: Vec::new(),
@@ -210,6 +220,8 @@ pub(super) struct ConsumerThread {
     /// The heaviest record since that was last reckoned.
     pub(super) heaviest: u64,
     pub(super) rejoin_at: Option<Tick>,
+    /// When topics that were missing are looked for.
+    looks: BTreeSet<Tick>,
     pub(super) pauses: Pauses,
     /// Where the records of the ladder wait.
     pub(super) gate: Gatehouse,
@@ -268,8 +280,16 @@ impl ConsumerThread {
         if orders.topics.is_some() {
             self.plan.topics.clone_from(&orders.topics);
         }
+        let now = self.clock.now().tick;
+        if orders.look_again {
+            self.looks = LOOKS.map(|after| now + after).into();
+        }
+        let look = self.looks.first().is_some_and(|due| *due <= now);
+        if look {
+            self.looks.pop_first();
+        }
         // With cooperative rebalances only the difference comes and goes.
-        if (orders.topics.is_some() || orders.look_again) && self.rejoin_at.is_none() {
+        if (orders.topics.is_some() || look) && self.rejoin_at.is_none() {
             self.subscribe();
         }
     }
