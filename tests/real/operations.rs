@@ -385,3 +385,24 @@ fn what_kafka_is_about_to_delete_is_said_ahead() {
     let margin = "postrider_retention_margin_seconds";
     relay.wait_metric(margin, &labels, SOON, |v| v > 3000.0 && v <= 3600.0);
 }
+
+#[test]
+fn an_order_that_kafka_has_not_taken_is_not_called_done() {
+    let kafka = Broker::start();
+    kafka.create_topic("away-in", 1, &[]);
+    let receiver = Receiver::ok();
+    let config = Config::new(kafka.brokers(), "away")
+        .topics(&["away-in"])
+        .destination(Destination::new("hook", &receiver.url()));
+    let mut relay = Relay::start(&config);
+    relay.wait_ready(SOON);
+    wait_state(&mut relay, "hook", "running");
+    kafka.kill9();
+    let words = ["pause", "-d", "hook", "--reason", "too early"];
+    let output = ask(&relay.file(), &words);
+    assert_eq!(output.status.code(), Some(69));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("it may still"), "{error}");
+    let report = status(&relay, "hook");
+    assert_ne!(report["state"], "paused");
+}
