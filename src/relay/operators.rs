@@ -165,13 +165,14 @@ impl Operators {
 
     /// Says a problem of the topic once.
     fn problem(&mut self, problem: Option<String>) {
+        // Also what a write that failed has left there.
+        self.desk.health.state_topic(problem.clone());
         if self.last_problem == problem {
             return;
         }
         if let Some(problem) = &problem {
             warn!("{problem}; what operators ask for is not known here until it can be");
         }
-        self.desk.health.state_topic(problem.clone());
         self.last_problem = problem;
     }
 
