@@ -56,6 +56,7 @@ pub struct Metrics {
     commit_errors: IntCounterVec,
     rate_wait: CounterVec,
     lag: IntGaugeVec,
+    retention_margin: IntGaugeVec,
     window_usage: GaugeVec,
     partitions_assigned: IntGaugeVec,
     rebalances: IntCounterVec,
@@ -230,6 +231,11 @@ impl Metrics {
                 "Records in the partitions of this instance that are not settled, those that are not read yet included.",
                 &["destination", "topic"],
             )?,
+            retention_margin: families.gauge(
+                "retention_margin_seconds",
+                "Time until Kafka deletes the oldest record that waits.",
+                &["destination", "topic"],
+            )?,
             window_usage: families.seconds(
                 "window_usage_ratio",
                 "How full the window is, by bound.",
@@ -287,6 +293,22 @@ impl Metrics {
     pub fn lag_forgotten(&self, destination: &str, topic: &str) {
         if let Err(error) = self.lag.remove_label_values(&[destination, topic]) {
             tracing::debug!(%error, "the lag was not shown");
+        }
+    }
+
+    /// The time until Kafka deletes the oldest record that waits for a destination in a topic.
+    pub fn retention_margin(&self, destination: &str, topic: &str, seconds: i64) {
+        let gauge = &self.retention_margin;
+        gauge.with_label_values(&[destination, topic]).set(seconds);
+    }
+
+    /// Nothing waits there, or it is kept for good.
+    pub fn retention_margin_forgotten(&self, destination: &str, topic: &str) {
+        if let Err(error) = self
+            .retention_margin
+            .remove_label_values(&[destination, topic])
+        {
+            tracing::debug!(%error, "the margin was not shown");
         }
     }
 

@@ -23,6 +23,7 @@ mod reading;
 mod rebalance;
 #[cfg(test)]
 mod rebalance_tests;
+mod retention;
 mod settings;
 mod start;
 mod state;

@@ -41,6 +41,8 @@ pub struct PartitionPosition {
     pub partition: i32,
     /// The first offset that is not settled.
     pub offset: i64,
+    /// The timestamp of the record there, if it was read and has one.
+    pub oldest: Option<Timestamp>,
 }
 
 /// What a lane does.
@@ -271,6 +273,10 @@ impl Lane {
             topic: Arc::clone(&held.topic),
             partition: held.partition,
             offset: held.position(),
+            oldest: held
+                .unsettled()
+                .next()
+                .and_then(|(_, d)| d.record.timestamp),
         };
         of_rules.map(position).collect()
     }

@@ -9,8 +9,8 @@ use tracing::debug;
 
 use crate::kafka::Ends;
 use crate::lane::{LaneStatus, PartitionPosition};
-use crate::metrics::Metrics;
 
+use super::margin::Margins;
 use super::operators::FrontDesk;
 
 /// How often it is looked at when nobody asks.
@@ -44,6 +44,7 @@ pub(super) async fn fill(ends: &Arc<Ends>, statuses: &mut [Option<LaneStatus>]) 
             topic,
             partition,
             offset,
+            ..
         } in positions
         {
             let end = found.get(&(Arc::clone(&topic), partition)).copied();
@@ -56,11 +57,13 @@ pub(super) async fn fill(ends: &Arc<Ends>, statuses: &mut [Option<LaneStatus>]) 
 }
 
 /// Shows what waits as a metric, until `stop`.
-pub(super) async fn show(desk: Arc<FrontDesk>, metrics: Arc<Metrics>, stop: CancellationToken) {
+pub(super) async fn show(desk: Arc<FrontDesk>, mut margins: Margins, stop: CancellationToken) {
+    let metrics = Arc::clone(&margins.metrics);
     let mut shown: Vec<BTreeMap<Arc<str>, u64>> = vec![BTreeMap::new(); desk.doors.len()];
     loop {
         let mut statuses = desk.ask_lanes().await;
         fill(&desk.ends, &mut statuses).await;
+        margins.look(&desk.doors, &statuses).await;
         for ((door, status), shown) in desk.doors.iter().zip(statuses).zip(&mut shown) {
             let Some(status) = status.filter(|status| status.lag.is_some()) else {
                 continue;

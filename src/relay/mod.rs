@@ -6,6 +6,7 @@ mod desk;
 mod judging;
 mod lag;
 mod lane_task;
+mod margin;
 mod operators;
 mod outlet;
 mod overview;
@@ -40,6 +41,7 @@ use crate::send::{Webhook, WebhookError};
 use background::Background;
 use judging::Unknown;
 use lane_task::{LaneEnd, LaneParts, LaneTask};
+use margin::Margins;
 use operators::{Door, FrontDesk, GoneWord, Known, Operators, StateTopic};
 use outlet::Outlet;
 use topics::{TopicWatch, Watched};
@@ -154,7 +156,13 @@ impl Relay {
             _socket: socket,
         };
         let lanes = relay.start_lanes(config, &producer, clock)?;
-        relay.start_operators(config, Arc::clone(&producer), inbox, clock);
+        relay.start_operators(
+            config,
+            Arc::clone(&producer),
+            Arc::clone(&broker),
+            inbox,
+            clock,
+        );
         let prefix = &config.kafka.prefix;
         let mut topics = vec![OwnedTopic::dead_letters(prefix), OwnedTopic::state(prefix)];
         if !config.destinations.is_empty() {
@@ -212,6 +220,7 @@ impl Relay {
                 outlet: Some(outlet(config, destination)?),
                 endpoint: destination.webhook.url.host(),
                 fingerprint: destination.webhook.url.fingerprint(),
+                retention_warning: destination.retention_warning,
                 unknown: unknown.take(),
             };
             watched.extend(self.start_lane(config, plan, producer, clock)?);
@@ -228,6 +237,7 @@ impl Relay {
                 outlet: None,
                 endpoint: AUDIT.to_owned(),
                 fingerprint: AUDIT.to_owned(),
+                retention_warning: Duration::from_secs(24 * 3600),
                 unknown: None,
             };
             watched.extend(self.start_lane(config, plan, producer, clock)?);
@@ -278,6 +288,7 @@ impl Relay {
             endpoint: lane.endpoint,
             asks,
             fingerprint: lane.fingerprint,
+            retention_warning: lane.retention_warning,
         });
         let parts = LaneParts {
             asks: from_operators,
@@ -306,6 +317,7 @@ impl Relay {
         &mut self,
         config: &Config,
         producer: Arc<Producer>,
+        broker: Arc<Broker>,
         asks: mpsc::Receiver<Ask>,
         clock: Clock,
     ) {
@@ -343,7 +355,7 @@ impl Relay {
         });
         let lag = lag::show(
             Arc::clone(&operators.desk),
-            Arc::clone(&self.metrics),
+            Margins::new(broker, Arc::clone(&self.metrics), clock),
             self.stop_serving.clone(),
         );
         self.background.spawn("the look at what waits", lag);
@@ -456,6 +468,7 @@ struct LanePlan {
     /// What operators are told that its endpoint is called.
     endpoint: String,
     fingerprint: String,
+    retention_warning: Duration,
     unknown: Option<Unknown>,
 }
 

@@ -48,6 +48,8 @@ pub(super) struct Door {
     /// What its endpoint is called: its host.
     pub(super) endpoint: String,
     pub(super) asks: mpsc::Sender<LaneAsk>,
+    /// How long before Kafka deletes its oldest record this is said.
+    pub(super) retention_warning: Duration,
     /// Tells its endpoint from another one, and does not say which it is.
     pub(super) fingerprint: String,
 }
@@ -163,13 +165,14 @@ impl Operators {
 
     /// Says a problem of the topic once.
     fn problem(&mut self, problem: Option<String>) {
+        // Also what a write that failed has left there.
+        self.desk.health.state_topic(problem.clone());
         if self.last_problem == problem {
             return;
         }
         if let Some(problem) = &problem {
             warn!("{problem}; what operators ask for is not known here until it can be");
         }
-        self.desk.health.state_topic(problem.clone());
         self.last_problem = problem;
     }
 

@@ -363,3 +363,46 @@ fn what_waits_in_the_ladder_is_released_or_cancelled() {
     assert_eq!(receiver.accepted_count(), 2);
     assert!(relay.metrics().balance("hook").holds());
 }
+
+#[test]
+fn what_kafka_is_about_to_delete_is_said_ahead() {
+    let kafka = Broker::shared();
+    kafka.create_topic("margin-in", 1, &[("retention.ms", "3600000")]);
+    let receiver = Receiver::start(|_| Answer::status(500));
+    let config = Config::new(kafka.brokers(), "margin")
+        .topics(&["margin-in"])
+        .destination(
+            Destination::new("hook", &receiver.url()).lane(r#"retry = { schedule = ["50s"] }"#),
+        );
+    let mut relay = Relay::start(&config);
+    kafka.produce(&[New::to("margin-in").value("{}")]);
+    let line = relay.wait_log("Kafka is about to delete", SOON * 2);
+    assert!(
+        line.contains("margin-in") && line.contains("ERROR"),
+        "{line}"
+    );
+    let labels = [("destination", "hook"), ("topic", "margin-in")];
+    let margin = "postrider_retention_margin_seconds";
+    relay.wait_metric(margin, &labels, SOON, |v| v > 3000.0 && v <= 3600.0);
+}
+
+#[test]
+fn an_order_that_kafka_has_not_taken_is_not_called_done() {
+    let kafka = Broker::start();
+    kafka.create_topic("away-in", 1, &[]);
+    let receiver = Receiver::ok();
+    let config = Config::new(kafka.brokers(), "away")
+        .topics(&["away-in"])
+        .destination(Destination::new("hook", &receiver.url()));
+    let mut relay = Relay::start(&config);
+    relay.wait_ready(SOON);
+    wait_state(&mut relay, "hook", "running");
+    kafka.kill9();
+    let words = ["pause", "-d", "hook", "--reason", "too early"];
+    let output = ask(&relay.file(), &words);
+    assert_eq!(output.status.code(), Some(69));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("it may still"), "{error}");
+    let report = status(&relay, "hook");
+    assert_ne!(report["state"], "paused");
+}
