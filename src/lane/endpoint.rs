@@ -21,12 +21,50 @@ pub(super) struct Endpoint {
     pub(super) stopwatch: Stopwatch,
     /// Records that the receiver took or said it never will, since the start.
     pub(super) passes: u64,
-    /// Records that were pushed back for the first time, since the start.
+    /// Push-backs since the start, those of records left out that alone are pushed back.
     pub(super) push_backs: u64,
-    /// Passes since the last push-back.
-    pub(super) clean_run: u64,
+    /// How much the receiver pushes back.
+    pub(super) pressure: Pressure,
     /// Whether a person has paused it.
     pub(super) paused: bool,
+}
+
+/// So many passes make up for one record that was pushed back.
+pub(super) const PASSES_PER_PUSH_BACK: u64 = 50;
+
+/// With so much of it, a push-back says something of the receiver and not of the record.
+const PRESSURE_MIN: u64 = 3;
+
+/// How much a receiver pushes back: each push-back adds to it, passes take it away.
+#[derive(Debug)]
+pub(super) struct Pressure {
+    /// In passes.
+    to_make_up: u64,
+}
+
+impl Default for Pressure {
+    /// Of a receiver that has taken nothing yet, a push-back speaks against the receiver.
+    fn default() -> Self {
+        Self {
+            to_make_up: PRESSURE_MIN * PASSES_PER_PUSH_BACK,
+        }
+    }
+}
+
+impl Pressure {
+    pub(super) fn passed(&mut self) {
+        self.to_make_up = self.to_make_up.saturating_sub(1);
+    }
+
+    pub(super) fn pushed_back(&mut self) {
+        let most = 2 * PRESSURE_MIN * PASSES_PER_PUSH_BACK;
+        self.to_make_up = (self.to_make_up + PASSES_PER_PUSH_BACK).min(most);
+    }
+
+    /// Whether a push-back says something of the receiver.
+    pub(super) fn is_high(&self) -> bool {
+        self.to_make_up >= PRESSURE_MIN * PASSES_PER_PUSH_BACK
+    }
 }
 
 /// Whether an endpoint is tried.
@@ -58,8 +96,8 @@ pub(super) struct Doubt {
     pub(super) charge: Charge,
     /// The records that met it. They wait for the end of the doubt.
     pub(super) accused: Vec<DeliveryKey>,
-    /// Another record that is tried now.
-    pub(super) trial: Option<DeliveryKey>,
+    /// Requests that were begun since the doubt: the first of them that passes ends it.
+    pub(super) trying: Vec<DeliveryKey>,
     pub(super) why: Why,
 }
 
@@ -96,12 +134,14 @@ impl From<&Attempt> for Why {
 impl Endpoint {
     /// Whether this request was the one that shows how the endpoint is; it is not any more.
     pub(super) fn take_trial(&mut self, key: DeliveryKey) -> bool {
-        let trial = match &mut self.state {
-            State::Doubt(doubt) => &mut doubt.trial,
-            State::Open(open) => &mut open.trial,
-            State::Closed | State::Gone => return false,
-        };
-        trial.take_if(|trial| *trial == key).is_some()
+        match &mut self.state {
+            State::Doubt(doubt) => {
+                let place = doubt.trying.iter().position(|trying| *trying == key);
+                place.map(|place| doubt.trying.swap_remove(place)).is_some()
+            }
+            State::Open(open) => open.trial.take_if(|trial| *trial == key).is_some(),
+            State::Closed | State::Gone => false,
+        }
     }
 
     /// Leaves the endpoint alone.

@@ -1,17 +1,17 @@
 //! What an answer says of the endpoint, and from that what it means for its record.
 //!
-//! A fault by itself opens nothing: another waiting record is tried at once. That one goes through: the first is a suspect, set aside and
-//! tried again by its schedule, rejected at its third fault. That one meets the fault too, or there is no other: the endpoint opens.
+//! A fault by itself opens nothing: it is a doubt, and the next records are tried all the same. One of them goes through: those that met the
+//! fault are suspects, set aside and tried again by their schedules, rejected at their third fault. None goes through: the endpoint
+//! opens, after three records, or when there is no other to try.
 //!
-//! Until that is known the lane goes on as before, so that a bad record costs the others nothing; but when a second record meets the fault, no
-//! more are admitted than the one that is tried. The trial does not wait for the end of what is in flight: with a slow receiver one bad
-//! record would stop its destination for that long.
+//! With one record accused the lane goes on as before, so that a bad record costs the others nothing; with two it tries one record at a time. The
+//! search does not wait for the end of what was in flight: with a slow receiver one bad record would stop its destination for that long.
 
 use crate::clock::Tick;
 use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey, Outcome};
 
 use super::delivery::{Delivery, PushedBack, State};
-use super::endpoint::{Charge, Doubt, State as Endpoint, Why};
+use super::endpoint::{Charge, Doubt, PASSES_PER_PUSH_BACK, State as Endpoint, Why};
 use super::event::{Action, Notice};
 use super::machine::Lane;
 use super::retry::delay_after;
@@ -19,13 +19,15 @@ use super::retry::delay_after;
 /// A record that met a fault so often while others passed is rejected.
 const FAULTS_MAX: u32 = 3;
 
+/// So many records must have met a fault, and none of those tried since may have passed, for an endpoint to open. Two may be bad by chance.
+const ACCUSED_MIN: usize = 3;
+
+/// A record that was a probe so often without success makes room for others where there is none.
+const PROBES_BEFORE_PARKING: u32 = 2;
+
 /// The first push-backs that a record gets while others pass are no fault of its own yet: a receiver that limits its rate may do that to any
 /// record by chance.
 const LONELY_PUSH_BACKS: u32 = 3;
-
-/// So many passes for each other record that is pushed back for the first time make a record's own push-back a lonely one. A receiver that
-/// limits its rate meets every record alike, so there are always new ones among those it pushes back.
-const PASSES_PER_PUSH_BACK: u64 = 50;
 
 /// What an answer means for its record.
 pub(super) enum Meaning {
@@ -37,6 +39,8 @@ pub(super) enum Meaning {
     GoesBehind,
     /// It waits for the end of the doubt.
     Accused,
+    /// It goes to the ladder for the shortest time; nothing is spent.
+    Parked,
 }
 
 /// Which record is tried next, by its place among the ready ones.
@@ -78,7 +82,7 @@ impl Lane {
     fn passed(&mut self, trial: bool) {
         let now = self.now.tick;
         self.endpoint.passes += 1;
-        self.endpoint.clean_run += 1;
+        self.endpoint.pressure.passed();
         self.endpoint.hold.delivered();
         self.endpoint.breaker.passed(&self.options.breaker, now);
         if !trial {
@@ -129,13 +133,6 @@ impl Lane {
             Endpoint::Open(_) | Endpoint::Gone => Meaning::KeepsPlace,
             Endpoint::Doubt(Doubt {
                 charge: Charge::Fault,
-                ..
-            }) if trial => {
-                self.open(Vec::new(), why);
-                Meaning::KeepsPlace
-            }
-            Endpoint::Doubt(Doubt {
-                charge: Charge::Fault,
                 accused,
                 ..
             }) => {
@@ -158,15 +155,17 @@ impl Lane {
                 let charge = Charge::PushBack(attempt.retry_after);
                 return self.doubt(key, charge, Why::from(attempt));
             }
-            // Two such records at once do not make the receiver one that limits its rate.
+            // Several such records at once do not make the receiver one that limits its rate.
             Endpoint::Doubt(Doubt {
                 charge: Charge::PushBack(_),
                 accused,
                 ..
-            }) if lonely && !trial => {
+            }) if lonely => {
                 accused.push(key);
                 return Meaning::Accused;
             }
+            // One question at a time; this one is asked again when the record comes round.
+            Endpoint::Doubt(_) if lonely => return Meaning::GoesBehind,
             Endpoint::Closed | Endpoint::Doubt(_) | Endpoint::Open(_) | Endpoint::Gone => {}
         }
         self.endpoint.hold.push_back(now, attempt.retry_after, cap);
@@ -185,12 +184,15 @@ impl Lane {
         Meaning::GoesBehind
     }
 
-    /// Whether hardly any other record was pushed back since this one last was; or, if it never was, for long.
+    /// Whether it is the record that is pushed back and not everybody: the receiver has hardly pushed back any other lately, or since it last
+    /// pushed back this one. Records that are known for it do not count as others.
     fn is_pushed_back_alone(&mut self, key: DeliveryKey, attempt: &Attempt) -> bool {
-        if self.peek(key).is_none_or(|d| d.pushed_back.is_none()) {
+        let is_known = self.peek(key).is_some_and(|d| d.lonely_push_backs > 0);
+        if !is_known {
+            self.endpoint.pressure.pushed_back();
             self.endpoint.push_backs += 1;
         }
-        let clean_run = std::mem::take(&mut self.endpoint.clean_run);
+        let under_pressure = self.endpoint.pressure.is_high();
         let then = PushedBack {
             passes: self.endpoint.passes,
             push_backs: self.endpoint.push_backs,
@@ -201,11 +203,11 @@ impl Lane {
         match delivery.pushed_back.replace(then) {
             Some(before) => {
                 let passes = then.passes - before.passes;
-                let others = then.push_backs - before.push_backs;
-                passes > 0 && others * PASSES_PER_PUSH_BACK <= passes
+                let others = then.push_backs - before.push_backs - u64::from(!is_known);
+                !under_pressure || (passes > 0 && others * PASSES_PER_PUSH_BACK <= passes)
             }
             // Who says for how long is taken at its word the first time.
-            None => attempt.retry_after.is_none() && clean_run >= PASSES_PER_PUSH_BACK,
+            None => attempt.retry_after.is_none() && !under_pressure,
         }
     }
 
@@ -222,7 +224,7 @@ impl Lane {
         self.endpoint.state = Endpoint::Doubt(Doubt {
             charge,
             accused: vec![key],
-            trial: None,
+            trying: Vec::new(),
             why,
         });
         Meaning::Accused
@@ -237,7 +239,17 @@ impl Lane {
         self.endpoint
             .probe_failed(now, &options, innocent && !is_alone, why);
         self.count_probe(key);
+        if self.bars_the_way(key) {
+            return Meaning::Parked;
+        }
         Meaning::GoesBehind
+    }
+
+    /// Whether a record that has failed as a probe again stands where nothing else can be read: then no other would ever be tried.
+    fn bars_the_way(&self, key: DeliveryKey) -> bool {
+        let paused = self.partitions.get(&key.epoch).is_some_and(|p| p.paused);
+        let probes = self.peek(key).map_or(0, |delivery| delivery.probes);
+        probes >= PROBES_BEFORE_PARKING && (paused || self.is_full())
     }
 
     fn count_probe(&mut self, key: DeliveryKey) {
@@ -320,16 +332,10 @@ impl Lane {
         }
         match &self.endpoint.state {
             Endpoint::Closed => self.choose_first(),
-            Endpoint::Doubt(doubt) => {
-                let goes_on = doubt.accused.len() < 2;
-                let trial = match doubt.trial {
-                    Some(_) => None,
-                    None => self.choose_trial(),
-                };
-                // The doubt may have ended for want of another record.
-                let doubted = matches!(self.endpoint.state, Endpoint::Doubt(_));
-                trial.or_else(|| (goes_on && doubted).then(|| self.choose_first())?)
+            Endpoint::Doubt(doubt) if doubt.accused.len() < 2 => {
+                self.choose_first_as_trial().or_else(|| self.conclude())
             }
+            Endpoint::Doubt(doubt) if doubt.trying.is_empty() => self.choose_trial(),
             Endpoint::Open(open) if open.trial.is_none() => {
                 let (next_probe, due) = (open.next_probe, open.next_probe <= now);
                 let place = if due {
@@ -345,8 +351,16 @@ impl Lane {
                     is_trial: true,
                 })
             }
-            Endpoint::Open(_) | Endpoint::Gone => None,
+            Endpoint::Doubt(_) | Endpoint::Open(_) | Endpoint::Gone => None,
         }
+    }
+
+    fn choose_first_as_trial(&self) -> Option<Choice> {
+        let Choice { place, .. } = self.choose_first()?;
+        Some(Choice {
+            place,
+            is_trial: true,
+        })
     }
 
     /// The oldest of the ready ones; but after one that has failed before, the oldest that has not. Bad records come back in bunches, and a bunch
@@ -364,28 +378,40 @@ impl Lane {
         })
     }
 
-    /// A record that nothing speaks against. When there is none and none will come from what is in flight, the doubt ends as it is.
+    /// A record that nothing speaks against, unless enough have been tried.
     fn choose_trial(&mut self) -> Option<Choice> {
         let innocent = |key: &DeliveryKey| self.peek(*key).is_none_or(Delivery::is_innocent);
-        let place = self.ready.iter().position(innocent);
-        if let Some(place) = place {
-            return Some(Choice {
+        if let Endpoint::Doubt(doubt) = &self.endpoint.state {
+            let innocents = doubt.accused.iter().filter(|key| innocent(key)).count();
+            if doubt.accused.len() >= ACCUSED_MIN && innocents + 1 >= ACCUSED_MIN {
+                let why = doubt.why;
+                self.open(Vec::new(), why);
+                return self.choose();
+            }
+        }
+        match self.ready.iter().position(innocent) {
+            Some(place) => Some(Choice {
                 place,
                 is_trial: true,
-            });
+            }),
+            None => self.conclude(),
         }
+    }
+
+    /// Ends a doubt for which there is no other record to try, and none will come from what is in flight.
+    fn conclude(&mut self) -> Option<Choice> {
         if self.in_flight > 0 {
             return None;
         }
         if let Endpoint::Doubt(doubt) = &mut self.endpoint.state {
             let (charge, why) = (doubt.charge, doubt.why);
+            let accused = std::mem::take(&mut doubt.accused);
             match charge {
                 Charge::Fault => {
-                    let alone = doubt.accused.clone();
-                    self.open(alone, why);
+                    doubt.accused.clone_from(&accused);
+                    self.open(accused, why);
                 }
                 Charge::PushBack(asked) => {
-                    let accused = std::mem::take(&mut doubt.accused);
                     self.endpoint.state = Endpoint::Closed;
                     let cap = self.options.retry.retry_after_max;
                     self.endpoint.hold.push_back(self.now.tick, asked, cap);
@@ -442,7 +468,7 @@ impl Lane {
     /// Marks the request that shows how the endpoint is.
     pub(super) fn begin_trial(&mut self, key: DeliveryKey) {
         match &mut self.endpoint.state {
-            Endpoint::Doubt(doubt) => doubt.trial = Some(key),
+            Endpoint::Doubt(doubt) => doubt.trying.push(key),
             Endpoint::Open(open) => open.trial = Some(key),
             Endpoint::Closed | Endpoint::Gone => {}
         }

@@ -259,6 +259,12 @@ impl Lane {
         self.partitions.values().filter_map(oldest).flatten().min()
     }
 
+    /// Whether nothing more can be read because of what is here.
+    pub(super) fn is_full(&self) -> bool {
+        let WindowRoom { records, bytes } = self.window_room();
+        records == 0 || bytes == 0
+    }
+
     /// How many of the ready records were never tried.
     fn untried(&self) -> usize {
         let untried = |key: &&DeliveryKey| {

@@ -10,6 +10,7 @@ use super::counts::Settlement;
 use super::delivery::{DeadLetterWrite, Delivery, State};
 use super::event::{Action, DeadLetter, Notice, Shed, WriteError};
 use super::evidence::Meaning;
+use super::ladder::Step;
 use super::machine::Lane;
 use super::options::{LaneOptions, RenderErrorPolicy};
 use super::retry::{delay_after, write_delay};
@@ -67,6 +68,14 @@ impl Lane {
             Meaning::GoesBehind => {
                 self.enter(key, State::Ready);
                 self.ready.push_back(key);
+            }
+            Meaning::Parked => {
+                if self.may_begin(key.epoch) {
+                    self.write_ladder(key, Step::OneMinute, 0);
+                } else {
+                    self.enter(key, State::Ready);
+                    self.ready.push_back(key);
+                }
             }
             Meaning::Ordinary => match next {
                 Next::Settle(settlement) => self.settle(key, settlement),

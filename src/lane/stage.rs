@@ -19,7 +19,7 @@ use super::{
 /// The wall clock when the stage is set.
 pub(super) const MORNING: i64 = 1_800_000_000_000;
 
-/// How long a request takes.
+/// How long a request takes, unless said otherwise.
 const LATENCY: Duration = Duration::from_millis(1);
 
 type Receiver = Box<dyn FnMut(&Seen) -> Attempt>;
@@ -47,6 +47,7 @@ pub(super) struct Stage {
     ladder_read: BTreeMap<Step, usize>,
     answers: BTreeMap<(Tick, u64), (DeliveryKey, Attempt)>,
     next_answer: u64,
+    pub(super) latency: Duration,
     pub(super) seen: Vec<Seen>,
     pub(super) delivered: BTreeMap<i64, Duration>,
     pub(super) letters: Vec<DeadLetter>,
@@ -74,6 +75,7 @@ impl Stage {
             ladder_read: BTreeMap::new(),
             answers: BTreeMap::new(),
             next_answer: 0,
+            latency: LATENCY,
             seen: Vec::new(),
             delivered: BTreeMap::new(),
             letters: Vec::new(),
@@ -218,7 +220,7 @@ impl Stage {
                 }
                 self.seen.push(seen);
                 self.next_answer += 1;
-                let place = (self.now.tick + LATENCY, self.next_answer);
+                let place = (self.now.tick + self.latency, self.next_answer);
                 self.answers.insert(place, (send.key, attempt));
             }
             Action::WriteDeadLetter(letter) => {

@@ -148,22 +148,31 @@ fn a_record_that_alone_is_always_pushed_back_is_rejected_and_costs_the_others_ne
 
 #[test]
 fn a_receiver_that_limits_its_rate_gets_everything_and_rejects_nothing() {
-    let mut tokens = (50.0, Duration::ZERO);
-    let mut stage = Stage::new(LaneOptions::default(), move |seen| {
-        let (left, at) = tokens;
-        let left = f64::min(left + 100.0 * (seen.at - at).as_secs_f64(), 50.0);
-        let takes = left >= 1.0;
-        tokens = (if takes { left - 1.0 } else { left }, seen.at);
-        answer(if takes { 200 } else { 429 })
-    });
-    stage.produce(5000);
-    stage.pass(HOUR);
-    assert_eq!(stage.delivered.len(), 5000);
-    assert!(stage.letters.is_empty());
-    assert!(
-        stage.seen.iter().all(|seen| seen.attempt == 1),
-        "no attempt is spent"
-    );
+    // So many a second, so many at once, and for so long that each record is pushed back again and again.
+    for (rate, burst) in [(100.0, 50.0), (10.0, 10.0), (1000.0, 300.0), (1.0, 1.0)] {
+        let mut tokens = (burst, Duration::ZERO);
+        let mut stage = Stage::new(LaneOptions::default(), move |seen| {
+            let (left, at) = tokens;
+            let left = f64::min(left + rate * (seen.at - at).as_secs_f64(), burst);
+            let takes = left >= 1.0;
+            tokens = (if takes { left - 1.0 } else { left }, seen.at);
+            answer(if takes { 200 } else { 429 })
+        });
+        stage.produce(5000);
+        for _ in 0..60 * 4 {
+            stage.pass(MINUTE);
+            stage.produce(1);
+        }
+        assert!(stage.letters.is_empty(), "{rate} a second");
+        let spent = stage.seen.iter().filter(|seen| seen.attempt > 1).count();
+        assert_eq!(spent, 0, "no attempt is spent at {rate} a second");
+        let wanted = if rate > 1.0 { 5000 } else { 60 * 4 };
+        assert!(
+            stage.delivered.len() >= wanted,
+            "{} at {rate} a second",
+            stage.delivered.len()
+        );
+    }
 }
 
 #[test]
@@ -309,11 +318,11 @@ fn endless_failures_keep_the_metadata_within_its_bound_and_lose_nothing() {
 
 #[test]
 fn bad_records_among_a_thousand_cost_the_others_next_to_nothing() {
-    for concurrency in [1, 16, 64] {
+    for (concurrency, latency_ms) in [(1, 1), (16, 1), (16, 4), (64, 4)] {
         let time = |bad: bool| {
             let options = LaneOptions {
                 concurrency,
-                ..LaneOptions::default()
+                ..schedule(&[SECOND; 4])
             };
             let mut stage = Stage::new(options, move |seen| match seen.offset % 1000 {
                 250 if bad => answer(400),
@@ -321,12 +330,10 @@ fn bad_records_among_a_thousand_cost_the_others_next_to_nothing() {
                 750 if bad => answer(429),
                 _ => answer(200),
             });
+            stage.latency = Duration::from_millis(latency_ms);
             stage.produce(20_000);
             stage.pass(MINUTE);
-            for _ in 0..300 {
-                stage.produce(1);
-                stage.pass(SECOND);
-            }
+            stage.trickle(300, SECOND);
             let letters = stage.letters.iter().filter(|l| l.record.offset < 20_000);
             let wanted = if bad { 60 } else { 0 };
             assert_eq!(letters.count(), wanted, "with {concurrency} in flight");
