@@ -5,6 +5,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use bytes::Bytes;
+use postrider::lane::Source;
+
 use crate::rng::Rng;
 use crate::world::Time;
 
@@ -37,6 +40,8 @@ impl fmt::Debug for Tp {
 pub(crate) struct Stored {
     pub(crate) offset: i64,
     pub(crate) number: usize,
+    /// On the ladder: which of the oracle's rungs it is.
+    pub(crate) rung: Option<usize>,
 }
 
 /// One partition.
@@ -75,6 +80,7 @@ impl Log {
 #[derive(Debug, Clone)]
 pub(crate) struct Topic {
     pub(crate) name: std::sync::Arc<str>,
+    pub(crate) source: Source,
     pub(crate) exists: bool,
     pub(crate) incarnation: u32,
     pub(crate) partitions: Vec<Log>,
@@ -88,6 +94,13 @@ pub(crate) struct Member {
     pub(crate) busy: bool,
 }
 
+/// What a group has committed of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Committed {
+    pub(crate) offset: i64,
+    pub(crate) metadata: Bytes,
+}
+
 /// The consumer group of one destination.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Group {
@@ -95,7 +108,7 @@ pub(crate) struct Group {
     pub(crate) members: BTreeMap<u32, Member>,
     pub(crate) members_ever: u32,
     pub(crate) owner: BTreeMap<Tp, u32>,
-    pub(crate) committed: BTreeMap<Tp, i64>,
+    pub(crate) committed: BTreeMap<Tp, Committed>,
     pub(crate) rebalance_pending: bool,
 }
 
@@ -216,8 +229,11 @@ impl fmt::Debug for CommitEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} at {} ({:?})",
-            self.tp, self.position.offset, self.position.epoch
+            "{:?} at {} ({:?}, {} bytes)",
+            self.tp,
+            self.position.offset,
+            self.position.epoch,
+            self.position.metadata.len()
         )
     }
 }
@@ -237,11 +253,11 @@ pub(crate) enum CommitFate {
 }
 
 /// What the broker says of a partition that was assigned.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct PartitionAnswer {
     pub(crate) tp: Tp,
     pub(crate) any_committed: bool,
-    pub(crate) committed: Option<i64>,
+    pub(crate) committed: Option<Committed>,
     pub(crate) low: i64,
     pub(crate) high: i64,
     pub(crate) at_time: Option<i64>,

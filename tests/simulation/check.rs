@@ -29,6 +29,12 @@ pub(crate) enum Check {
     Handover,
     /// A request left out of turn: wrong number, too early, twice at once, or during a hold.
     Attempt,
+    /// Promise 3: a record that is taken waited for others that are not.
+    Standstill,
+    /// A record of the ladder was read or tried before its time, or would come up late.
+    Ladder,
+    /// Promise 4: attempts were forgotten, invented, or spent where none may be.
+    Budget,
     /// A receiver got something twice in a run without any fault.
     Calm,
     /// The lane asks for time to pass and does nothing with it.

@@ -8,7 +8,7 @@ use postrider::lane::{
     start_position,
 };
 
-use crate::broker::{CommitPurpose, Member, PartitionAnswer, Tp};
+use crate::broker::{CommitPurpose, Member, PartitionAnswer, Topic, Tp};
 use crate::coverage::Seen;
 use crate::instance::{Callback, Note, Owned, Running, Shell};
 use crate::mutant::Mutant;
@@ -169,7 +169,7 @@ impl World {
                 ..
             } = self.shells[shell];
             if let Some(member) = member {
-                self.broker.groups[destination].remove_member(member);
+                self.throw_out(destination, member);
                 self.want_rebalance(destination, 10 * MILLISECOND);
             }
             if let Some(running) = self.running(shell) {
@@ -201,13 +201,30 @@ impl World {
             at_time,
             licence,
         } = answer;
+        let Topic { name, source, .. } = &self.broker.topics[tp.topic];
+        let (topic, source) = (Arc::clone(name), *source);
+        let Shell {
+            destination,
+            member,
+            ..
+        } = self.shells[shell];
+        // The answer to a member that was expelled in the meantime is out of date.
+        let owner = self.broker.groups[destination].owner.get(&tp).copied();
+        if let Some(log) = self.broker.log(tp)
+            && owner == member
+        {
+            let judged = self
+                .oracle
+                .begins(destination, (tp, &topic), log, committed.as_ref());
+            self.judge(judged);
+        }
         let forgetful = self.watching.mutant == Some(Mutant::LatestAfterRestart);
         let facts = TopicFacts {
-            owned: false,
+            owned: source != Source::Topic,
             any_committed: any_committed && !forgetful,
         };
         let partition = PartitionFacts {
-            committed,
+            committed: committed.as_ref().map(|committed| committed.offset),
             low,
             high,
             at_time,
@@ -224,7 +241,6 @@ impl World {
             StartReason::NewPartition | StartReason::Owned => Seen::StartsNewPartition,
             StartReason::Expired | StartReason::BeyondEnd => Seen::StartsExpired,
         });
-        let topic = Arc::clone(&self.broker.topics[tp.topic].name);
         let base = start.offset;
         let owned = Owned {
             tp,
@@ -233,6 +249,8 @@ impl World {
             end_told: None,
             fresh: true,
             licence,
+            kept_until: None,
+            at_the_gate: (-1, 0),
         };
         let mut epoch = Epoch(0);
         if let Some(running) = self.running(shell) {
@@ -248,10 +266,12 @@ impl World {
             epoch,
             topic,
             partition: tp.partition as i32,
-            source: Source::Topic,
+            source,
             base,
-            committed: committed == Some(base),
-            metadata: None,
+            committed: committed
+                .as_ref()
+                .is_some_and(|committed| committed.offset == base),
+            metadata: committed.map(|committed| committed.metadata),
         }
     }
 

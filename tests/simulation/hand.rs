@@ -32,7 +32,7 @@ impl World {
         }
     }
 
-    /// A result of an assignment that is over must change nothing that is settled or committed.
+    /// A result of an assignment that is over must change nothing that is settled.
     fn tell_late(&mut self, shell: usize, key: DeliveryKey, seen: Seen, event: Event) {
         self.coverage.see(seen);
         self.see_what_it_could_hit(shell, key);
@@ -50,12 +50,12 @@ impl World {
         } else {
             String::new()
         };
-        let committed = self.tell_now(shell, event);
+        self.tell_now(shell, event);
         let Some(after) = counts(self) else { return };
         let same = before.settled == after.settled
             && before.released == after.released
             && before.dead_letters == after.dead_letters;
-        if self.watching.steps && (committed || !same) {
+        if self.watching.steps && !same {
             self.fail(Violation::new(
                 Check::Fence,
                 format!("a late result changed something: {words}"),
@@ -79,16 +79,15 @@ impl World {
         }
     }
 
-    /// Says whether the lane asked for a commit.
-    fn tell_now(&mut self, shell: usize, event: Event) -> bool {
+    fn tell_now(&mut self, shell: usize, event: Event) {
         if self.has_failed() {
-            return false;
+            return;
         }
         trace!(self, "shell {shell} <- {}", brief(&event));
-        let now = self.now();
+        let now = self.now(shell);
         let steps = self.watching.steps;
         let Some(running) = &mut self.shells[shell].running else {
-            return false;
+            return;
         };
         let at_deadline = matches!(event, Event::TimePassed) && running.busy_handover();
         running.watch.told(now, &event);
@@ -103,15 +102,12 @@ impl World {
             running.note(now, &actions)
         };
         self.judge(checked);
-        let mut committed = false;
         for action in actions {
             trace!(self, "shell {shell} -> {}", brief_action(&action));
-            committed |= matches!(action, Action::Commit { .. });
             self.perform(shell, action, at_deadline);
         }
         self.set_alarm(shell);
         self.want_poll(shell);
-        committed
     }
 
     fn perform(&mut self, shell: usize, action: Action, busy: bool) {
@@ -144,7 +140,8 @@ impl World {
                 self.send(shell, send);
             }
             Action::WriteDeadLetter(letter) => self.write(shell, *letter),
-            Action::WriteLadder(_) | Action::Tell(_) => {}
+            Action::WriteLadder(record) => self.write_ladder(shell, *record),
+            Action::Tell(notice) => self.told_of(shell, &notice),
             Action::Commit { positions } => {
                 let told = (now + wait).max(running.last_commit_told);
                 running.last_commit_told = told;
@@ -273,10 +270,7 @@ impl Running {
 fn brief(event: &Event) -> String {
     match event {
         Event::Read { epoch, records } => {
-            let offsets: Vec<i64> = records
-                .iter()
-                .map(|incoming| incoming.record.offset)
-                .collect();
+            let offsets: Vec<i64> = records.iter().map(|incoming| incoming.offset).collect();
             format!("Read {epoch:?} {offsets:?}")
         }
         Event::AttemptEnded { key, attempt } => {

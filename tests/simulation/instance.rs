@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use postrider::delivery::{Attempt, Epoch};
-use postrider::lane::{Event, Position};
+use postrider::delivery::{Attempt, Epoch, Outcome};
+use postrider::lane::{Event, Order, Position};
 
 use crate::broker::{CommitPurpose, PartitionAnswer, Tp};
+use crate::budget::Suspicion;
 use crate::coverage::Seen;
 use crate::mutant::Subject;
 use crate::plan::{Class, Step};
@@ -24,12 +25,15 @@ pub(crate) struct Shell {
     /// Its name in the group, as far as it knows.
     pub(crate) member: Option<u32>,
     pub(crate) generation: u32,
+    /// It is started again as soon as it has ended.
+    pub(crate) reloads: bool,
 }
 
 /// What a living process has.
 pub(crate) struct Running {
     pub(crate) subject: Subject,
     pub(crate) watch: Watch,
+    pub(crate) suspicion: Suspicion,
     pub(crate) owned: BTreeMap<Epoch, Owned>,
     /// What it had in its hands and gave away.
     pub(crate) gone: BTreeMap<Epoch, Owned>,
@@ -59,6 +63,10 @@ pub(crate) struct Owned {
     pub(crate) end_told: Option<i64>,
     pub(crate) fresh: bool,
     pub(crate) licence: i64,
+    /// The next record of the ladder is kept back until then.
+    pub(crate) kept_until: Option<Time>,
+    /// The offset of the record that is looked at, and since when.
+    pub(crate) at_the_gate: (i64, Time),
 }
 
 /// A rebalance callback: first what goes, then what comes.
@@ -89,6 +97,8 @@ pub(crate) enum Note {
         accepted: Vec<Position>,
     },
     Poll,
+    /// A record that was kept back comes up.
+    ComesUp,
     Wake(Time),
     FindsOut {
         member: u32,
@@ -96,6 +106,7 @@ pub(crate) enum Note {
     TopicGone,
     RequestEnds(usize),
     WriteEnds(usize),
+    Order(Order),
 }
 
 impl Shell {
@@ -108,6 +119,7 @@ impl Shell {
             frozen_until: 0,
             member: None,
             generation: 0,
+            reloads: false,
         }
     }
 
@@ -164,15 +176,19 @@ impl World {
                 self.commit_answered(shell, purpose, accepted)
             }
             Note::Poll => self.poll(shell),
+            Note::ComesUp => self.want_poll(shell),
             Note::Wake(at) => self.wake(shell, at),
             Note::FindsOut { member } => self.finds_out(shell, member),
             Note::TopicGone => self.drop_gone(shell),
+            Note::Order(order) => {
+                if let Some(running) = &mut self.shells[shell].running {
+                    running.suspicion.resumed();
+                }
+                self.tell(shell, Event::Ordered(order));
+            }
             Note::RequestEnds(request) => self.request_ends(shell, request),
             Note::WriteEnds(write) => {
-                let (key, result) = (
-                    self.writes[write].letter.key,
-                    self.writes[write].result.clone(),
-                );
+                let (key, result) = (self.writes[write].key, self.writes[write].result.clone());
                 self.tell(shell, Event::WriteEnded { key, result });
             }
         }
@@ -180,33 +196,69 @@ impl World {
 
     fn request_ends(&mut self, shell: usize, request: usize) {
         let request = &self.requests[request];
-        let (key, answer) = (request.key, request.answer.clone());
-        if self
-            .broker
-            .log(self.oracle.produced[request.number].tp)
-            .is_none()
-        {
+        let (key, number, in_outage) = (request.key, request.number, request.in_outage);
+        let answer = request.answer.clone();
+        if self.broker.log(self.oracle.produced[number].tp).is_none() {
             self.coverage.see(Seen::LateForDeletedTopic);
         }
         let attempt = answer.unwrap_or_else(|| Attempt::delivered(200));
+        let (now, owns) = (self.now, self.owns(shell, key));
+        let destination = self.shells[shell].destination;
+        let breaker = self.options[destination].breaker;
+        let open = self.shells[shell]
+            .running
+            .as_ref()
+            .is_some_and(|running| running.suspicion.is_left_alone());
+        self.oracle.fate(destination, number).spent_in_outages += u32::from(in_outage && !open);
+        if let Some(running) = &mut self.shells[shell].running
+            && running
+                .suspicion
+                .surely_spends(now, number, &attempt, &breaker)
+            && owns
+        {
+            self.coverage.see(Seen::SurelySpent);
+            let fate = self.oracle.fate(destination, number);
+            fate.spent += 1;
+        }
+        if attempt.outcome == Outcome::Delivered
+            && let Some(running) = &self.shells[shell].running
+        {
+            let judged = running.watch.waited(now, key);
+            self.judge(judged);
+        }
         self.tell(shell, Event::AttemptEnded { key, attempt });
+    }
+
+    /// How long the good records of a destination may wait for what the bad ones do: an open lane probes the eight that wait in
+    /// turns, and a push-back holds it for a while.
+    fn patience(&self, destination: usize) -> Option<Time> {
+        let plan = &self.plan.destinations[destination];
+        let well = self.plan.class == Class::Long && self.oracle.is_calm();
+        let longest = plan.options.breaker.probe_interval_max.as_nanos() as Time;
+        (well && plan.outages.is_empty()).then_some(8 * longest + 120 * SECOND)
     }
 
     // === Beginning and end ===
 
     pub(crate) fn start(&mut self, shell: usize) {
-        if self.shells[shell].running.is_some() {
+        let destination = self.shells[shell].destination;
+        let too_many = self.alone && self.shells[shell].instance > 0;
+        if self.shells[shell].running.is_some() || self.removed.contains(&destination) || too_many {
             return;
         }
-        let destination = &self.plan.destinations[self.shells[shell].destination];
-        let options = destination.options.clone();
+        let options = self.options[destination].clone();
         self.shells[shell].running = Some(Running {
             subject: Subject::new(
                 options.clone(),
-                Arc::clone(&destination.id),
+                Arc::clone(&self.plan.destinations[destination].id),
                 self.watching.mutant,
             ),
-            watch: Watch::new(options),
+            watch: Watch::new(
+                options,
+                Arc::clone(&self.plan.destinations[destination].id),
+                self.patience(destination),
+            ),
+            suspicion: Suspicion::default(),
             owned: BTreeMap::new(),
             gone: BTreeMap::new(),
             epochs_ever: 0,
@@ -318,7 +370,7 @@ impl World {
         let in_callback = running.callback.is_some();
         // A signal can come in the middle of a callback, but not between the broker's decision and the callback that tells of it.
         let waits = if in_callback {
-            self.plan.class == Class::Calm || self.rng.chance(50)
+            self.oracle.is_calm() || self.rng.chance(50)
         } else {
             busy
         };
@@ -363,7 +415,7 @@ impl World {
             self.want_rebalance(destination, 10 * MILLISECOND);
         }
         self.end_process(shell);
-        if self.faults_over {
+        if std::mem::take(&mut self.shells[shell].reloads) || self.faults_over {
             let Shell { instance, .. } = self.shells[shell];
             self.after(SECOND, What::Step(Step::Start(instance)));
         }

@@ -2,8 +2,9 @@
 //!
 //! A run is drawn from its seed alone. [`world`] is the time and the script of a run, [`plan`] what the seed says beforehand. The real
 //! [`postrider::lane::Lane`] sits in a model [`instance`] with a model [`consumer`] thread; [`service`] is what the model broker does,
-//! [`receiver`] what receivers and the dead-letter topic do. The [`oracle`] judges from outside, [`watch`] judges each step of a lane,
-//! and [`mutant`] plants bugs to see whether they are found.
+//! [`receiver`] what receivers do, [`writes`] and [`ladder`] what the topics of our own do. The [`oracle`] judges from outside ([`reach`]:
+//! whether everything is settled or can still be come across; [`budget`]: what was spent), [`watch`] judges each step of a lane, and
+//! [`mutant`] plants bugs to see whether they are found. Some runs last for [`days`] of virtual time, with [`reload`]s of the file.
 //!
 //! `make simulate SEEDS=N` runs the seeds 0 to N - 1, `make simulate SEED=N` replays one and prints what happens in it.
 
@@ -14,25 +15,36 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "a test may look at the clock")]
 
+mod book;
 mod broker;
+mod budget;
+mod bugs;
 mod check;
 mod consumer;
 mod coverage;
+mod days;
+mod foreign;
 mod hand;
 mod instance;
+mod ladder;
 mod mutant;
 mod oracle;
+mod outage;
 mod pace;
 mod plan;
+mod reach;
 mod reader;
 mod receiver;
+mod reload;
 mod rng;
 mod run;
+mod rungs;
 mod script;
 mod service;
 mod settings;
 mod watch;
 mod world;
+mod writes;
 
 use check::Check;
 use mutant::Mutant;
@@ -196,4 +208,72 @@ fn a_new_id_on_retry_is_found() {
 #[test]
 fn a_partition_started_at_latest_after_a_restart_is_found() {
     plant(Mutant::LatestAfterRestart);
+}
+
+#[test]
+fn three_days_of_401_cost_nothing() {
+    if chosen_seed().is_some() {
+        return;
+    }
+    let bill = outage::run(plan::OutageKind::Unauthorized, 3, 100_000, HONEST);
+    println!("{bill:?}");
+    assert_eq!(bill.letters, 0, "{bill:?}");
+    assert_eq!(bill.delivered, 100_000, "{bill:?}");
+    assert_eq!(bill.highest_attempt, 1, "only probes were sent: {bill:?}");
+    // One in half a minute, and those that were under way when it began.
+    assert!(bill.requests <= 3 * 24 * 120 + 100, "{bill:?}");
+    assert!(bill.mended_after.as_secs() <= 60, "{bill:?}");
+}
+
+#[test]
+fn three_days_of_503_cost_no_dead_letter() {
+    if chosen_seed().is_some() {
+        return;
+    }
+    let bill = outage::run(plan::OutageKind::Errors, 3, 10_000, HONEST);
+    println!("{bill:?}");
+    assert_eq!(bill.letters, 0, "{bill:?}");
+    assert_eq!(bill.delivered, 10_000, "{bill:?}");
+    assert!(bill.highest_attempt <= 2, "{bill:?}");
+    assert!(bill.requests <= 3 * 24 * 120 + 100, "{bill:?}");
+}
+
+#[test]
+fn a_hand_over_that_is_not_awaited_is_found() {
+    plant(Mutant::RevokesAtOnce);
+}
+
+#[test]
+fn an_attempt_spent_while_open_is_found() {
+    plant(Mutant::SpendsWhileOpen);
+}
+
+#[test]
+fn a_budget_that_starts_again_after_a_rebalance_is_found() {
+    plant(Mutant::ForgetsBudgets);
+}
+
+#[test]
+fn one_record_s_403_that_stops_its_lane_is_found() {
+    plant(Mutant::FaultStopsTheLane);
+}
+
+#[test]
+fn a_ladder_record_read_early_is_found() {
+    plant(Mutant::LadderReadEarly);
+}
+
+#[test]
+fn a_ladder_record_read_never_is_found() {
+    plant(Mutant::LadderReadNever);
+}
+
+#[test]
+fn metadata_of_another_place_that_is_believed_is_found() {
+    plant(Mutant::BelievesAnyMetadata);
+}
+
+#[test]
+fn a_changed_schedule_that_strands_a_record_is_found() {
+    plant(Mutant::StrandedByNewSchedule);
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use postrider::clock::{Now, Tick};
 use postrider::delivery::{DeliveryId, DeliveryKey, Epoch, Outcome};
 use postrider::lane::{
-    Action, AssignedPartition, Counts, Event, Lane, LaneOptions, Position, Room, Waiting,
+    Action, AssignedPartition, Counts, Event, Lane, LaneOptions, Order, Position, Room, Waiting,
 };
 
+use crate::bugs::Memory;
 use crate::check::Check;
 
 /// A bug.
@@ -59,6 +60,22 @@ pub(crate) enum Mutant {
     CommitsWhatIsNotOwned,
     /// A lane reads nothing while another one of its instance has something waiting. Planted in the shell.
     SharesAQueue,
+    /// A record of the ladder is read before its step has passed. Planted in the gate.
+    LadderReadEarly,
+    /// A record of the ladder is kept back for ever. Planted in the gate.
+    LadderReadNever,
+    /// Steps that the schedule does not name (any more) are not read. Planted in the consumer.
+    StrandedByNewSchedule,
+    /// A failed probe counts as an attempt like any other.
+    SpendsWhileOpen,
+    /// What was spent is not known to the next owner of a partition.
+    ForgetsBudgets,
+    /// Whatever well-formed progress lies beside an offset is taken for one's own.
+    BelievesAnyMetadata,
+    /// An answer that may speak of the endpoint stops the lane, whatever others get.
+    FaultStopsTheLane,
+    /// An answer that may speak of the endpoint holds it for as long as a receiver could ask for.
+    FaultHoldsTheLane,
 }
 
 impl Mutant {
@@ -81,6 +98,9 @@ impl Mutant {
         (Self::CommitsWhatIsNotOwned, Check::CommitRange),
         (Self::SharesAQueue, Check::Healthy),
         (Self::NewIdOnRetry, Check::Identity),
+        (Self::LadderReadEarly, Check::Ladder),
+        (Self::ForgetsBudgets, Check::Budget),
+        (Self::FaultHoldsTheLane, Check::Standstill),
     ];
 
     /// The bug of this name.
@@ -92,6 +112,11 @@ impl Mutant {
             Self::StaleSettlementCounted,
             Self::DeadLetterNotAwaited,
             Self::LatestAfterRestart,
+            Self::LadderReadNever,
+            Self::StrandedByNewSchedule,
+            Self::SpendsWhileOpen,
+            Self::BelievesAnyMetadata,
+            Self::FaultStopsTheLane,
         ]);
         all.into_iter().find(|mutant| format!("{mutant:?}") == name)
     }
@@ -111,6 +136,7 @@ pub(crate) struct Subject {
     /// Assignments that the lane has not been told of.
     withheld: BTreeMap<Epoch, AssignedPartition>,
     ended: BTreeSet<DeliveryKey>,
+    memory: Memory,
 }
 
 impl Subject {
@@ -126,7 +152,9 @@ impl Subject {
             Some(Mutant::RetriesAtOnce) => options.retry.schedule.fill(Duration::ZERO),
             _ => {}
         }
+        let entries = options.retry.schedule.len();
         Self {
+            memory: Memory::new(Arc::clone(&destination_id), entries),
             lane: Lane::new(options, destination_id),
             mutant,
             now: Now::default(),
@@ -150,10 +178,14 @@ impl Subject {
                 Event::WriteEnded { key, .. } if self.ended.contains(&key) => Event::TimePassed,
                 other => other,
             },
-            Some(mutant) => bent(mutant, now, event),
+            Some(mutant) => self.memory.bend(mutant, bent(mutant, now, event)),
             None => event,
         };
+        let stops = self.mutant == Some(Mutant::FaultStopsTheLane) && is_fault(&event);
         self.lane.handle(now, event);
+        if stops {
+            self.lane.handle(now, Event::Ordered(Order::Pause));
+        }
     }
 
     pub(crate) fn poll_action(&mut self) -> Option<Action> {
@@ -179,7 +211,8 @@ impl Subject {
                 }
                 action
             }
-            _ => action,
+            Some(mutant) => self.memory.bend_action(mutant, action),
+            None => action,
         })
     }
 
@@ -323,6 +356,10 @@ impl Subject {
     pub(crate) fn waiting(&self) -> Waiting {
         self.lane.waiting()
     }
+}
+
+fn is_fault(event: &Event) -> bool {
+    matches!(event, Event::AttemptEnded { attempt, .. } if attempt.outcome == Outcome::EndpointFault)
 }
 
 /// What the lane hears of an event, with bugs that need no memory.

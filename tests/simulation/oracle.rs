@@ -2,7 +2,7 @@
 //!
 //! It looks at a run from outside. Nothing that a lane says of itself is believed here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,10 +11,13 @@ use postrider::delivery::{DeadLetterReason, DeliveryId, Verdict};
 use postrider::lane::{DeadLetter, Shed, StartAt};
 use postrider::record::Record;
 
-use crate::broker::{Broker, CommitEntry, Group, Log, Stored, Tp};
-use crate::check::{Check, Violation, ensure};
-use crate::plan::{Class, Mix, Plan};
+use crate::broker::Tp;
+use crate::check::{Violation, ensure};
+use crate::plan::{Class, Kinds, Mix, Plan};
+use crate::reach::Reached;
 use crate::rng::Rng;
+use crate::rungs::Rung;
+use crate::settings::AGE_MAX;
 
 /// What a receiver does with one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +28,32 @@ pub(crate) enum Behaviour {
     PushesBackFirst(u32),
     FaultFirst(u32),
     GoneFirst(u32),
-    HangsFirst { times: u32, accepting: bool },
+    HangsFirst {
+        times: u32,
+        accepting: bool,
+    },
     Rejects,
     FailsAlways,
     Drops,
     CannotBeMade,
     Panics,
+    /// 403, always, whatever becomes of others.
+    FaultsAlways,
+    /// 429, always, whatever becomes of others.
+    PushesBackAlways,
+}
+
+impl Behaviour {
+    /// It takes the record and lets its sender believe that it did not.
+    fn hides_what_it_took(self) -> bool {
+        matches!(
+            self,
+            Self::HangsFirst {
+                accepting: true,
+                ..
+            }
+        )
+    }
 }
 
 /// What became of one record on its way to one destination, seen from outside.
@@ -44,15 +67,32 @@ pub(crate) struct Fate {
     pub(crate) tries: u32,
     pub(crate) accepted: u32,
     pub(crate) rejected: u32,
+    /// Answers that ask for another try, and those of them that came of the record and not of an outage.
     pub(crate) retried: u32,
+    pub(crate) own_failures: u32,
+    /// The same, of answers that speak of the endpoint or ask for less.
+    pub(crate) faults: u32,
+    pub(crate) own_faults: u32,
+    /// Attempts that were spent beyond doubt, and those of them that an unclean end may have forgotten.
+    pub(crate) spent: u32,
+    pub(crate) spent_in_outages: u32,
+    pub(crate) lost: u32,
+    /// How often it went to another owner with its schedule used up.
+    pub(crate) reborn: u32,
+    /// It can be come across at two places, each with a budget of its own.
+    pub(crate) doubled: bool,
     pub(crate) dropped: u32,
     pub(crate) not_made: u32,
     pub(crate) letters: u32,
+    /// Requests that left for it, wherever they arrived.
+    pub(crate) requests: u32,
+    /// Where it landed on the ladder.
+    pub(crate) rungs: Vec<usize>,
     id: Option<DeliveryId>,
 }
 
 impl Fate {
-    fn settled(&self) -> bool {
+    pub(crate) fn settled(&self) -> bool {
         let nobody_wants_it = matches!(self.verdict, Verdict::NotMatched | Verdict::Dropped);
         nobody_wants_it || self.accepted > 0 || self.letters > 0 || self.dropped > 0
     }
@@ -66,23 +106,42 @@ pub(crate) struct Produced {
     pub(crate) fates: Vec<Fate>,
 }
 
-/// How far a partition has been found in order.
+/// The shortest and the longest schedule that a destination has had, in entries.
 #[derive(Debug, Clone, Copy)]
-struct Checked {
-    upto: i64,
-    start: i64,
+pub(crate) struct Schedules {
+    pub(crate) shortest: usize,
+    pub(crate) longest: usize,
 }
 
 pub(crate) struct Oracle {
     pub(crate) produced: Vec<Produced>,
-    checked: BTreeMap<(usize, Tp), Checked>,
+    /// What landed on the ladder, in order.
+    pub(crate) rungs: Vec<Rung>,
+    pub(crate) reached: BTreeMap<(usize, Tp), Reached>,
+    pub(crate) rules_removed: bool,
+    pub(crate) destination_ids: Vec<Arc<str>>,
     ids: HashMap<DeliveryId, (usize, usize)>,
-    rules: [Arc<str>; 2],
-    start_at: StartAt,
+    pub(crate) rules: [Arc<str>; 2],
+    pub(crate) start_at: StartAt,
+    /// The highest number that an attempt had.
+    pub(crate) highest_attempt: u32,
+    /// When the last record that was written before the end of the faults was taken.
+    pub(crate) all_taken_at: crate::world::Time,
     calm: bool,
-    schedules: Vec<usize>,
+    long: bool,
+    /// Nothing is slow or refused: an unclean end forgets one attempt at most.
+    pub(crate) steady: bool,
+    /// Partitions whose last owner did not hand them over in good order.
+    pub(crate) unclean: BTreeSet<(usize, Tp)>,
+    outages: Vec<u32>,
+    /// Destinations with a record that is always bad.
+    for_ever: BTreeSet<usize>,
+    pub(crate) schedules: Vec<Schedules>,
     ages_short: Vec<bool>,
 }
+
+/// A record that met so many faults while others passed is rejected.
+const FAULTS_TO_REJECT: u32 = 3;
 
 static PADDING: [u8; 4000] = [b'.'; 4000];
 
@@ -95,17 +154,37 @@ impl Oracle {
         };
         Self {
             produced: Vec::new(),
-            checked: BTreeMap::new(),
+            rules_removed: false,
+            rungs: Vec::new(),
+            reached: BTreeMap::new(),
+            destination_ids: plan
+                .destinations
+                .iter()
+                .map(|d| Arc::clone(&d.id))
+                .collect(),
             ids: HashMap::new(),
             rules: ["first".into(), "second".into()],
             start_at: plan.start_at,
-            calm: plan.class == Class::Calm,
+            highest_attempt: 0,
+            all_taken_at: 0,
+            calm: plan.is_calm(),
+            long: plan.class == Class::Long,
+            steady: plan.class == Class::Long && plan.broker.is_well(),
+            unclean: BTreeSet::new(),
+            for_ever: BTreeSet::new(),
+            outages: plan
+                .destinations
+                .iter()
+                .map(|d| d.outages.len() as u32)
+                .collect(),
             schedules: options()
                 .map(|options| options.retry.schedule.len())
+                .map(|entries| Schedules {
+                    shortest: entries,
+                    longest: entries,
+                })
                 .collect(),
-            ages_short: options()
-                .map(|options| options.max_age.as_secs() < 60)
-                .collect(),
+            ages_short: options().map(|options| options.max_age < AGE_MAX).collect(),
         }
     }
 
@@ -118,10 +197,10 @@ impl Oracle {
         &mut self,
         rng: &mut Rng,
         plan: &Plan,
-        tp: Tp,
-        topic: &Arc<str>,
+        (tp, topic): (Tp, &Arc<str>),
         offset: i64,
         timestamp: Timestamp,
+        taken: bool,
     ) -> usize {
         let number = self.produced.len();
         let size = rng.pick(&[0, 10, 100, 100, 1500, 4000]);
@@ -134,11 +213,12 @@ impl Oracle {
             value: Some(Bytes::from_static(&PADDING[..size])),
             headers: Vec::new(),
         };
-        let fates = plan
+        let mut fates: Vec<Fate> = plan
             .destinations
             .iter()
-            .map(|d| self.draw_fate(rng, d.mix))
+            .map(|d| self.draw_fate(rng, if taken { Mix::default() } else { d.mix }))
             .collect();
+        self.one_for_ever(&mut fates);
         self.produced.push(Produced {
             tp,
             record: Arc::new(record),
@@ -180,15 +260,44 @@ impl Oracle {
             accepted: 0,
             rejected: 0,
             retried: 0,
+            own_failures: 0,
+            faults: 0,
+            own_faults: 0,
+            spent: 0,
+            spent_in_outages: 0,
+            lost: 0,
+            reborn: 0,
+            doubled: false,
             dropped: 0,
             not_made: 0,
             letters: 0,
+            requests: 0,
+            rungs: Vec::new(),
             id: None,
         }
     }
 
     pub(crate) fn fate(&mut self, destination: usize, number: usize) -> &mut Fate {
         &mut self.produced[number].fates[destination]
+    }
+
+    /// Among few records two that are always bad accuse each other, and nobody can tell.
+    fn one_for_ever(&mut self, fates: &mut [Fate]) {
+        for (destination, fate) in fates.iter_mut().enumerate() {
+            let for_ever = matches!(
+                fate.behaviour,
+                Behaviour::PushesBackAlways | Behaviour::FaultsAlways
+            );
+            if for_ever && !self.for_ever.insert(destination) {
+                fate.behaviour = Behaviour::FailsFirst(3);
+            }
+        }
+    }
+
+    pub(crate) fn schedule_changed(&mut self, destination: usize, entries: usize) {
+        let Schedules { shortest, longest } = &mut self.schedules[destination];
+        *shortest = entries.min(*shortest);
+        *longest = entries.max(*longest);
     }
 
     // === Promise 5 ===
@@ -226,7 +335,7 @@ impl Oracle {
         let fate = self.fate(destination, number);
         fate.accepted += 1;
         ensure!(
-            !calm || fate.accepted == 1,
+            !calm || fate.accepted == 1 || fate.behaviour.hides_what_it_took(),
             Calm,
             "record {number} was accepted {} times by destination {destination} although nothing went wrong",
             fate.accepted
@@ -244,28 +353,42 @@ impl Oracle {
         letter: &DeadLetter,
     ) -> Result<(), Violation> {
         self.identify(destination, number, letter.id)?;
+        let (long, outages) = (self.long, self.outages[destination]);
         let (steps, age_short, calm) = (
-            self.schedules[destination],
+            self.schedules[destination].shortest,
             self.ages_short[destination],
             self.calm,
         );
         let record = Arc::clone(&self.produced[number].record);
+        let rules_removed = self.rules_removed;
         let fate = self.fate(destination, number);
         fate.letters += 1;
         let reason = letter.reason;
+        // In a long run an outage costs attempts only until the endpoint is left alone.
+        let (failures, faults) = if long {
+            let failures = fate.own_failures + fate.spent_in_outages;
+            (failures + outages, fate.own_faults + outages)
+        } else {
+            (fate.retried, fate.faults)
+        };
+        // One that had an end before, which was not committed, is tried with what was spent on that.
+        let ended_before = fate.rejected + fate.not_made;
+        let used_up = (failures + faults + ended_before) as usize > steps;
         let justified = match reason {
-            DeadLetterReason::Rejected => fate.rejected > 0,
-            DeadLetterReason::Exhausted => fate.retried as usize > steps,
-            DeadLetterReason::Expired => age_short && fate.retried > 0,
+            DeadLetterReason::Rejected => {
+                fate.rejected > 0 || faults >= FAULTS_TO_REJECT || faults > 0 && used_up
+            }
+            DeadLetterReason::Exhausted => used_up,
+            DeadLetterReason::Expired => age_short && fate.retried + fate.faults > 0,
             DeadLetterReason::Undecodable => matches!(fate.verdict, Verdict::DeadLetter { .. }),
             DeadLetterReason::Unrenderable => {
                 fate.behaviour == Behaviour::CannotBeMade && fate.not_made > 0
             }
             DeadLetterReason::Panic => fate.behaviour == Behaviour::Panics && fate.not_made > 0,
-            DeadLetterReason::Gone
-            | DeadLetterReason::Unmatched
-            | DeadLetterReason::RuleRemoved
-            | DeadLetterReason::Skipped => false,
+            DeadLetterReason::RuleRemoved => rules_removed && !fate.rungs.is_empty(),
+            DeadLetterReason::Gone | DeadLetterReason::Unmatched | DeadLetterReason::Skipped => {
+                false
+            }
         };
         ensure!(
             justified,
@@ -292,110 +415,13 @@ impl Oracle {
         );
         Ok(())
     }
-
-    // === Promise 1 ===
-
-    /// Where a member that asks now has to begin.
-    pub(crate) fn licence(&self, group: &Group, tp: Tp, log: &Log) -> i64 {
-        if let Some(committed) = group.committed.get(&tp) {
-            return (*committed).max(log.low);
-        }
-        let known = group.committed.keys().any(|other| other.topic == tp.topic);
-        match self.start_at {
-            _ if known => log.low,
-            StartAt::Earliest => log.low,
-            StartAt::Latest => log.end,
-            StartAt::Time(time) => self.first_not_before(log, time).unwrap_or(log.end),
-        }
-    }
-
-    pub(crate) fn first_not_before(&self, log: &Log, time: Timestamp) -> Option<i64> {
-        let in_time = |number: usize| self.produced[number].record.timestamp >= Some(time);
-        log.records
-            .iter()
-            .find(|stored| in_time(stored.number))
-            .map(|stored| stored.offset)
-    }
-
-    /// The broker takes a commit.
-    pub(crate) fn committed(
-        &mut self,
-        destination: usize,
-        entry: &CommitEntry,
-        before: Option<i64>,
-        log: &Log,
-    ) -> Result<(), Violation> {
-        let offset = entry.position.offset;
-        let tp = entry.tp;
-        let rewound = before.is_some_and(|before| offset < before);
-        ensure!(
-            !rewound,
-            CommitRange,
-            "{tp:?} of destination {destination} is taken back from {before:?} to {offset}"
-        );
-        ensure!(
-            offset <= log.end,
-            CommitRange,
-            "{tp:?} is committed at {offset}, behind its end {}",
-            log.end
-        );
-        let start = before.map_or(entry.licence, |_| i64::MIN);
-        let checked = self
-            .checked
-            .entry((destination, tp))
-            .or_insert(Checked { upto: start, start });
-        let Checked { upto: from, start } = *checked;
-        checked.upto = offset.max(from);
-        for stored in log
-            .from(from)
-            .iter()
-            .take_while(|stored| stored.offset < offset)
-        {
-            let fate = &self.produced[stored.number].fates[destination];
-            ensure!(
-                fate.settled(),
-                Commit,
-                "destination {destination} committed {tp:?} at {offset}, but record {} at offset {} is not settled \
-                 (it had to begin at {start}): {fate:?}",
-                stored.number,
-                stored.offset
-            );
-        }
-        Ok(())
-    }
-
-    /// Whether every record that this destination had to care for is settled.
-    pub(crate) fn all_settled(
-        &self,
-        destination: usize,
-        broker: &Broker,
-        check: Check,
-    ) -> Result<(), Violation> {
-        for tp in broker.partitions() {
-            let Some(log) = broker.log(tp) else { continue };
-            let Some(checked) = self.checked.get(&(destination, tp)) else {
-                return Err(Violation::new(
-                    check,
-                    format!("destination {destination} never began with {tp:?}"),
-                ));
-            };
-            for stored in log.from(checked.start) {
-                let fate = &self.produced[stored.number].fates[destination];
-                if !fate.settled() {
-                    let Stored { offset, number } = *stored;
-                    let words = format!(
-                        "destination {destination} has not settled record {number} ({tp:?} offset {offset}): {fate:?}"
-                    );
-                    return Err(Violation::new(check, words));
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 fn special(rng: &mut Rng, mix: Mix) -> Behaviour {
-    if mix.decided_at_once {
+    if mix.kinds == Kinds::Long {
+        return special_long(rng);
+    }
+    if mix.kinds == Kinds::DecidedAtOnce {
         return rng.pick(&[
             Behaviour::TakesSlowly,
             Behaviour::Rejects,
@@ -420,9 +446,29 @@ fn special(rng: &mut Rng, mix: Mix) -> Behaviour {
             accepting: false,
         },
         9 => Behaviour::Rejects,
+        10 if mix.kinds == Kinds::Passing => Behaviour::FailsFirst(times),
         10 => Behaviour::FailsAlways,
         11 => Behaviour::Drops,
         12 => Behaviour::CannotBeMade,
         _ => Behaviour::Panics,
+    }
+}
+
+fn special_long(rng: &mut Rng) -> Behaviour {
+    let times = rng.between(1, 6) as u32;
+    match rng.below(16) {
+        0..5 => Behaviour::FailsFirst(times),
+        5 | 6 => Behaviour::FailsAlways,
+        7 | 8 => Behaviour::FaultsAlways,
+        9 => Behaviour::PushesBackAlways,
+        10 => Behaviour::FaultFirst(times % 3),
+        11 => Behaviour::PushesBackFirst(times % 3),
+        12 => Behaviour::HangsFirst {
+            times,
+            accepting: times.is_multiple_of(2),
+        },
+        13 => Behaviour::TakesSlowly,
+        14 => Behaviour::Rejects,
+        _ => rng.pick(&[Behaviour::Drops, Behaviour::CannotBeMade, Behaviour::Panics]),
     }
 }

@@ -1,12 +1,13 @@
 //! What a seed says before the run begins: who there is, what they are set to, and what will go wrong when.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use postrider::lane::{LaneOptions, StartAt};
 
 use crate::rng::Rng;
 use crate::settings::{broker_mood, destination, start_at};
-use crate::world::{MILLISECOND, SECOND, Time};
+use crate::world::{HOUR, MILLISECOND, SECOND, Time};
 
 /// Three kinds of runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(crate) enum Class {
     Isolation,
     /// Anything.
     Rough,
+    /// Hours and days, with schedules that go over the ladder.
+    Long,
 }
 
 /// Everything that is decided before the run begins.
@@ -27,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) destinations: Vec<DestinationPlan>,
     pub(crate) topics: Vec<TopicPlan>,
     pub(crate) start_at: StartAt,
+    /// A run that has not settled everything so long after its last fault never will.
+    pub(crate) patience: Time,
     /// No fault begins after this.
     pub(crate) faults_end: Time,
     /// When the healthy destinations must be done.
@@ -36,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) revoke_wait: Time,
     pub(crate) drain_wait: Time,
     pub(crate) request_timeout: Time,
+    /// An endpoint that is out asks to be left alone for so long at most.
+    pub(crate) asks_for: Time,
     /// Records of one chunk come in any order.
     pub(crate) shuffle: bool,
     /// The first chunk of an assignment begins below its base, as a compressed batch may.
@@ -44,6 +51,10 @@ pub(crate) struct Plan {
     pub(crate) hole_percent: u64,
     /// The clock wakes the lane up to this much late.
     pub(crate) wake_lag: Time,
+    /// How far the clocks of the instances and of the broker are from the true time, in milliseconds.
+    pub(crate) wall_skews: Vec<i64>,
+    pub(crate) broker_skew: i64,
+    pub(crate) ladder_partitions: usize,
     pub(crate) broker: BrokerMood,
     pub(crate) script: Vec<(Time, Step)>,
 }
@@ -52,6 +63,8 @@ pub(crate) struct Plan {
 pub(crate) struct DestinationPlan {
     pub(crate) id: Arc<str>,
     pub(crate) options: LaneOptions,
+    /// Schedules that the file gets later.
+    pub(crate) schedules: Vec<Vec<Duration>>,
     /// Its receiver takes everything at once.
     pub(crate) healthy: bool,
     pub(crate) outages: Vec<Outage>,
@@ -63,6 +76,43 @@ pub(crate) struct DestinationPlan {
 pub(crate) struct TopicPlan {
     pub(crate) partitions: usize,
     pub(crate) low: i64,
+}
+
+impl BrokerMood {
+    pub(crate) fn is_well(self) -> bool {
+        let Self {
+            commit_fails,
+            commit_answer_lost,
+            commit_slow,
+            question_fails,
+            write_fails,
+            write_ack_lost,
+            write_slow,
+        } = self;
+        [
+            commit_fails,
+            commit_answer_lost,
+            commit_slow,
+            question_fails,
+            write_fails,
+            write_ack_lost,
+            write_slow,
+        ] == [0; 7]
+    }
+}
+
+/// Which special kinds of records there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Kinds {
+    /// Those that end at the first try, as calm runs need it.
+    DecidedAtOnce,
+    /// Those that end within seconds.
+    #[default]
+    Quick,
+    /// The same, for a window that holds too few records to find evidence in.
+    Passing,
+    /// Those that need their schedule, or evidence.
+    Long,
 }
 
 /// In how many of a hundred cases the broker does this.
@@ -82,8 +132,7 @@ pub(crate) struct BrokerMood {
 pub(crate) struct Mix {
     /// Of any kind.
     pub(crate) special: u64,
-    /// Only kinds that end at the first try, as calm runs need it.
-    pub(crate) decided_at_once: bool,
+    pub(crate) kinds: Kinds,
     /// Not for this destination, or not what it should be.
     pub(crate) unsent: u64,
     /// Too large for the dead-letter topic.
@@ -115,17 +164,58 @@ pub(crate) enum OutageKind {
 /// Something that happens to the world at a given time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Step {
-    Produce { topic: usize, burst: u64 },
+    Produce {
+        topic: usize,
+        burst: u64,
+    },
     Start(usize),
     Leave(usize),
     Crash(usize),
-    Freeze { instance: usize, time: Time },
-    Kick { instance: usize, destination: usize },
-    AddPartition { topic: usize },
-    Delete { topic: usize, back_after: Time },
-    Recreate { topic: usize },
-    Expire { topic: usize },
-    WallJump(i64),
+    Freeze {
+        instance: usize,
+        time: Time,
+    },
+    Kick {
+        instance: usize,
+        destination: usize,
+    },
+    AddPartition {
+        topic: usize,
+    },
+    Delete {
+        topic: usize,
+        back_after: Time,
+    },
+    Recreate {
+        topic: usize,
+    },
+    Expire {
+        topic: usize,
+    },
+    /// The file gets another schedule for this destination.
+    ChangeSchedule {
+        destination: usize,
+        which: usize,
+    },
+    /// The destination is taken out of the file, and brought back later.
+    Remove {
+        destination: usize,
+        back_after: Time,
+    },
+    BringBack {
+        destination: usize,
+    },
+    /// One of the destination's rules is taken out of the file.
+    RemoveRule {
+        destination: usize,
+    },
+    /// A record that everybody takes, so that whoever waits for evidence gets it.
+    Trickle(u32),
+    /// The wall clock of an instance, or of the broker.
+    WallJump {
+        instance: Option<usize>,
+        by: i64,
+    },
     FaultsEnd,
 }
 
@@ -134,10 +224,16 @@ impl Plan {
         let class = match rng.below(100) {
             0..12 => Class::Calm,
             12..20 => Class::Isolation,
+            20..45 => Class::Long,
             _ => Class::Rough,
         };
         let rough = class == Class::Rough;
-        let faults_end = rng.between(if class == Class::Isolation { 10 } else { 4 }, 20) * SECOND;
+        let faults_end = match class {
+            Class::Long => rng.pick(&[HOUR / 2, 3 * HOUR, 12 * HOUR, 40 * HOUR]),
+            Class::Isolation => rng.between(10, 20) * SECOND,
+            Class::Calm | Class::Rough => rng.between(4, 20) * SECOND,
+        };
+        let shaky = rough || class == Class::Long && rng.chance(40);
         let instances = rng.between(1, 3) as usize;
         let destination_count = if class == Class::Isolation {
             2
@@ -155,6 +251,12 @@ impl Plan {
             .collect();
         let mut plan = Self {
             class,
+            patience: if class == Class::Long {
+                400 * HOUR
+            } else {
+                // A clock that jumps back delays what was due by as much.
+                12 * HOUR
+            },
             instances,
             destinations,
             topics,
@@ -170,13 +272,17 @@ impl Plan {
             revoke_wait: if rough { rng.between(20, 1500) } else { 5000 } * MILLISECOND,
             drain_wait: if rough { rng.between(20, 1500) } else { 5000 } * MILLISECOND,
             request_timeout: rng.between(if rough { 300 } else { 1000 }, 2000) * MILLISECOND,
-            shuffle: rough && rng.chance(35),
+            asks_for: (faults_end / 300).max(4 * SECOND),
+            shuffle: shaky && rng.chance(35),
             below_base: rng.chance(20),
             chunk: rng.pick(&[1, 5, 20, 100]),
             hole_percent: rng.pick(&[0, 0, 10, 40]),
             wake_lag: rng.pick(&[0, 0, 3]) * MILLISECOND,
-            broker: if rough {
-                broker_mood(rng)
+            wall_skews: (0..instances).map(|_| skew(rng)).collect(),
+            broker_skew: skew(rng),
+            ladder_partitions: rng.between(1, 2) as usize,
+            broker: if shaky {
+                broker_mood(rng, if rough { 100 } else { 20 })
             } else {
                 BrokerMood::default()
             },
@@ -184,6 +290,17 @@ impl Plan {
         };
         plan.write_script(rng);
         plan
+    }
+
+    /// Whether members only come and go in good order, and nothing is slow or refused.
+    pub(crate) fn is_calm(&self) -> bool {
+        let harmless =
+            |(_, step): &(Time, Step)| !matches!(step, Step::Crash(_) | Step::Freeze { .. });
+        match self.class {
+            Class::Calm => true,
+            Class::Long => self.broker.is_well() && self.script.iter().all(harmless),
+            Class::Isolation | Class::Rough => false,
+        }
     }
 
     fn write_script(&mut self, rng: &mut Rng) {
@@ -210,6 +327,7 @@ impl Plan {
                     self.churn(rng, &mut script);
                 }
             }
+            Class::Long => self.days(rng, &mut script),
         }
         self.script = script;
     }
@@ -242,7 +360,7 @@ impl Plan {
     }
 
     fn produce(&self, rng: &mut Rng, script: &mut Vec<(Time, Step)>) {
-        let mut left = rng.between(50, 300);
+        let mut left = rng.between(50, if self.class == Class::Long { 120 } else { 300 });
         // An isolated destination is timed from the last record on.
         let last = if self.class == Class::Isolation {
             self.faults_end / 3
@@ -352,7 +470,15 @@ impl Plan {
         for _ in 0..several(rng, 10, 3) {
             let jump = rng.between(1, 7_200_000) as i64;
             let jump = if rng.chance(50) { jump } else { -jump };
-            script.push((rng.below(end), Step::WallJump(jump)));
+            let instance = rng.chance(70).then(|| rng.index(self.instances));
+            script.push((rng.below(end), Step::WallJump { instance, by: jump }));
         }
     }
+}
+
+/// Most clocks are right, some are a little wrong, few are far off.
+fn skew(rng: &mut Rng) -> i64 {
+    let most = rng.pick(&[0, 0, 0, 300, 5000, 600_000]);
+    let skew = rng.below(most + 1) as i64;
+    if rng.chance(50) { skew } else { -skew }
 }

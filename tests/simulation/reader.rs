@@ -3,21 +3,34 @@
 use std::sync::Arc;
 
 use postrider::delivery::{Epoch, Verdict};
-use postrider::lane::{Event, Incoming, Position};
+use postrider::lane::{Event, Incoming, Position, Source};
 
-use crate::broker::{CommitEntry, CommitFate, CommitPurpose, CommitRequest, Tp};
+use crate::broker::{CommitEntry, CommitFate, CommitPurpose, CommitRequest, Stored, Tp};
 use crate::coverage::Seen;
 use crate::instance::{Note, Owned, Shell};
+use crate::ladder::Turn;
 use crate::mutant::Mutant;
-use crate::world::World;
+use crate::world::{World, tick};
+
+/// What was taken of a partition.
+struct Chunk {
+    records: Vec<Incoming>,
+    /// The end of the partition, if it was reached and the lane has not heard of it.
+    end: Option<i64>,
+    /// It is the first of its assignment.
+    fresh: bool,
+    tp: Tp,
+}
 
 impl World {
     // === Reading ===
 
     /// Lets the thread look for records, if there is something to find.
     pub(crate) fn want_poll(&mut self, shell: usize) {
+        let stranded: Vec<Tp> = self.stranded(shell);
         let waits_for_others =
             self.watching.mutant == Some(Mutant::SharesAQueue) && self.others_wait(shell);
+        let now = self.now;
         let Self { shells, broker, .. } = self;
         let Some(running) = &mut shells[shell].running else {
             return;
@@ -27,6 +40,8 @@ impl World {
         }
         let readable = |owned: &Owned| {
             !owned.paused
+                && !stranded.contains(&owned.tp)
+                && owned.kept_until.is_none_or(|until| until <= now)
                 && broker
                     .log(owned.tp)
                     .is_some_and(|log| log.end > owned.position || owned.end_told != Some(log.end))
@@ -79,49 +94,22 @@ impl World {
     }
 
     fn read_chunk(&mut self, shell: usize, epoch: Epoch) {
-        let Self { shells, broker, .. } = self;
-        let Shell {
-            destination,
-            ref mut running,
-            ..
-        } = shells[shell];
-        let Some(running) = running else { return };
-        let room = running.subject.room();
-        let Some(owned) = running.owned.get_mut(&epoch) else {
+        let Some(Chunk {
+            mut records,
+            end,
+            fresh,
+            tp,
+        }) = self.take_chunk(shell, epoch)
+        else {
             return;
         };
-        let Some(log) = broker.log(owned.tp) else {
-            return;
-        };
-        if owned.paused || room.records == 0 || room.bytes == 0 {
-            return;
-        }
-        let mut records: Vec<Incoming> = Vec::new();
-        let mut bytes = 0;
-        let most = room.records.min(self.plan.chunk);
-        let available = log.from(owned.position);
-        for stored in available.iter().take(most) {
-            let produced = &self.oracle.produced[stored.number];
-            bytes += produced.record.weight();
-            records.push(incoming(produced, destination));
-            owned.position = stored.offset + 1;
-            if bytes >= room.bytes {
-                break;
-            }
-        }
-        let at_end = records.len() == available.len();
-        if at_end {
-            owned.position = owned.position.max(log.end);
-        }
-        let end = (at_end && owned.end_told != Some(log.end)).then_some(log.end);
-        owned.end_told = end.or(owned.end_told);
-        let (fresh, base) = (std::mem::take(&mut owned.fresh), owned.tp);
+        let source = self.broker.topics[tp.topic].source;
         if records.len() > 1 && self.plan.shuffle {
             self.coverage.see(Seen::ChunksOutOfOrder);
             self.rng.shuffle(&mut records);
         }
-        if fresh && self.plan.below_base {
-            self.put_below_base(base, destination, &mut records);
+        if fresh && self.plan.below_base && source == Source::Topic {
+            self.put_below_base(tp, self.shells[shell].destination, &mut records);
         }
         for Incoming { verdict, .. } in &records {
             match verdict {
@@ -139,9 +127,92 @@ impl World {
         }
     }
 
+    /// Takes as much of a partition as the lane has room for, up to a record of the ladder that is kept back.
+    fn take_chunk(&mut self, shell: usize, epoch: Epoch) -> Option<Chunk> {
+        let now = self.now;
+        let running = self.shells[shell].running.as_ref()?;
+        let room = running.subject.room();
+        let mut owned = *running.owned.get(&epoch)?;
+        let tp = owned.tp;
+        if self.stranded(shell).contains(&tp) {
+            return None;
+        }
+        let log = self.broker.log(tp)?;
+        let kept = owned.kept_until.is_some_and(|until| until > now);
+        if owned.paused || kept || room.records == 0 || room.bytes == 0 {
+            return None;
+        }
+        owned.kept_until = None;
+        let most = room.records.min(self.plan.chunk);
+        let (log_end, available) = (log.end, log.from(owned.position).len());
+        let stored: Vec<Stored> = log.from(owned.position)[..available.min(most)].to_vec();
+        let source = self.broker.topics[tp.topic].source;
+        let mut records: Vec<Incoming> = Vec::new();
+        let mut bytes = 0;
+        for stored in stored {
+            let (offset, arrived) = owned.at_the_gate;
+            if offset != stored.offset {
+                owned.at_the_gate = (stored.offset, now);
+            }
+            let arrived = if offset == stored.offset {
+                arrived
+            } else {
+                now
+            };
+            match self.gate(shell, source, stored, tick(arrived)) {
+                Turn::GoesIn(incoming) => {
+                    bytes += incoming.record.weight();
+                    records.push(incoming);
+                    owned.position = stored.offset + 1;
+                }
+                Turn::Waits(left) => {
+                    owned.kept_until = Some(now + left);
+                    self.note(shell, left, Note::ComesUp);
+                    break;
+                }
+            }
+            if bytes >= room.bytes {
+                break;
+            }
+        }
+        let at_end = records.len() == available;
+        if at_end {
+            owned.position = owned.position.max(log_end);
+        }
+        let end = (at_end && owned.end_told != Some(log_end)).then_some(log_end);
+        owned.end_told = end.or(owned.end_told);
+        let fresh = std::mem::take(&mut owned.fresh);
+        let running = self.shells[shell].running.as_mut()?;
+        running.owned.insert(epoch, owned);
+        Some(Chunk {
+            records,
+            end,
+            fresh,
+            tp,
+        })
+    }
+
+    /// The bug of retry topics that belong to a schedule: another schedule has no use for them.
+    fn stranded(&self, shell: usize) -> Vec<Tp> {
+        if self.watching.mutant != Some(Mutant::StrandedByNewSchedule) {
+            return Vec::new();
+        }
+        let schedule = &self.options[self.shells[shell].destination].retry.schedule;
+        let longest = schedule.iter().max().copied().unwrap_or_default();
+        let unused = |tp: &Tp| match self.broker.topics[tp.topic].source {
+            Source::Topic => false,
+            Source::Ladder(step) => step.delay() > longest,
+        };
+        self.broker
+            .partitions()
+            .into_iter()
+            .filter(unused)
+            .collect()
+    }
+
     /// The chunk begins with records that come before the first one asked for.
     fn put_below_base(&mut self, tp: Tp, destination: usize, records: &mut Vec<Incoming>) {
-        let first = records.iter().map(|incoming| incoming.record.offset).min();
+        let first = records.iter().map(|incoming| incoming.offset).min();
         let (Some(first), Some(log)) = (first, self.broker.log(tp)) else {
             return;
         };

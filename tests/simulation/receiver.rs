@@ -1,20 +1,19 @@
-//! The model receivers and the model dead-letter topic: what they do with a request or a letter, and when.
+//! The model receivers: what they do with a request, and when.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider::delivery::{
-    Attempt, DeadLetterReason, DeliveryId, DeliveryKey, FailureReason, Outcome,
-};
-use postrider::lane::{DeadLetter, Send, Shed, WriteError};
+use postrider::delivery::{Attempt, DeliveryId, DeliveryKey, FailureReason, Outcome};
+use postrider::lane::Send;
 
+use crate::broker::Stored;
 use crate::check::{Check, Violation};
 use crate::coverage::Seen;
 use crate::instance::{Note, Shell};
 use crate::oracle::Behaviour;
 use crate::plan::OutageKind;
-use crate::world::{MILLISECOND, Time, What, World, trace};
+use crate::world::{MILLISECOND, SECOND, Time, WALL_AT_START, What, World, trace};
 
 /// A request on its way. It goes on when its sender does not.
 #[derive(Debug)]
@@ -28,18 +27,9 @@ pub(crate) struct Request {
     sent: Time,
     /// The sender has given up before the request arrives.
     late: bool,
+    /// It met an outage.
+    pub(crate) in_outage: bool,
     pub(crate) answer: Option<Attempt>,
-}
-
-/// A dead letter on its way.
-#[derive(Debug)]
-pub(crate) struct LetterWrite {
-    shell: usize,
-    life: u32,
-    pub(crate) destination: usize,
-    number: usize,
-    pub(crate) letter: DeadLetter,
-    pub(crate) result: Result<(), WriteError>,
 }
 
 impl World {
@@ -59,6 +49,15 @@ impl World {
         }
         let identified = self.oracle.identify(destination, number, send.id);
         self.judge(identified);
+        if let Some(stored) = self.stored_at(shell, send.key) {
+            let judged = self.oracle.sends_stored(&stored, self.now);
+            self.judge(judged);
+        }
+        let owns = self.owns(shell, send.key);
+        let judged = self
+            .oracle
+            .numbered(destination, number, send.attempt, owns);
+        self.judge(judged);
         self.coverage.see(Seen::Sends);
         let mut request = Request {
             shell,
@@ -69,10 +68,12 @@ impl World {
             number,
             sent: self.now,
             late: false,
+            in_outage: false,
             answer: None,
         };
         let index = self.requests.len();
         let fate = self.oracle.fate(destination, number);
+        fate.requests += 1;
         let not_made = match fate.behaviour {
             Behaviour::CannotBeMade => Some((Outcome::CannotBeMade, Seen::CannotBeMade)),
             Behaviour::Panics => Some((Outcome::Panicked, Seen::Panicked)),
@@ -99,7 +100,31 @@ impl World {
         self.after(wait, What::RequestArrives(index));
     }
 
-    fn number_of(&self, record: &postrider::record::Record) -> usize {
+    /// Whether this lane has the record, in the eyes of its group as well.
+    pub(crate) fn owns(&self, shell: usize, key: DeliveryKey) -> bool {
+        let Shell {
+            destination,
+            member,
+            ref running,
+            ..
+        } = self.shells[shell];
+        let Some(running) = running else { return false };
+        let Some(owned) = running.owned.get(&key.epoch) else {
+            return false;
+        };
+        let owner = self.broker.groups[destination].owner.get(&owned.tp);
+        member.is_some() && owner.copied() == member && !running.watch.is_over(key.epoch)
+    }
+
+    /// The record that a key stands for, as its partition holds it.
+    fn stored_at(&self, shell: usize, key: DeliveryKey) -> Option<Stored> {
+        let running = self.shells[shell].running.as_ref()?;
+        let tp = running.owned.get(&key.epoch)?.tp;
+        let stored = *self.broker.log(tp)?.from(key.offset).first()?;
+        (stored.offset == key.offset).then_some(stored)
+    }
+
+    pub(crate) fn number_of(&self, record: &postrider::record::Record) -> usize {
         let key = record.key.as_deref().unwrap_or_default();
         u32::from_be_bytes(key.try_into().unwrap_or_default()) as usize
     }
@@ -130,14 +155,16 @@ impl World {
             "  receiver {destination} gets {id} (record {number}) outage {:?}",
             outage.map(|o| o.kind)
         );
-        match outage.map(|outage| outage.kind) {
+        let kind = outage.map(|outage| outage.kind);
+        self.requests[index].in_outage = kind.is_some();
+        match kind {
             Some(kind) => self.answer_in_outage(index, kind),
             None => self.answer(index),
         }
     }
 
     fn answer_in_outage(&mut self, index: usize, kind: OutageKind) {
-        let retry_after = self.retry_after();
+        let retry_after = self.retry_after(self.plan.asks_for);
         let (seen, answer) = match kind {
             OutageKind::Refused => (
                 Seen::ConnectsRefused,
@@ -180,7 +207,7 @@ impl World {
             number,
             ..
         } = self.requests[index];
-        let retry_after = self.retry_after();
+        let retry_after = self.retry_after(4 * SECOND);
         let fate = self.oracle.fate(destination, number);
         let before = fate.tries;
         fate.tries += 1;
@@ -211,6 +238,20 @@ impl World {
                 self.end_with(
                     index,
                     failed(Outcome::EndpointFault, Some(FailureReason::Http403), None),
+                );
+            }
+            Behaviour::FaultsAlways => {
+                self.coverage.see(Seen::EndpointFaults);
+                self.end_with(
+                    index,
+                    failed(Outcome::EndpointFault, Some(FailureReason::Http403), None),
+                );
+            }
+            Behaviour::PushesBackAlways => {
+                self.coverage.see(Seen::PushBacks);
+                self.end_with(
+                    index,
+                    failed(Outcome::PushBack, Some(FailureReason::Http429), retry_after),
                 );
             }
             Behaviour::GoneFirst(times) if before < times => {
@@ -254,6 +295,11 @@ impl World {
             number,
             ..
         } = self.requests[index];
+        let before = self.plan.faults_end / MILLISECOND;
+        let written = self.oracle.produced[number].record.timestamp;
+        if written.is_some_and(|at| at.0 - WALL_AT_START < before as i64) {
+            self.oracle.all_taken_at = self.now;
+        }
         let result = self.oracle.accept(destination, number);
         if self.oracle.fate(destination, number).accepted > 1 {
             self.coverage.see(Seen::Repeats);
@@ -270,14 +316,22 @@ impl World {
             late,
             shell,
             life,
+            in_outage,
             ..
         } = self.requests[index];
         let fate = self.oracle.fate(destination, number);
         match answer.outcome {
             Outcome::Reject => fate.rejected += 1,
             Outcome::Dropped => fate.dropped += 1,
-            Outcome::Retry | Outcome::EndpointFault | Outcome::Gone => fate.retried += 1,
-            Outcome::Delivered | Outcome::PushBack | Outcome::CannotBeMade | Outcome::Panicked => {}
+            Outcome::Retry => {
+                fate.retried += 1;
+                fate.own_failures += u32::from(!in_outage);
+            }
+            Outcome::EndpointFault | Outcome::Gone | Outcome::PushBack => {
+                fate.faults += 1;
+                fate.own_faults += u32::from(!in_outage);
+            }
+            Outcome::Delivered | Outcome::CannotBeMade | Outcome::Panicked => {}
         }
         let slowly = fate.behaviour == Behaviour::TakesSlowly;
         if late {
@@ -316,6 +370,7 @@ impl World {
             late,
             shell,
             life,
+            in_outage,
             ref answer,
             ..
         } = self.requests[index];
@@ -323,7 +378,9 @@ impl World {
             return;
         }
         self.coverage.see(Seen::Timeouts);
-        self.oracle.fate(destination, number).retried += 1;
+        let fate = self.oracle.fate(destination, number);
+        fate.retried += 1;
+        fate.own_failures += u32::from(!in_outage);
         self.requests[index].answer =
             Some(failed(Outcome::Retry, Some(FailureReason::Timeout), None));
         let at = sent + self.plan.request_timeout;
@@ -337,84 +394,9 @@ impl World {
         );
     }
 
-    fn retry_after(&mut self) -> Option<Duration> {
-        let asked = self.rng.between(0, 4000);
+    fn retry_after(&mut self, most: Time) -> Option<Duration> {
+        let asked = self.rng.between(0, most / MILLISECOND);
         self.rng.chance(70).then(|| Duration::from_millis(asked))
-    }
-
-    // === Dead letters ===
-
-    pub(crate) fn write(&mut self, shell: usize, letter: DeadLetter) {
-        let Shell {
-            destination, life, ..
-        } = self.shells[shell];
-        let number = self.number_of(&letter.record);
-        let mood = self.plan.broker;
-        let result = if too_small(letter.shed, self.oracle.fate(destination, number).shed) {
-            self.coverage.see(Seen::WritesTooLarge);
-            Err(WriteError::TooLarge)
-        } else if self.rng.chance(mood.write_fails) {
-            self.coverage.see(Seen::WritesFailed);
-            Err(WriteError::Failed("not enough in-sync replicas".into()))
-        } else {
-            Ok(())
-        };
-        let slow = if self.rng.chance(mood.write_slow) {
-            self.wait(1000, 15_000)
-        } else {
-            0
-        };
-        let lands = slow + self.wait(2, 80);
-        let index = self.writes.len();
-        self.writes.push(LetterWrite {
-            shell,
-            life,
-            destination,
-            number,
-            letter,
-            result,
-        });
-        self.after(lands, What::WriteLands(index));
-    }
-
-    pub(crate) fn write_lands(&mut self, index: usize) {
-        let LetterWrite {
-            shell,
-            life,
-            destination,
-            number,
-            ref letter,
-            ref result,
-        } = self.writes[index];
-        trace!(
-            self,
-            "  dead-letter topic: record {number} of destination {destination}, {:?}: {result:?}",
-            letter.reason
-        );
-        if result.is_ok() {
-            self.coverage.see(letter_seen(letter.reason));
-            let buried = self.oracle.bury(destination, number, letter);
-            if self.oracle.fate(destination, number).letters > 1 {
-                self.coverage.see(Seen::LettersTwice);
-            }
-            if self.shells[shell].life != life {
-                self.coverage.see(Seen::WritesLandedAfterCrash);
-            }
-            if self.rng.chance(self.plan.broker.write_ack_lost) {
-                self.coverage.see(Seen::WriteAcksLost);
-                self.writes[index].result = Err(WriteError::Failed("the answer never came".into()));
-            }
-            self.judge(buried);
-        }
-        let wait = self.wait(1, 30);
-        self.after(
-            wait,
-            What::Note {
-                shell,
-                life,
-                note: Note::WriteEnds(index),
-            },
-        );
     }
 }
 
@@ -430,24 +412,5 @@ fn failed(
         error: String::new(),
         excerpt: Bytes::new(),
         retry_after,
-    }
-}
-
-/// Whether a letter that leaves out `shed` is refused where `needed` has to be left out.
-fn too_small(shed: Shed, needed: Shed) -> bool {
-    shed < needed
-}
-
-fn letter_seen(reason: DeadLetterReason) -> Seen {
-    match reason {
-        DeadLetterReason::Rejected | DeadLetterReason::RuleRemoved | DeadLetterReason::Skipped => {
-            Seen::LettersRejected
-        }
-        DeadLetterReason::Exhausted | DeadLetterReason::Gone => Seen::LettersExhausted,
-        DeadLetterReason::Expired => Seen::LettersExpired,
-        // The simulation's rules are verdicts; it plays no audit.
-        DeadLetterReason::Unmatched | DeadLetterReason::Undecodable => Seen::LettersUndecodable,
-        DeadLetterReason::Unrenderable => Seen::LettersUnrenderable,
-        DeadLetterReason::Panic => Seen::LettersPanic,
     }
 }

@@ -1,11 +1,12 @@
 //! What the script of a run does to the world: records are written, instances come and go, topics change.
 
 use postrider::clock::Timestamp;
+use postrider::lane::{Notice, Order};
 
 use crate::broker::{Log, Topic, Tp};
 use crate::coverage::Seen;
 use crate::instance::Note;
-use crate::plan::Step;
+use crate::plan::{Class, Step};
 use crate::world::{MILLISECOND, SECOND, Time, WALL_AT_START, What, World, trace};
 
 impl World {
@@ -19,6 +20,8 @@ impl World {
                 self.each(instance, |world, shell| world.note(shell, wait, Note::Stop));
             }
             Step::FaultsEnd => self.faults_end(),
+            Step::BringBack { destination } => self.bring_back(destination),
+            Step::Trickle(times) => self.trickle(times),
             _ if self.faults_over && !matches!(step, Step::Recreate { .. }) => {}
             Step::Crash(instance) => self.crash_instance(instance),
             Step::Freeze { instance, time } => self.freeze_instance(instance, time),
@@ -36,10 +39,53 @@ impl World {
             Step::Delete { topic, back_after } => self.delete_topic(topic, back_after),
             Step::Recreate { topic } => self.recreate_topic(topic),
             Step::Expire { topic } => self.expire(topic),
-            Step::WallJump(milliseconds) => {
-                self.coverage.see(Seen::WallClockJumps);
-                self.wall_skew += milliseconds;
+            Step::ChangeSchedule { destination, which } => self.change_schedule(destination, which),
+            Step::Remove {
+                destination,
+                back_after,
+            } => self.remove(destination, back_after),
+            Step::RemoveRule { destination } => self.remove_rule(destination),
+            Step::WallJump { instance, by } => self.jump(instance, by),
+        }
+    }
+
+    /// The thread looks at the clock often: what comes up sooner or later than it thought is looked at again.
+    fn jump(&mut self, instance: Option<usize>, by: i64) {
+        self.coverage.see(Seen::WallClockJumps);
+        let Some(instance) = instance else {
+            self.broker_skew += by;
+            return;
+        };
+        self.wall_skews[instance] += by;
+        let ahead = by.max(0) as Time * MILLISECOND;
+        self.oracle.jumps(ahead);
+        self.each(instance, |world, shell| {
+            if let Some(running) = &mut world.shells[shell].running {
+                running.watch.jumps(ahead);
+                for owned in running.owned.values_mut() {
+                    owned.kept_until = None;
+                }
             }
+            world.want_poll(shell);
+        });
+    }
+
+    /// Somebody looks after endpoints that say they have gone, and after lanes that reject nearly everything.
+    pub(crate) fn told_of(&mut self, shell: usize, notice: &Notice) {
+        self.coverage.see(match notice {
+            Notice::Opened { .. } => Seen::Opened,
+            Notice::Closed { .. } => Seen::Closed,
+            Notice::Gone => Seen::StoppedAsGone,
+            Notice::Suspect { .. } => Seen::Suspects,
+            Notice::Braked => Seen::Braked,
+            Notice::Released => Seen::BrakesReleased,
+        });
+        if let Some(running) = &mut self.shells[shell].running {
+            running.suspicion.told_of(notice);
+        }
+        if matches!(notice, Notice::Gone | Notice::Braked) {
+            let wait = self.wait(100, 50_000);
+            self.note(shell, wait, Note::Order(Order::Resume));
         }
     }
 
@@ -56,13 +102,20 @@ impl World {
         self.plan.broker = crate::plan::BrokerMood::default();
         self.after(10 * SECOND, What::Step(Step::Start(0)));
         self.after(100 * MILLISECOND, What::Look);
+        if self.plan.class != Class::Calm {
+            self.after(5 * SECOND, What::Step(Step::Trickle(0)));
+        }
     }
 
     fn produce(&mut self, topic: usize, burst: u64) {
-        if !self.broker.topics[topic].exists {
-            return;
+        if self.broker.topics[topic].exists {
+            let partition = self.rng.index(self.broker.topics[topic].partitions.len());
+            self.produce_to(topic, partition, burst, false);
         }
-        let partition = self.rng.index(self.broker.topics[topic].partitions.len());
+    }
+
+    /// Writes records; those that are `taken` are special to nobody.
+    pub(crate) fn produce_to(&mut self, topic: usize, partition: usize, burst: u64, taken: bool) {
         let hole_percent = self.plan.hole_percent;
         for _ in 0..burst {
             let Topic {
@@ -82,12 +135,18 @@ impl World {
                 log.end += self.rng.between(1, 9) as i64;
             }
             let timestamp = Timestamp(WALL_AT_START + (self.now / MILLISECOND) as i64);
-            let number =
-                self.oracle
-                    .produce(&mut self.rng, &self.plan, tp, name, log.end, timestamp);
+            let number = self.oracle.produce(
+                &mut self.rng,
+                &self.plan,
+                (tp, name),
+                log.end,
+                timestamp,
+                taken,
+            );
             log.records.push(crate::broker::Stored {
                 offset: log.end,
                 number,
+                rung: None,
             });
             log.end += 1;
             self.coverage.see(Seen::RecordsProduced);

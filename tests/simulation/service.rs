@@ -1,10 +1,12 @@
 //! What the model broker does with requests over time: rebalances, sessions, commits, questions.
 
-use crate::broker::{CommitFate, CommitPurpose, CommitRequest, PartitionAnswer, Tp};
+use bytes::Bytes;
+
+use crate::broker::{CommitFate, CommitPurpose, CommitRequest, Committed, PartitionAnswer, Tp};
 use crate::coverage::Seen;
 use crate::instance::{Note, Shell};
 use crate::world::{MILLISECOND, Time, What, World, trace};
-use postrider::lane::StartAt;
+use postrider::lane::{Source, StartAt};
 
 impl World {
     // === Groups ===
@@ -113,7 +115,7 @@ impl World {
             self,
             "group {group} expels member {member} (shell {})", known.shell
         );
-        self.broker.groups[group].remove_member(member);
+        self.throw_out(group, member);
         let wait = self.wait(10, 20_000);
         self.after(
             wait,
@@ -124,6 +126,14 @@ impl World {
             },
         );
         self.want_rebalance(group, 10 * MILLISECOND);
+    }
+
+    /// What a member had goes to others without a last word of it.
+    pub(crate) fn throw_out(&mut self, group: usize, member: u32) {
+        let members = &mut self.broker.groups[group];
+        let had = members.owner.iter().filter(|(_, owner)| **owner == member);
+        self.oracle.unclean.extend(had.map(|(tp, _)| (group, *tp)));
+        members.remove_member(member);
     }
 
     // === Commits ===
@@ -149,16 +159,26 @@ impl World {
                 if self.broker.log(entry.tp).is_none() {
                     continue;
                 }
+                let committed = Committed {
+                    offset: entry.position.offset,
+                    metadata: Bytes::copy_from_slice(entry.position.metadata.as_bytes()),
+                };
                 let before = self.broker.groups[number]
                     .committed
-                    .insert(entry.tp, entry.position.offset);
+                    .insert(entry.tp, committed)
+                    .map(|before| before.offset);
                 let Some(log) = self.broker.log(entry.tp) else {
                     continue;
                 };
-                let result = self.oracle.committed(number, entry, before, log);
+                let topic = &self.broker.topics[entry.tp.topic].name;
+                let result = self.oracle.committed(number, entry, before, topic, log);
                 self.judge(result);
                 accepted.push(entry.position.clone());
             }
+        }
+        if purpose != CommitPurpose::Timer && (!known || fate == CommitFate::Fails) {
+            let unclean = entries.iter().map(|entry| (number, entry.tp));
+            self.oracle.unclean.extend(unclean);
         }
         self.coverage.see(match fate {
             _ if !known => Seen::CommitsRefused,
@@ -212,6 +232,7 @@ impl World {
             let group = &self.broker.groups[destination];
             let answer = |tp: &Tp| {
                 let log = self.broker.log(*tp)?;
+                let owned = self.broker.topics[tp.topic].source != Source::Topic;
                 let at_time = match self.plan.start_at {
                     StartAt::Time(time) => self.oracle.first_not_before(log, time),
                     StartAt::Earliest | StartAt::Latest => None,
@@ -219,11 +240,11 @@ impl World {
                 Some(PartitionAnswer {
                     tp: *tp,
                     any_committed: group.committed.keys().any(|other| other.topic == tp.topic),
-                    committed: group.committed.get(tp).copied(),
+                    committed: group.committed.get(tp).cloned(),
                     low: log.low,
                     high: log.end,
                     at_time,
-                    licence: self.oracle.licence(group, *tp, log),
+                    licence: self.oracle.licence(group, *tp, log, owned),
                 })
             };
             Some(callback.assign.iter().filter_map(answer).collect())

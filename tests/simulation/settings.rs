@@ -9,9 +9,13 @@ use postrider::lane::{
     RetryOptions, StartAt, WindowOptions,
 };
 
-use crate::plan::{BrokerMood, Class, DestinationPlan, Mix, Outage, OutageKind};
+use crate::days;
+use crate::plan::{BrokerMood, Class, DestinationPlan, Kinds, Mix, Outage, OutageKind};
 use crate::rng::Rng;
 use crate::world::{MILLISECOND, SECOND, Time, WALL_AT_START};
+
+/// Old enough for nothing to expire in a run.
+pub(crate) const AGE_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
 
 pub(crate) fn start_at(rng: &mut Rng) -> StartAt {
     match rng.below(10) {
@@ -31,6 +35,7 @@ pub(crate) fn destination(
         Class::Isolation => number == 0,
         Class::Calm => false,
         Class::Rough => rng.chance(20),
+        Class::Long => rng.chance(10),
     };
     let outages = match class {
         Class::Calm => Vec::new(),
@@ -41,15 +46,32 @@ pub(crate) fn destination(
             kind: outage_kind(rng),
         }],
         Class::Rough => outages(rng, faults_end),
+        Class::Long => days::outages(rng, faults_end),
     };
     let rough = class == Class::Rough;
+    let options = if class == Class::Long {
+        days::options(rng, !outages.is_empty())
+    } else {
+        options(rng, class)
+    };
+    let window = options.window;
+    let narrow = window.records < 16 || window.bytes < 30_000 || window.distance < 1000;
     let mix = Mix {
         special: if healthy {
             0
         } else {
-            rng.pick(&[0, 5, 20, 60])
+            rng.pick(if class == Class::Long {
+                &[5, 10, 20, 30]
+            } else {
+                &[0, 5, 20, 60]
+            })
         },
-        decided_at_once: class == Class::Calm,
+        kinds: match class {
+            Class::Calm => Kinds::DecidedAtOnce,
+            Class::Long => Kinds::Long,
+            Class::Isolation | Class::Rough if narrow => Kinds::Passing,
+            Class::Isolation | Class::Rough => Kinds::Quick,
+        },
         unsent: rng.pick(&[0, 10, 40]),
         too_large: if rough { 10 } else { 0 },
         late: if rough && !healthy {
@@ -65,7 +87,12 @@ pub(crate) fn destination(
     };
     DestinationPlan {
         id: format!("destination-{number}").into(),
-        options: options(rng, class),
+        options,
+        schedules: if class == Class::Long {
+            days::changes(rng)
+        } else {
+            Vec::new()
+        },
         healthy,
         outages,
         mix,
@@ -121,7 +148,7 @@ fn options(rng: &mut Rng, class: Class) -> LaneOptions {
     let narrow = class != Class::Isolation;
     LaneOptions {
         on_render_error: RenderErrorPolicy::DeadLetter,
-        breaker: BreakerOptions::default(),
+        breaker: breaker(rng),
         brake: BrakeOptions::default(),
         concurrency: if narrow { rng.pick(&[1, 2, 4, 16]) } else { 8 },
         window: WindowOptions {
@@ -145,7 +172,7 @@ fn options(rng: &mut Rng, class: Class) -> LaneOptions {
         max_age: if rng.chance(10) {
             millis(rng, 1, 3000)
         } else {
-            Duration::from_secs(3600)
+            AGE_MAX
         },
         commit_interval: Duration::from_millis(rng.pick(&[10, 50, 500])),
         rate: if narrow && rng.chance(20) {
@@ -157,7 +184,18 @@ fn options(rng: &mut Rng, class: Class) -> LaneOptions {
     }
 }
 
-fn rate(rng: &mut Rng) -> RateOptions {
+fn breaker(rng: &mut Rng) -> BreakerOptions {
+    let first = rng.between(50, 10_000);
+    BreakerOptions {
+        window: Duration::from_secs(rng.between(1, 60)),
+        failure_ratio: rng.pick(&[0.3, 0.5, 1.0]),
+        min_attempts: rng.pick(&[2, 10, 30]),
+        probe_interval: Duration::from_millis(first),
+        probe_interval_max: Duration::from_millis(first * rng.pick(&[1, 4, 30])),
+    }
+}
+
+pub(crate) fn rate(rng: &mut Rng) -> RateOptions {
     RateOptions {
         period: Duration::from_micros(rng.between(100, 20_000)),
         burst: NonZeroU32::MIN.saturating_add(rng.between(0, 8) as u32),
@@ -165,8 +203,9 @@ fn rate(rng: &mut Rng) -> RateOptions {
     }
 }
 
-pub(crate) fn broker_mood(rng: &mut Rng) -> BrokerMood {
-    let mut percent = |choices: &[u64]| rng.pick(choices);
+/// In no more than `most` of a hundred cases anything goes wrong: nothing could be done for days otherwise.
+pub(crate) fn broker_mood(rng: &mut Rng, most: u64) -> BrokerMood {
+    let mut percent = |choices: &[u64]| rng.pick(choices).min(most);
     BrokerMood {
         commit_fails: percent(&[0, 0, 10, 60]),
         commit_answer_lost: percent(&[0, 0, 10, 50]),

@@ -2,21 +2,29 @@
 //!
 //! The bounds, the law, the fences and the order of attempts are checked here, step by step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use postrider::clock::Now;
-use postrider::delivery::{Attempt, DeliveryKey, Epoch, Outcome, Verdict};
+use postrider::delivery::{Attempt, DeliveryKey, Epoch, Outcome};
 use postrider::lane::{Action, Event, Incoming, LaneOptions, Position};
 
+use crate::book::{Assignment, Book, least_wait, progress_of};
 use crate::check::{Violation, ensure};
 use crate::mutant::Subject;
 use crate::pace::Pace;
-use crate::world::{Time, time_of};
+use crate::world::{MILLISECOND, SECOND, Time, time_of};
+
+/// Wall clocks show milliseconds, so what was meant for a moment may come that much before it.
+const CLOCK_GRAIN: Time = 2 * MILLISECOND;
 
 /// What is known of one lane.
 #[derive(Debug)]
 pub(crate) struct Watch {
     options: LaneOptions,
+    /// How long a record may wait here that is taken at its first try; when nothing else goes wrong.
+    patience: Option<Time>,
+    destination_id: Arc<str>,
     pace: Pace,
     epochs: BTreeMap<Epoch, Assignment>,
     /// Requests under way for assignments that are not over.
@@ -31,37 +39,17 @@ pub(crate) struct Watch {
     drained: bool,
 }
 
-#[derive(Debug)]
-struct Assignment {
-    base: i64,
-    read_to: i64,
-    start_committed: bool,
-    leaving: bool,
-    paused: bool,
-    unsettled: BTreeMap<i64, Book>,
-}
-
-/// One unsettled record.
-#[derive(Debug, Default)]
-struct Book {
-    weight: usize,
-    spent: u32,
-    in_flight: bool,
-    writing: bool,
-    not_before: Time,
-}
-
-impl Assignment {
-    fn position_max(&self) -> i64 {
-        self.unsettled.keys().next().copied().unwrap_or(i64::MAX)
-    }
-}
-
 impl Watch {
-    pub(crate) fn new(options: LaneOptions) -> Self {
+    pub(crate) fn new(
+        options: LaneOptions,
+        destination_id: Arc<str>,
+        patience: Option<Time>,
+    ) -> Self {
         Self {
             pace: Pace::new(&options.rate),
             options,
+            destination_id,
+            patience,
             epochs: BTreeMap::new(),
             in_flight: 0,
             unsettled: 0,
@@ -93,23 +81,52 @@ impl Watch {
             .is_some_and(|book| book.in_flight)
     }
 
+    /// The wall clock jumped. What is due by it may be due sooner.
+    pub(crate) fn jumps(&mut self, ahead: Time) {
+        for assignment in self.epochs.values_mut() {
+            for book in assignment.unsettled.values_mut() {
+                book.not_before = book.not_before.saturating_sub(ahead);
+            }
+        }
+    }
+
+    /// A record was taken. When it was its first try, nothing that is wrong with others may have kept it.
+    pub(crate) fn waited(&self, now: Time, key: DeliveryKey) -> Result<(), Violation> {
+        let assignment = self.epochs.get(&key.epoch);
+        let book = assignment.and_then(|assignment| assignment.unsettled.get(&key.offset));
+        let (Some(book), Some(patience)) = (book, self.patience) else {
+            return Ok(());
+        };
+        let waited = now - book.read_at;
+        ensure!(
+            book.spent_at_most > 0 || book.last_ended > 0 || waited <= patience,
+            Standstill,
+            "{key:?} waited for {} s to be taken at its first try",
+            waited / SECOND
+        );
+        Ok(())
+    }
+
     // === What the lane is told ===
 
     pub(crate) fn told(&mut self, now: Now, event: &Event) {
         match event {
-            Event::Assigned { partitions, .. } => {
+            Event::Assigned {
+                cluster_id,
+                partitions,
+            } => {
                 for partition in partitions {
-                    self.epochs.insert(
-                        partition.epoch,
-                        Assignment {
-                            base: partition.base,
-                            read_to: partition.base,
-                            start_committed: partition.committed,
-                            leaving: false,
-                            paused: false,
-                            unsettled: BTreeMap::new(),
-                        },
-                    );
+                    let assignment = Assignment {
+                        progress: progress_of(cluster_id, &self.destination_id, partition),
+                        taken: BTreeSet::new(),
+                        base: partition.base,
+                        read_to: partition.base,
+                        start_committed: partition.committed,
+                        leaving: false,
+                        paused: false,
+                        unsettled: BTreeMap::new(),
+                    };
+                    self.epochs.insert(partition.epoch, assignment);
                 }
             }
             Event::Committed { positions } => {
@@ -128,7 +145,7 @@ impl Watch {
                 self.revoking.push((epochs.clone(), time_of(*deadline)));
             }
             Event::Lost { epochs } => self.fence(epochs),
-            Event::Read { epoch, records } => self.read(*epoch, records),
+            Event::Read { epoch, records } => self.read(now, *epoch, records),
             Event::EndOfPartition { .. } | Event::Ordered(_) | Event::TimePassed => {}
             Event::AttemptEnded { key, attempt } => self.attempt_ended(now, *key, attempt),
             Event::WriteEnded { key, result } => {
@@ -148,63 +165,40 @@ impl Watch {
         }
     }
 
-    fn read(&mut self, epoch: Epoch, records: &[Incoming]) {
+    fn read(&mut self, now: Now, epoch: Epoch, records: &[Incoming]) {
         let Some(assignment) = self.epochs.get_mut(&epoch) else {
             return;
         };
         self.over = 0;
-        for Incoming {
-            record, verdict, ..
-        } in records
-        {
-            if record.offset < assignment.base {
+        for incoming in records {
+            let Some(book) = assignment.takes(now, incoming) else {
                 continue;
-            }
-            assignment.read_to = assignment.read_to.max(record.offset + 1);
-            if matches!(verdict, Verdict::NotMatched | Verdict::Dropped) {
-                continue;
-            }
-            let weight = record.weight();
-            assignment.unsettled.insert(
-                record.offset,
-                Book {
-                    weight,
-                    ..Book::default()
-                },
-            );
+            };
             self.unsettled += 1;
-            self.unsettled_bytes += weight;
-            self.over = self.over.max(weight);
+            self.unsettled_bytes += book.weight;
+            self.over = self.over.max(book.weight);
+            assignment.unsettled.insert(incoming.offset, book);
         }
     }
 
     fn attempt_ended(&mut self, now: Now, key: DeliveryKey, attempt: &Attempt) {
         let now = time_of(now.tick);
-        let retry = self.options.retry.clone();
+        let longest_hold = self.options.retry.retry_after_max;
         let repeats = matches!(
             attempt.outcome,
             Outcome::Retry | Outcome::EndpointFault | Outcome::Gone
         );
-        if (repeats || attempt.outcome == Outcome::PushBack)
-            && let Some(asked) = attempt.retry_after
-        {
-            let hold = asked.min(retry.retry_after_max).as_nanos() as Time;
+        // A push-back that only this record gets holds nobody.
+        if repeats && let Some(asked) = attempt.retry_after {
+            let hold = asked.min(longest_hold).as_nanos() as Time;
             self.held_until = self.held_until.max(now + hold);
         }
-        let max_age = self.options.max_age;
         let Some(book) = self.book(key) else { return };
         book.in_flight = false;
-        if attempt.outcome != Outcome::PushBack {
+        book.last_ended = now;
+        book.spent_at_most += 1;
+        if !repeats && attempt.outcome != Outcome::PushBack {
             book.spent += 1;
-        }
-        if repeats && let Some(delay) = retry.schedule.get(book.spent as usize - 1) {
-            // Where the age is short the last attempt comes before its time.
-            let least = if max_age.as_secs() < 60 {
-                0.0
-            } else {
-                1.0 - retry.jitter
-            };
-            book.not_before = now + delay.mul_f64(least.max(0.0)).as_nanos() as Time;
         }
         self.in_flight -= 1;
         if matches!(attempt.outcome, Outcome::Delivered | Outcome::Dropped) {
@@ -248,14 +242,15 @@ impl Watch {
     pub(crate) fn asked(&mut self, now: Now, action: &Action) -> Result<(), Violation> {
         // What is revoked after the drain is answered as well, though there is nothing left to say.
         ensure!(
-            !self.drained || matches!(action, Action::Revoked { .. }),
+            !self.drained || matches!(action, Action::Revoked { .. } | Action::Tell(_)),
             Handover,
             "the lane asks for something after it was drained: {action:?}"
         );
         match action {
             Action::Send(send) => self.sends(now, send.key, send.attempt),
             Action::WriteDeadLetter(letter) => self.writes(letter.key, letter.attempts),
-            Action::WriteLadder(_) | Action::Tell(_) => Ok(()),
+            Action::WriteLadder(rung) => self.writes(rung.key, rung.carried.attempts),
+            Action::Tell(_) => Ok(()),
             Action::Commit { positions } => self.commits(positions),
             Action::Revoked { epochs, positions } => {
                 let asked = self.revoking.iter().position(|(asked, _)| asked == epochs);
@@ -336,13 +331,19 @@ impl Watch {
             "{key:?} is sent while something else is under way for it: {book:?}"
         );
         ensure!(
-            attempt == book.spent + 1,
+            (book.spent..=book.spent_at_most).contains(&(attempt - 1)),
             Attempt,
-            "{key:?} has spent {} attempts, and this one has the number {attempt}",
-            book.spent
+            "{key:?} has spent {} to {} attempts, and this one has the number {attempt}",
+            book.spent,
+            book.spent_at_most
         );
+        if attempt - 1 > book.spent {
+            book.not_before = book.last_ended + least_wait(&self.options, attempt - 1);
+        }
+        book.spent = attempt - 1;
+        book.spent_at_most = attempt - 1;
         ensure!(
-            now >= book.not_before,
+            now + CLOCK_GRAIN >= book.not_before,
             Attempt,
             "{key:?} is sent at {now}, before its time {}",
             book.not_before
@@ -369,19 +370,20 @@ impl Watch {
         let Some(book) = self.book(key) else {
             return Err(Violation::new(
                 crate::check::Check::Fence,
-                format!("a dead letter for {key:?}, which is settled or not ours"),
+                format!("a write for {key:?}, which is settled or not ours"),
             ));
         };
         ensure!(
             !book.in_flight && !book.writing,
             Attempt,
-            "a dead letter for {key:?} while something is under way: {book:?}"
+            "a write for {key:?} while something is under way: {book:?}"
         );
         ensure!(
-            attempts == book.spent,
+            (book.spent..=book.spent_at_most).contains(&attempts),
             DeadLetter,
-            "the dead letter of {key:?} says {attempts} attempts, there were {}",
-            book.spent
+            "what is written of {key:?} says {attempts} attempts, there were {} to {}",
+            book.spent,
+            book.spent_at_most
         );
         book.writing = true;
         Ok(())

@@ -1,11 +1,13 @@
 //! The world of one run: virtual time, the queue of what happens next, and the end.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::clock::{Now, Tick, Timestamp};
+use postrider::lane::{LaneOptions, Source, Step as LadderStep};
 
 use crate::broker::{Broker, CommitRequest, Group, Log, Topic, Tp};
 use crate::check::{Check, Violation};
@@ -14,21 +16,21 @@ use crate::instance::{Note, Shell};
 use crate::mutant::Mutant;
 use crate::oracle::Oracle;
 use crate::plan::{Class, Plan, Step};
-use crate::receiver::{LetterWrite, Request};
+use crate::receiver::Request;
 use crate::rng::Rng;
+use crate::writes::OwnedWrite;
 
 /// Virtual time in nanoseconds since the run began.
 pub(crate) type Time = u64;
 
 pub(crate) const MILLISECOND: Time = 1_000_000;
 pub(crate) const SECOND: Time = 1000 * MILLISECOND;
+pub(crate) const HOUR: Time = 3600 * SECOND;
 /// What people's clocks show when a run begins, in milliseconds.
 pub(crate) const WALL_AT_START: i64 = 1_760_000_000_000;
 
-/// A run that has not settled everything so long after its last fault never will.
-const PATIENCE: Time = 3600 * SECOND;
 /// More events than the longest honest run needs.
-const EVENTS_MAX: u64 = 3_000_000;
+const EVENTS_MAX: u64 = 1_000_000;
 
 pub(crate) fn tick(time: Time) -> Tick {
     Tick(Duration::from_nanos(time))
@@ -113,14 +115,23 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) rng: Rng,
     pub(crate) now: Time,
-    pub(crate) wall_skew: i64,
+    /// How far the clocks are from the true time: the instances', the broker's.
+    pub(crate) wall_skews: Vec<i64>,
+    pub(crate) broker_skew: i64,
+    /// Rules that are gone from the file, with their destinations.
+    /// The lanes' settings as the file has them now.
+    pub(crate) options: Vec<LaneOptions>,
+    pub(crate) removed: BTreeSet<usize>,
+    /// Only the first instance goes on.
+    pub(crate) alone: bool,
+    pub(crate) removed_rules: BTreeSet<(usize, Arc<str>)>,
     queue: BinaryHeap<Reverse<Due>>,
     sequence: u64,
     pub(crate) faults_over: bool,
     pub(crate) broker: Broker,
     pub(crate) shells: Vec<Shell>,
     pub(crate) requests: Vec<Request>,
-    pub(crate) writes: Vec<LetterWrite>,
+    pub(crate) writes: Vec<OwnedWrite>,
     pub(crate) oracle: Oracle,
     pub(crate) coverage: Coverage,
     pub(crate) watching: Watching,
@@ -142,14 +153,33 @@ impl World {
     pub(crate) fn new(seed: u64, watching: Watching) -> Self {
         let mut rng = Rng::new(seed);
         let plan = Plan::new(&mut rng);
+        Self::with(&mut rng, plan, watching)
+    }
+
+    /// A run of this plan.
+    pub(crate) fn with(rng: &mut Rng, plan: Plan, watching: Watching) -> Self {
         let topic = |(number, topic): (usize, &crate::plan::TopicPlan)| Topic {
             name: format!("topic-{number}").into(),
+            source: Source::Topic,
             exists: true,
             incarnation: 0,
             partitions: vec![Log::starting_at(topic.low); topic.partitions],
         };
+        let ladder = LadderStep::ALL.map(|step| Topic {
+            name: format!("postrider.retry.{}", step.name()).into(),
+            source: Source::Ladder(step),
+            exists: true,
+            incarnation: 0,
+            partitions: vec![Log::starting_at(0); plan.ladder_partitions],
+        });
         let broker = Broker {
-            topics: plan.topics.iter().enumerate().map(topic).collect(),
+            topics: plan
+                .topics
+                .iter()
+                .enumerate()
+                .map(topic)
+                .chain(ladder)
+                .collect(),
             groups: vec![Group::default(); plan.destinations.len()],
         };
         let per_instance = plan.destinations.len();
@@ -158,12 +188,21 @@ impl World {
             .collect();
         Self {
             oracle: Oracle::new(&plan),
-            plan,
-            rng,
+            rng: rng.clone(),
             now: 0,
-            wall_skew: 0,
+            wall_skews: plan.wall_skews.clone(),
+            broker_skew: plan.broker_skew,
+            options: plan
+                .destinations
+                .iter()
+                .map(|d| d.options.clone())
+                .collect(),
+            removed: BTreeSet::new(),
+            alone: false,
+            removed_rules: BTreeSet::new(),
             queue: BinaryHeap::new(),
             sequence: 0,
+            plan,
             faults_over: false,
             broker,
             shells,
@@ -182,8 +221,10 @@ impl World {
             Class::Calm => Seen::CalmRuns,
             Class::Isolation => Seen::IsolationRuns,
             Class::Rough => Seen::RoughRuns,
+            Class::Long => Seen::LongRuns,
         });
         trace!(self, "{:#?}", self.plan);
+        self.commit_foreign_metadata();
         for (at, step) in self.plan.script.clone() {
             self.at(at, What::Step(step));
         }
@@ -224,11 +265,17 @@ impl World {
 
     // === Time ===
 
-    pub(crate) fn now(&self) -> Now {
+    /// The clocks of a shell's instance.
+    pub(crate) fn now(&self, shell: usize) -> Now {
+        let skew = self.wall_skews[self.shells[shell].instance];
         Now {
             tick: tick(self.now),
-            wall: Timestamp(self.true_wall().0 + self.wall_skew),
+            wall: Timestamp(self.true_wall().0 + skew),
         }
+    }
+
+    pub(crate) fn broker_wall(&self) -> Timestamp {
+        Timestamp(self.true_wall().0 + self.broker_skew)
     }
 
     /// The wall clock of those whose clock is right.
@@ -303,15 +350,12 @@ impl World {
                 self.judge(result);
             }
             self.done = true;
-        } else if self.now > self.plan.faults_end + PATIENCE {
+        } else if self.now > self.plan.faults_end + self.plan.patience {
             self.fail(Violation::new(Check::Liveness, self.stuck()));
         } else {
-            let wait = if self.now < self.plan.faults_end + 20 * SECOND {
-                100
-            } else {
-                1000
-            };
-            self.after(wait * MILLISECOND, What::Look);
+            let calm = self.now - self.plan.faults_end.min(self.now);
+            let wait = (calm / 100).clamp(100 * MILLISECOND, 600 * SECOND);
+            self.after(wait, What::Look);
         }
     }
 
@@ -320,7 +364,7 @@ impl World {
         self.broker.groups.iter().all(|group| {
             let at_end = |tp: &Tp| {
                 let end = self.broker.log(*tp).map(|log| log.end);
-                group.committed.get(tp).copied() == end
+                group.committed.get(tp).map(|committed| committed.offset) == end
             };
             partitions.iter().all(at_end)
         })
@@ -334,7 +378,7 @@ impl World {
         for (number, group) in self.broker.groups.iter().enumerate() {
             for tp in self.broker.partitions() {
                 let end = self.broker.log(tp).map_or(0, |log| log.end);
-                let committed = group.committed.get(&tp).copied();
+                let committed = group.committed.get(&tp).map(|committed| committed.offset);
                 if committed != Some(end) {
                     words += &format!(
                         "\n  {tp:?} of destination {number}: committed {committed:?}, end {end}"
