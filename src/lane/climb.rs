@@ -23,7 +23,14 @@ impl Lane {
         // What was spent on it is worth a commit.
         self.want_commit();
         match Step::for_wait(delay) {
-            Some(step) if self.may_begin(key.epoch) => self.write_ladder(key, step, 0),
+            Some(step) if self.may_begin(key.epoch) => {
+                let write = LadderWrite {
+                    step,
+                    failures: 0,
+                    makes_room: false,
+                };
+                self.write_ladder(key, write);
+            }
             _ => self.wait_in_window(key, delay),
         }
     }
@@ -34,11 +41,21 @@ impl Lane {
         self.timers.insert((self.now.tick + delay, key));
     }
 
+    /// Hands a record to the ladder for the shortest time, though it is due before, because it stands where others have no room. Nothing is spent.
+    pub(super) fn make_room(&mut self, key: DeliveryKey) {
+        let write = LadderWrite {
+            step: Step::OneMinute,
+            failures: 0,
+            makes_room: true,
+        };
+        self.write_ladder(key, write);
+    }
+
     /// Asks for a record to be written to the ladder. It is settled when the write is acknowledged, never before.
-    pub(super) fn write_ladder(&mut self, key: DeliveryKey, step: Step, failures: u32) {
+    fn write_ladder(&mut self, key: DeliveryKey, write: LadderWrite) {
         let stopped = self.endpoint.stopwatch.total();
         let (wall, cluster_id) = (self.now.wall, Arc::clone(&self.cluster_id));
-        self.enter(key, State::Ladder(LadderWrite { step, failures }));
+        self.enter(key, State::Ladder(write));
         let Some(partition) = self.partitions.get_mut(&key.epoch) else {
             return;
         };
@@ -68,8 +85,9 @@ impl Lane {
         let record = LadderRecord {
             key,
             record: Arc::clone(&delivery.record),
-            step,
+            step: write.step,
             carried,
+            makes_room: write.makes_room,
         };
         partition.busy += 1;
         self.actions
@@ -85,7 +103,14 @@ impl Lane {
             .map_or(0, |due| due.0.saturating_sub(wall.0));
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
         match Step::for_wait(left) {
-            Some(step) => self.write_ladder(key, step, write.failures),
+            Some(step) => self.write_ladder(
+                key,
+                LadderWrite {
+                    step,
+                    makes_room: false,
+                    ..write
+                },
+            ),
             None => self.wait_in_window(key, left),
         }
     }

@@ -9,7 +9,6 @@ use crate::delivery::{DeliveryKey, Epoch};
 use super::delivery::State;
 use super::event::Action;
 use super::event::Position;
-use super::ladder::Step;
 use super::machine::Lane;
 use super::progress::{Budget, Owner, Progress};
 use super::window::{Partition, Phase};
@@ -152,7 +151,7 @@ impl Lane {
             for offset in oldest {
                 let key = DeliveryKey { epoch, offset };
                 self.timers.retain(|(_, waiting)| *waiting != key);
-                self.write_ladder(key, Step::OneMinute, 0);
+                self.make_room(key);
             }
         }
         self.want_commit();

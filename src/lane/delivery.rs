@@ -61,6 +61,8 @@ pub(super) enum Destiny {
 pub(super) struct PushedBack {
     pub(super) passes: u64,
     pub(super) push_backs: u64,
+    /// Whether others had passed since the time before.
+    pub(super) others_passed: bool,
 }
 
 /// When a delivery was first tried, and what of the time since counts towards its age.
@@ -121,6 +123,8 @@ pub(super) enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LadderWrite {
     pub(super) step: Step,
+    /// Whether it only makes room for others.
+    pub(super) makes_room: bool,
     /// Writes that failed so far.
     pub(super) failures: u32,
 }

@@ -98,6 +98,8 @@ pub(super) struct Doubt {
     pub(super) accused: Vec<DeliveryKey>,
     /// Requests that were begun since the doubt: the first of them that passes ends it.
     pub(super) trying: Vec<DeliveryKey>,
+    /// Whether it has been held for another record to arrive.
+    pub(super) has_waited: bool,
     pub(super) why: Why,
 }
 

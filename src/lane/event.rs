@@ -255,6 +255,8 @@ pub struct LadderRecord {
     pub step: Step,
     /// What it brings along.
     pub carried: Carried,
+    /// Whether it only makes room for others: then it comes up later than it is due.
+    pub makes_room: bool,
 }
 
 /// What is left out of a dead letter that the topic would not take whole.

@@ -175,13 +175,14 @@ impl Lane {
                 charge: Charge::PushBack(_),
                 ..
             }) => self.acquit(),
-            Endpoint::Open(open) if trial => {
-                open.next_probe = self.endpoint.hold.until();
-                self.count_probe(key);
-            }
+            Endpoint::Open(open) if trial => open.next_probe = self.endpoint.hold.until(),
             Endpoint::Closed | Endpoint::Doubt(_) | Endpoint::Open(_) | Endpoint::Gone => {}
         }
-        Meaning::GoesBehind
+        self.count_probe(key);
+        match self.bars_the_way(key) {
+            true => Meaning::Parked,
+            false => Meaning::GoesBehind,
+        }
     }
 
     /// Whether it is the record that is pushed back and not everybody: the receiver has hardly pushed back any other lately, or since it last
@@ -196,6 +197,7 @@ impl Lane {
         let then = PushedBack {
             passes: self.endpoint.passes,
             push_backs: self.endpoint.push_backs,
+            others_passed: false,
         };
         let Some(delivery) = self.delivery(key) else {
             return false;
@@ -204,7 +206,12 @@ impl Lane {
             Some(before) => {
                 let passes = then.passes - before.passes;
                 let others = then.push_backs - before.push_backs - u64::from(!is_known);
-                !under_pressure || (passes > 0 && others * PASSES_PER_PUSH_BACK <= passes)
+                let others_passed = passes > 0;
+                delivery.pushed_back = Some(PushedBack {
+                    others_passed,
+                    ..then
+                });
+                others_passed && (!under_pressure || others * PASSES_PER_PUSH_BACK <= passes)
             }
             // Who says for how long is taken at its word the first time.
             None => attempt.retry_after.is_none() && !under_pressure,
@@ -225,6 +232,7 @@ impl Lane {
             charge,
             accused: vec![key],
             trying: Vec::new(),
+            has_waited: false,
             why,
         });
         Meaning::Accused
@@ -245,11 +253,14 @@ impl Lane {
         Meaning::GoesBehind
     }
 
-    /// Whether a record that has failed as a probe again stands where nothing else can be read: then no other would ever be tried.
+    /// Whether a record that has been tried again and again stands where nothing else can be read: then no other would ever be tried.
     fn bars_the_way(&self, key: DeliveryKey) -> bool {
+        let tried = self
+            .peek(key)
+            .is_some_and(|d| d.probes >= PROBES_BEFORE_PARKING);
         let paused = self.partitions.get(&key.epoch).is_some_and(|p| p.paused);
-        let probes = self.peek(key).map_or(0, |delivery| delivery.probes);
-        probes >= PROBES_BEFORE_PARKING && (paused || self.is_full())
+        let innocent = |key: &DeliveryKey| self.peek(*key).is_some_and(Delivery::is_innocent);
+        tried && (paused || self.is_full()) && !self.ready.iter().any(innocent)
     }
 
     fn count_probe(&mut self, key: DeliveryKey) {
@@ -398,32 +409,45 @@ impl Lane {
         }
     }
 
-    /// Ends a doubt for which there is no other record to try, and none will come from what is in flight.
+    /// Ends a doubt for which there is no other record to try, and none will come from what is in flight. After a push-back the endpoint is held
+    /// first, and one may arrive meanwhile.
     fn conclude(&mut self) -> Option<Choice> {
         if self.in_flight > 0 {
             return None;
         }
         if let Endpoint::Doubt(doubt) = &mut self.endpoint.state {
-            let (charge, why) = (doubt.charge, doubt.why);
-            let accused = std::mem::take(&mut doubt.accused);
-            match charge {
+            let why = doubt.why;
+            match doubt.charge {
                 Charge::Fault => {
-                    doubt.accused.clone_from(&accused);
-                    self.open(accused, why);
+                    let alone = doubt.accused.clone();
+                    self.open(alone, why);
                 }
-                Charge::PushBack(asked) => {
-                    self.endpoint.state = Endpoint::Closed;
+                Charge::PushBack(asked) if !doubt.has_waited => {
+                    doubt.has_waited = true;
                     let cap = self.options.retry.retry_after_max;
                     self.endpoint.hold.push_back(self.now.tick, asked, cap);
-                    // Others have passed before, or there would be no doubt.
-                    for key in accused {
-                        self.suspect(key, charge);
-                    }
                 }
+                Charge::PushBack(_) => self.judge_by_the_past(),
             }
             return self.choose();
         }
         None
+    }
+
+    /// Nobody has come who could be tried beside those that are pushed back alone: what counts is whether others have passed before.
+    fn judge_by_the_past(&mut self) {
+        let Endpoint::Doubt(doubt) = std::mem::take(&mut self.endpoint.state) else {
+            return;
+        };
+        for key in doubt.accused {
+            let pushed_back = self.peek(key).and_then(|delivery| delivery.pushed_back);
+            if pushed_back.is_some_and(|then| then.others_passed) {
+                self.suspect(key, doubt.charge);
+            } else {
+                self.enter(key, State::Ready);
+                self.ready.push_back(key);
+            }
+        }
     }
 
     /// Probes take turns: the record that was tried least, and among those the oldest. So what has never been tried comes first, and a handful of

@@ -10,7 +10,6 @@ use super::counts::Settlement;
 use super::delivery::{DeadLetterWrite, Delivery, State};
 use super::event::{Action, DeadLetter, Notice, Shed, WriteError};
 use super::evidence::Meaning;
-use super::ladder::Step;
 use super::machine::Lane;
 use super::options::{LaneOptions, RenderErrorPolicy};
 use super::retry::{delay_after, write_delay};
@@ -71,7 +70,7 @@ impl Lane {
             }
             Meaning::Parked => {
                 if self.may_begin(key.epoch) {
-                    self.write_ladder(key, Step::OneMinute, 0);
+                    self.make_room(key);
                 } else {
                     self.enter(key, State::Ready);
                     self.ready.push_back(key);

@@ -203,8 +203,16 @@ impl World {
         } = answer;
         let Topic { name, source, .. } = &self.broker.topics[tp.topic];
         let (topic, source) = (Arc::clone(name), *source);
-        if let Some(log) = self.broker.log(tp) {
-            let destination = self.shells[shell].destination;
+        let Shell {
+            destination,
+            member,
+            ..
+        } = self.shells[shell];
+        // The answer to a member that was expelled in the meantime is out of date.
+        let owner = self.broker.groups[destination].owner.get(&tp).copied();
+        if let Some(log) = self.broker.log(tp)
+            && owner == member
+        {
             let judged = self
                 .oracle
                 .begins(destination, (tp, &topic), log, committed.as_ref());

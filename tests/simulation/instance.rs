@@ -229,12 +229,13 @@ impl World {
         self.tell(shell, Event::AttemptEnded { key, attempt });
     }
 
-    /// How long the good records of a destination may wait for what the bad ones do: for two probes and the holds that they cause.
+    /// How long the good records of a destination may wait for what the bad ones do: an open lane probes the eight that wait in
+    /// turns, and a push-back holds it for a while.
     fn patience(&self, destination: usize) -> Option<Time> {
         let plan = &self.plan.destinations[destination];
         let well = self.plan.class == Class::Long && self.oracle.is_calm();
         let longest = plan.options.breaker.probe_interval_max.as_nanos() as Time;
-        (well && plan.outages.is_empty()).then_some(2 * longest + 120 * SECOND)
+        (well && plan.outages.is_empty()).then_some(8 * longest + 120 * SECOND)
     }
 
     // === Beginning and end ===

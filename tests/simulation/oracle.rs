@@ -371,7 +371,9 @@ impl Oracle {
         } else {
             (fate.retried, fate.faults)
         };
-        let used_up = (failures + faults) as usize > steps;
+        // One that had an end before, which was not committed, is tried with what was spent on that.
+        let ended_before = fate.rejected + fate.not_made;
+        let used_up = (failures + faults + ended_before) as usize > steps;
         let justified = match reason {
             DeadLetterReason::Rejected => {
                 fate.rejected > 0 || faults >= FAULTS_TO_REJECT || faults > 0 && used_up

@@ -85,6 +85,7 @@ impl Rng {
             offset: 1,
         };
         LadderRecord {
+            makes_room: false,
             key,
             record: Arc::new(record),
             step: Step::OneMinute,
