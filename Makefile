@@ -77,6 +77,11 @@ simulate: tools ## only the simulation: SEEDS=20000, or SEED=17 again
 	@POSTRIDER_SIM_SEEDS=$(or $(SEEDS),$(SIM_SEEDS_TEST)) $(if $(SEED),POSTRIDER_SIM_SEED=$(SEED)) \
 	  $(CARGO) test --quiet --locked --test simulation -- --nocapture
 
+.PHONY: soak
+soak: kafka ## kill -9 two hundred times while records sit in every state: KILLS=200
+	@$(TEST_ENVIRONMENT) POSTRIDER_KILLS=$(or $(KILLS),200) \
+	  $(CARGO) test --quiet --locked --test real a_kill_in_any_state -- --nocapture
+
 .PHONY: bench
 bench: kafka build ## how fast, and what it costs: BENCH_ROUNDS=3
 	@# Cargo builds the binary once more for the bench, with what tests add to the libraries; measured is the one that is installed.

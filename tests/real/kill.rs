@@ -18,13 +18,13 @@ const PARTITIONS: i32 = 8;
 const KILLS: usize = 20;
 const SOON: Duration = Duration::from_secs(60);
 /// The default of `kafka.commit_interval`.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// SplitMix64, so that a run can be made again from its seed.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -32,7 +32,7 @@ impl Random {
     }
 }
 
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let given = std::env::var("POSTRIDER_KILL_SEED")
         .ok()
         .and_then(|text| text.parse().ok());

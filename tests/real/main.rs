@@ -27,6 +27,7 @@ mod first_run;
 mod graphspace;
 mod ground;
 mod kill;
+mod kill_states;
 mod ladder;
 mod main_job;
 mod metadata;
