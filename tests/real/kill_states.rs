@@ -46,7 +46,8 @@ fn is_bad(n: usize) -> bool {
     n % 100 == 27 || n % 1000 == 37
 }
 
-/// An attempt that did not get further than the one before needs a kill that explains it: before the earlier one's end was committed.
+/// An attempt that did not get further than the one before is extra. Each needs a kill of its own that came before the end of some attempt of the record
+/// was committed: then the record is read again, or stands on the ladder twice.
 fn unexplained(attempts: &[Attempt], kills: &[Instant]) -> Vec<String> {
     let mut by_record: BTreeMap<usize, Vec<&Attempt>> = BTreeMap::new();
     for attempt in attempts {
@@ -56,22 +57,28 @@ fn unexplained(attempts: &[Attempt], kills: &[Instant]) -> Vec<String> {
     let mut found = Vec::new();
     for (n, mut of_record) in by_record.into_iter().filter(|(n, _)| !is_bad(*n)) {
         of_record.sort_by_key(|attempt| attempt.arrived);
-        for pair in of_record.windows(2) {
-            let ended = pair[0].finished.unwrap_or(pair[1].arrived);
-            let until = ended + COMMIT_INTERVAL + SLACK;
-            let killed = kills.iter().any(|at| (pair[0].arrived..until).contains(at));
-            if pair[1].attempt <= pair[0].attempt && !killed {
-                found.push(format!(
-                    "record {n}: {:?} after {:?}",
-                    pair[1].attempt, pair[0].attempt
-                ));
-            }
+        let pairs = of_record.windows(2);
+        let extra = pairs.filter(|pair| pair[1].attempt <= pair[0].attempt);
+        let extra = extra.count();
+        let touches = |at: &Instant, attempt: &Attempt| {
+            let ended = attempt.finished.unwrap_or(attempt.arrived);
+            (attempt.arrived..ended + COMMIT_INTERVAL + SLACK).contains(at)
+        };
+        let touched = kills
+            .iter()
+            .filter(|at| of_record.iter().any(|a| touches(at, a)));
+        let touched = touched.count();
+        if extra > touched {
+            found.push(format!(
+                "record {n}: {extra} extra attempts, {touched} kills"
+            ));
         }
     }
     found
 }
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn a_kill_in_any_state_loses_nothing_and_costs_one_attempt_at_most() {
     let seed = seed();
     println!("POSTRIDER_KILL_SEED={seed}");
@@ -118,10 +125,18 @@ fn a_kill_in_any_state_loses_nothing_and_costs_one_attempt_at_most() {
         std::thread::sleep(Duration::from_millis(200));
         accepted() == good
     });
-    wait_until(SOON, "nothing waits", || {
+    let bad: BTreeSet<usize> = (0..RECORDS).filter(|n| is_bad(*n)).collect();
+    let dead = || -> BTreeSet<usize> {
+        let letters = kafka.read_all("states.dead-letters").into_iter();
+        letters
+            .map(|letter| number(letter.value.as_deref().unwrap()))
+            .collect()
+    };
+    wait_until(SOON, "every bad record is a dead letter", || {
         // By the good ones the forbidden ones are known.
         kafka.produce(&[New::to("in").value("1")]);
-        kafka.lag("states.hook", "in") <= 1
+        std::thread::sleep(Duration::from_secs(1));
+        dead().len() >= bad.len()
     });
     wait_no_lag(&kafka, "states.hook", &["in"]);
 
@@ -142,13 +157,10 @@ fn a_kill_in_any_state_loses_nothing_and_costs_one_attempt_at_most() {
     );
     let all: BTreeSet<&String> = ids.values().flatten().collect();
     assert_eq!(all.len(), ids.len(), "and belong to one record each");
-    let mut dead = BTreeSet::new();
     for letter in kafka.read_all("states.dead-letters") {
         assert_eq!(letter.header("postrider-reason"), Some("rejected"));
-        dead.insert(number(letter.value.as_deref().unwrap()));
     }
-    let bad: BTreeSet<usize> = (0..RECORDS).filter(|n| is_bad(*n)).collect();
-    assert_eq!(dead, bad);
+    assert_eq!(dead(), bad);
     let repeats: Vec<Attempt> = attempts
         .into_iter()
         .filter(|a| number(a.body.as_deref().unwrap()) != 1)
