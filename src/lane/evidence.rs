@@ -220,11 +220,16 @@ impl Lane {
 
     fn gone(&mut self) -> Meaning {
         if !matches!(self.endpoint.state, Endpoint::Gone) {
-            self.acquit();
-            self.endpoint.state = Endpoint::Gone;
+            self.leave_for_good();
             self.actions.push_back(Action::Tell(Notice::Gone));
         }
         Meaning::KeepsPlace
+    }
+
+    /// Leaves the endpoint alone until a person or another configuration says otherwise.
+    pub(super) fn leave_for_good(&mut self) {
+        self.acquit();
+        self.endpoint.state = Endpoint::Gone;
     }
 
     fn doubt(&mut self, key: DeliveryKey, charge: Charge, why: Why) -> Meaning {
@@ -342,9 +347,9 @@ impl Lane {
             return None;
         }
         match &self.endpoint.state {
-            Endpoint::Closed => self.choose_first(),
+            Endpoint::Closed => self.choose_first(false),
             Endpoint::Doubt(doubt) if doubt.accused.len() < 2 => {
-                self.choose_first_as_trial().or_else(|| self.conclude())
+                self.choose_first(true).or_else(|| self.conclude())
             }
             Endpoint::Doubt(doubt) if doubt.trying.is_empty() => self.choose_trial(),
             Endpoint::Open(open) if open.trial.is_none() => {
@@ -366,17 +371,9 @@ impl Lane {
         }
     }
 
-    fn choose_first_as_trial(&self) -> Option<Choice> {
-        let Choice { place, .. } = self.choose_first()?;
-        Some(Choice {
-            place,
-            is_trial: true,
-        })
-    }
-
     /// The oldest of the ready ones; but after one that has failed before, the oldest that has not. Bad records come back in bunches, and a bunch
     /// of them in a row would look like a broken endpoint.
-    fn choose_first(&self) -> Option<Choice> {
+    fn choose_first(&self, is_trial: bool) -> Option<Choice> {
         let failed = |key: &DeliveryKey| self.peek(*key).is_some_and(|d| d.attempts > 0);
         let first = self.ready.front()?;
         let place = match self.retried_last && failed(first) {
@@ -385,7 +382,7 @@ impl Lane {
         };
         Some(Choice {
             place: place.unwrap_or(0),
-            is_trial: false,
+            is_trial,
         })
     }
 

@@ -70,7 +70,7 @@ impl Lane {
         match order {
             Order::Pause => self.endpoint.paused = true,
             Order::Begin => self.endpoint.paused = false,
-            Order::Gone => self.endpoint.state = Endpoint::Gone,
+            Order::Gone => self.leave_for_good(),
             Order::Resume => self.resume(),
             Order::RetryNow => self.retry_now(),
             Order::Skip {

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::delivery::{Attempt, DeadLetterReason};
 
 use super::stage::{MORNING, Seen, Stage, answer};
-use super::{Event, LaneOptions, Notice, Order, RetryOptions, Step};
+use super::{Doing, Event, LaneOptions, Notice, Order, RetryOptions, Step};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -279,6 +279,25 @@ fn a_receiver_that_says_gone_is_left_alone_until_a_person_says_otherwise() {
     stage.tell(Event::Ordered(Order::Resume));
     stage.pass(SECOND);
     assert_eq!(stage.delivered.len(), 500);
+}
+
+#[test]
+fn a_record_in_doubt_is_not_forgotten_when_another_instance_finds_the_endpoint_gone() {
+    let mut stage = Stage::new(LaneOptions::default(), |seen| {
+        answer(if seen.at < SECOND { 403 } else { 200 })
+    });
+    stage.produce(1);
+    stage.pass(Duration::from_micros(500));
+    stage.produce(1);
+    // The first answer is a doubt; the second request is still under way when the order comes.
+    stage.pass(Duration::from_micros(600));
+    assert_eq!(stage.lane.status().doing, Doing::Doubt);
+    stage.tell(Event::Ordered(Order::Gone));
+    stage.pass(SECOND);
+    assert_eq!(stage.delivered.len(), 0);
+    stage.tell(Event::Ordered(Order::Resume));
+    stage.pass(SECOND);
+    assert_eq!(stage.delivered.len(), 2);
 }
 
 #[test]
