@@ -6,6 +6,7 @@ use tracing::{debug, info, warn};
 
 use crate::delivery::{Attempt, FailureReason};
 use crate::lane::{DeadLetter, LadderRecord, Notice, Send, WriteError};
+use crate::record::Record;
 
 use super::report::Written;
 
@@ -27,18 +28,18 @@ pub(super) fn attempt_ended(destination: &str, send: &Send, attempt: &Attempt, t
     );
 }
 
+/// Where a record was first, as the log names it.
+fn place(record: &Record) -> (&str, i32, i64) {
+    (&record.topic, record.partition, record.offset)
+}
+
 /// One line for each record that ends as a dead letter; one that goes to the ladder is not at its end, and there may be many of them.
 pub(super) fn written(destination: &str, written: &Written) {
     match written {
         Written::DeadLetter(letter) => dead_letter_written(destination, letter),
         Written::Ladder(deferred) => {
-            let LadderRecord {
-                record,
-                carried,
-                step,
-                ..
-            } = &**deferred;
-            let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+            let LadderRecord { carried, step, .. } = &**deferred;
+            let (topic, partition, offset) = place(&deferred.record);
             debug!(
                 destination, topic, partition, offset, id = %carried.id, rule = &*carried.rule,
                 attempt = carried.attempts, step = step.name(), hop = carried.hop, error = carried.error,
@@ -59,7 +60,7 @@ fn dead_letter_written(destination: &str, letter: &DeadLetter) {
         error,
         ..
     } = letter;
-    let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+    let (topic, partition, offset) = place(record);
     warn!(
         destination, topic, partition, offset, %id, rule = letter.rule.as_deref(), reason = reason.name(),
         status, attempt, error, "dead letter written"
@@ -71,7 +72,7 @@ pub(super) fn too_large(destination: &str, letter: &DeadLetter) {
     let DeadLetter {
         record, id, shed, ..
     } = letter;
-    let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+    let (topic, partition, offset) = place(record);
     debug!(
         destination, topic, partition, offset, %id, ?shed,
         "dead letter too large for its topic: written again with less in it"
@@ -83,7 +84,7 @@ pub(super) fn too_large_for_ladder(destination: &str, deferred: &LadderRecord) {
     let LadderRecord {
         record, carried, ..
     } = deferred;
-    let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+    let (topic, partition, offset) = place(record);
     debug!(
         destination, topic, partition, offset, id = %carried.id,
         "record too large for the ladder"
@@ -97,20 +98,15 @@ pub(super) fn not_written(destination: &str, written: &Written, failure: &WriteE
             let DeadLetter {
                 record, id, reason, ..
             } = &**letter;
-            let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+            let (topic, partition, offset) = place(record);
             warn!(
                 destination, topic, partition, offset, %id, reason = reason.name(), ?failure,
                 "dead letter not written: this record and those that follow stay, and are written again until it succeeds"
             );
         }
         Written::Ladder(deferred) => {
-            let LadderRecord {
-                record,
-                carried,
-                step,
-                ..
-            } = &**deferred;
-            let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+            let LadderRecord { carried, step, .. } = &**deferred;
+            let (topic, partition, offset) = place(&deferred.record);
             warn!(
                 destination, topic, partition, offset, id = %carried.id, step = step.name(), ?failure,
                 "record not written to the ladder: this one and those that follow stay, and are written again until it succeeds"
@@ -124,7 +120,7 @@ pub(super) fn dropped(destination: &str, send: &Send, error: &str) {
     let Send {
         record, id, rule, ..
     } = send;
-    let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
+    let (topic, partition, offset) = place(record);
     warn!(
         destination, topic, partition, offset, %id, rule = &**rule, error,
         "record dropped: nothing can be sent for it"

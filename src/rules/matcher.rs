@@ -230,20 +230,8 @@ impl Matcher {
         if let Some(verdict) = without_a_value(read, record) {
             return verdict.into();
         }
-        for rule in self.of(&plan.rules) {
-            match rule.role {
-                Role::Other => {}
-                Role::Mine => match rule.asks(reading) {
-                    Answer::Takes => return rule.deliver(),
-                    Answer::Cannot(error) => return undecodable(error),
-                    Answer::Leaves => {}
-                },
-                Role::Drop => {
-                    if let Answer::Takes = rule.asks(reading) {
-                        return Verdict::NotMatched.into();
-                    }
-                }
-            }
+        if let Some(decided) = self.of(&plan.rules).find_map(|rule| rule.decides(reading)) {
+            return decided;
         }
         let my_default = self.of(&plan.defaults).any(|rule| rule.role == Role::Mine);
         if !my_default && !plan.counts_unmatched {
@@ -255,19 +243,10 @@ impl Matcher {
         }
         let mut taken = false;
         for rule in self.of(&plan.defaults) {
-            match rule.role {
-                Role::Mine => match rule.asks(reading) {
-                    Answer::Takes => return rule.deliver(),
-                    Answer::Cannot(error) => return undecodable(error),
-                    Answer::Leaves => {}
-                },
-                Role::Drop => {
-                    if let Answer::Takes = rule.asks(reading) {
-                        return Verdict::NotMatched.into();
-                    }
-                }
-                Role::Other => taken = taken || rule.has_a_say(reading),
+            if let Some(decided) = rule.decides(reading) {
+                return decided;
             }
+            taken = taken || (rule.role == Role::Other && rule.has_a_say(reading));
         }
         Judgement {
             unmatched: plan.counts_unmatched && !taken,
@@ -398,6 +377,22 @@ impl Rule {
             .conditions
             .iter()
             .all(|condition| condition.holds(value)))
+    }
+
+    /// What becomes of the record by this rule alone; `None`: that is for the next one to say.
+    fn decides(&self, reading: &Reading<'_>) -> Option<Judgement> {
+        match self.role {
+            Role::Other => None,
+            Role::Mine => match self.asks(reading) {
+                Answer::Takes => Some(self.deliver()),
+                Answer::Cannot(error) => Some(undecodable(error)),
+                Answer::Leaves => None,
+            },
+            Role::Drop => match self.asks(reading) {
+                Answer::Takes => Some(Verdict::NotMatched.into()),
+                Answer::Cannot(_) | Answer::Leaves => None,
+            },
+        }
     }
 
     fn deliver(&self) -> Judgement {
