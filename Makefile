@@ -6,8 +6,10 @@ MAKEFLAGS += --no-print-directory
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
-# The versions of Apache Kafka that the tests start: the one that most tests use, and the last before 4.
-KAFKA_VERSIONS := 4.1.0 3.9.1
+# The versions of Apache Kafka that the tests start: the newest, and the oldest that is supported.
+KAFKA_NEWEST := 4.1.0
+KAFKA_OLDEST := 3.9.1
+KAFKA_VERSIONS := $(KAFKA_NEWEST) $(KAFKA_OLDEST)
 KAFKA_DIR := $(CURDIR)/target/kafka
 KAFKA_STAMPS := $(KAFKA_VERSIONS:%=$(KAFKA_DIR)/%/fetched)
 CLIENTS_DIR := $(CURDIR)/target/clients
@@ -51,12 +53,13 @@ demo: tools ## see it work: two webhooks, one of them in trouble
 	@$(CARGO) run --quiet --locked -- demo
 
 .PHONY: test
-test: kafka clients $(PROMTOOL) ## format, clippy and all tests, on a real Apache Kafka
+test: kafka clients $(PROMTOOL) ## format, clippy and all tests, on a real Apache Kafka, the newest and the oldest that is supported
 	$(call begin_stages)
 	$(call stage,format,$(CARGO) fmt --check)
 	$(call stage,clippy,$(CARGO) clippy --quiet --locked --all-targets -- -D warnings)
 	$(call stage,build,$(CARGO) test --quiet --locked --no-run)
 	$(call stage,tests,$(TEST_ENVIRONMENT) POSTRIDER_SIM_SEEDS=$(SIM_SEEDS_TEST) $(CARGO) test --locked --no-fail-fast)
+	$(call stage,tests on Kafka $(KAFKA_OLDEST),$(TEST_ENVIRONMENT) POSTRIDER_KAFKA_VERSION=$(KAFKA_OLDEST) $(CARGO) test --locked --no-fail-fast --test real)
 	$(call end_stages,make test)
 
 .PHONY: test-quick

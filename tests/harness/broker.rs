@@ -20,8 +20,8 @@ use super::leash::{Leash, log_path, tail};
 use super::place::sha256;
 use super::port::free_port;
 
-/// The version that tests start unless they name another.
-pub const KAFKA_VERSION: &str = "4.1.0";
+/// The version that tests start unless they or `POSTRIDER_KAFKA_VERSION` name another.
+const KAFKA_VERSION: &str = "4.1.0";
 /// From the start of the process to the first answered request; a cold, busy machine with two cores needs up to half a minute.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
 /// A broker that was asked to stop and has not ended by then is a failure.
@@ -68,7 +68,8 @@ impl Broker {
     /// A broker of one's own that differs from the usual one.
     pub fn builder() -> Builder {
         Builder {
-            version: KAFKA_VERSION.to_owned(),
+            version: std::env::var("POSTRIDER_KAFKA_VERSION")
+                .unwrap_or_else(|_| KAFKA_VERSION.to_owned()),
             properties: vec![],
             listeners: vec![],
             format: vec![],
