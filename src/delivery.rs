@@ -200,6 +200,8 @@ names! {
     CommitFailure {
         /// The group is handing out partitions.
         Rebalance = "rebalance",
+        /// The group has handed out partitions, and this member has not heard its part of it yet.
+        StaleGeneration = "stale_generation",
         /// The group goes on without this member.
         Fenced = "fenced",
         /// Nobody coordinates the group at the moment.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tracing::{debug, warn};
 
@@ -12,8 +13,10 @@ use crate::lane::Position;
 use super::consumer::{ConsumerThread, FromConsumer};
 use super::raw::{CommitError, CommitResult};
 
-/// How long the broker may take for a last commit.
+/// How long the broker may be silent before a last commit is given up.
 pub(super) const LAST_COMMIT: Duration = Duration::from_secs(5);
+/// How soon a broker that is there answers a question that costs it nothing.
+const ANSWER: Duration = Duration::from_secs(1);
 /// How soon a last commit is tried again that was refused for a reason that passes.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How long metadata is left out when the broker takes none of that length: somebody may mend its setting.
@@ -80,8 +83,12 @@ impl ConsumerThread {
     }
 
     /// Commits and waits for the broker's word, but not for ever: a broker that does not answer costs repeats, never records.
-    pub(super) fn commit_and_wait(&mut self, positions: &[Position]) {
-        let deadline = self.clock.now().tick + LAST_COMMIT;
+    ///
+    /// While a group hands out partitions it takes no commit, and with a member that hangs that lasts until the session of that member ends: the
+    /// broker says so, or it is silent, because it answers a connection's requests in turn and the first of them is the one for a part of the
+    /// partitions. As long as there is a broker, it is asked again until `patience` ends.
+    pub(super) fn commit_and_wait(&mut self, positions: &[Position], patience: Tick) {
+        let mut deadline = self.clock.now().tick + LAST_COMMIT;
         self.commit(positions);
         let mut again: Vec<Position> = Vec::new();
         loop {
@@ -89,7 +96,12 @@ impl ConsumerThread {
             if !self.commits.outstanding.iter().any(ours) && again.is_empty() {
                 return;
             }
-            let left = deadline.since(self.clock.now().tick);
+            let now = self.clock.now().tick;
+            let left = deadline.since(now);
+            if left.is_zero() && now < patience && self.has_broker() {
+                deadline = patience.min(now + LAST_COMMIT);
+                continue;
+            }
             if left.is_zero() {
                 warn!(destination = %self.plan.destination, "last commit not acknowledged in time: some deliveries will be repeated");
                 return;
@@ -97,15 +109,28 @@ impl ConsumerThread {
             match self.queues.commit_results(left.min(AGAIN_AFTER)) {
                 Some(results) => {
                     let refused = self.committed(results).into_iter();
+                    let lost = self.consumer.assignment_lost();
                     let mends = refused.filter(|(position, failure)| {
-                        let passes = [CommitFailure::Rebalance, CommitFailure::Coordinator];
-                        passes.contains(failure) && positions.contains(position)
+                        !lost && passes(*failure) && positions.contains(position)
                     });
+                    let open = again.len();
                     again.extend(mends.map(|(position, _)| position));
+                    if again.len() > open {
+                        let later = self.clock.now().tick + LAST_COMMIT;
+                        deadline = deadline.max(later.min(patience));
+                    }
                 }
                 None => self.commit(&std::mem::take(&mut again)),
             }
         }
+    }
+
+    /// Whether a broker answers, on another connection than the group's.
+    fn has_broker(&self) -> bool {
+        let answer = self
+            .consumer
+            .fetch_metadata(Some("__consumer_offsets"), ANSWER);
+        answer.is_ok()
     }
 
     /// Takes the broker's answers in; gives what it refused.
@@ -173,5 +198,22 @@ impl ConsumerThread {
     fn refused(&self, (failure, error): CommitError) {
         debug!(destination = %self.plan.destination, error, "commit refused");
         self.tell(FromConsumer::CommitFailed(failure));
+    }
+}
+
+/// Whether a commit that was refused for this reason may be taken a little later. A member that has not heard of the group's new generation will,
+/// and keeps its partitions until it gives them back itself, unless its assignment is lost.
+fn passes(failure: CommitFailure) -> bool {
+    match failure {
+        CommitFailure::Rebalance | CommitFailure::StaleGeneration | CommitFailure::Coordinator => {
+            true
+        }
+        CommitFailure::Fenced
+        | CommitFailure::Timeout
+        | CommitFailure::Unreachable
+        | CommitFailure::Unauthorized
+        | CommitFailure::MetadataTooLarge
+        | CommitFailure::UnknownTopic
+        | CommitFailure::Other => false,
     }
 }

@@ -235,11 +235,11 @@ impl ConsumerThread {
             self.beat(Duration::ZERO);
             let orders = self.mailbox.take();
             self.obey(&orders);
-            if let Some(positions) = orders.close {
-                return self.close(positions);
+            if let Some((positions, patience)) = orders.close {
+                return self.close(positions, patience);
             }
             if self.outbox.is_closed() {
-                return self.close(Vec::new());
+                return self.close(Vec::new(), Tick::default());
             }
             self.serve_events(if self.assigned.is_empty() {
                 NAP
@@ -333,9 +333,10 @@ impl ConsumerThread {
         }
     }
 
-    fn close(mut self, positions: Vec<Position>) {
-        self.beat(Duration::from_secs(30));
-        self.commit_and_wait(&positions);
+    fn close(mut self, positions: Vec<Position>, patience: Tick) {
+        let left = patience.since(self.clock.now().tick);
+        self.beat(left + Duration::from_secs(30));
+        self.commit_and_wait(&positions, patience);
         let held: Vec<TopicPartition> = self.assigned.keys().cloned().collect();
         self.forget(&held);
         self.consumer.context().close();

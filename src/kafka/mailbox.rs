@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use crate::clock::{Tick, Timestamp};
 use crate::delivery::Epoch;
 use crate::lane::Position;
 
@@ -24,7 +24,7 @@ struct Mail {
     look_again: bool,
     release: Option<Timestamp>,
     revoked: Option<Vec<Position>>,
-    close: Option<Vec<Position>>,
+    close: Option<(Vec<Position>, Tick)>,
 }
 
 /// How much the thread may have read since it started, all told. Totals, not remainders: so nothing is counted twice however the two sides
@@ -51,8 +51,8 @@ pub(super) struct Orders {
     pub(super) look_again: bool,
     /// Records of the ladder that were written until then go in, whatever their step says.
     pub(super) release: Option<Timestamp>,
-    /// The last positions before the consumer is closed.
-    pub(super) close: Option<Vec<Position>>,
+    /// The last positions before the consumer is closed, and until when their commit may be tried.
+    pub(super) close: Option<(Vec<Position>, Tick)>,
 }
 
 impl Mailbox {
@@ -101,9 +101,10 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 
-    /// Asks for a last commit of these positions and the end of the consumer.
-    pub fn close(&self, positions: Vec<Position>) {
-        self.lock().close = Some(positions);
+    /// Asks for a last commit of these positions and the end of the consumer. A commit that the group takes only later is tried until `patience`
+    /// ends.
+    pub fn close(&self, positions: Vec<Position>, patience: Tick) {
+        self.lock().close = Some((positions, patience));
         self.arrived.notify_one();
     }
 

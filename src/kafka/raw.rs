@@ -226,10 +226,12 @@ fn commit_error(error: NativeError) -> Option<CommitError> {
     use NativeError as E;
     let failure = match error {
         E::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS => CommitFailure::Rebalance,
-        E::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID
-        | E::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION
-        | E::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH
-        | E::RD_KAFKA_RESP_ERR_FENCED_MEMBER_EPOCH => CommitFailure::Fenced,
+        E::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION | E::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH => {
+            CommitFailure::StaleGeneration
+        }
+        E::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID | E::RD_KAFKA_RESP_ERR_FENCED_MEMBER_EPOCH => {
+            CommitFailure::Fenced
+        }
         E::RD_KAFKA_RESP_ERR_NOT_COORDINATOR
         | E::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE
         | E::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS

@@ -11,7 +11,6 @@ use tracing::{debug, warn};
 use crate::delivery::Epoch;
 use crate::lane::{AssignedPartition, Source};
 
-use super::commits::LAST_COMMIT;
 use super::consumer::{ConsumerThread, FromConsumer, TopicPartition};
 use super::context::give_back;
 use super::start::{self, Question};
@@ -19,6 +18,8 @@ use super::topics::step_of;
 
 /// How long a revoke may wait for what is in flight; a third of the shortest `max.poll.interval.ms` that makes sense.
 const REVOKE_DRAIN: Duration = Duration::from_secs(10);
+/// How long the group may refuse the last commit of a revoke, because it hands out partitions again already.
+const LAST_COMMIT_AT_REVOKE: Duration = Duration::from_secs(10);
 /// How long librdkafka may take to go to another offset.
 const SEEK: Duration = Duration::from_secs(5);
 /// How long the questions at an assignment may take before the group is left and joined again.
@@ -162,14 +163,15 @@ impl ConsumerThread {
             self.lose(partitions);
         } else if !epochs.is_empty() {
             let deadline = self.clock.now().tick + REVOKE_DRAIN;
-            self.beat(REVOKE_DRAIN + LAST_COMMIT);
+            let patience = deadline + LAST_COMMIT_AT_REVOKE;
+            self.beat(REVOKE_DRAIN + LAST_COMMIT_AT_REVOKE);
             self.mailbox.forget_revoked();
             self.tell(FromConsumer::Revoking { epochs, deadline });
             // The lane answers at its deadline at the latest. Without an answer the lane is gone, and nothing of it may be committed.
             let answer = self
                 .mailbox
                 .wait_for_revoked(REVOKE_DRAIN + Duration::from_secs(2));
-            self.commit_and_wait(&answer.unwrap_or_default());
+            self.commit_and_wait(&answer.unwrap_or_default(), patience);
             self.forget(partitions);
         }
         if let Err(error) = give_back(&self.consumer, partitions) {

@@ -10,7 +10,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use super::complaints::Complaints;
 use super::consumer::{ConsumerHandle, ConsumerPlan, FromConsumer, start_consumer};
 use super::mailbox::Allowance;
-use crate::clock::Clock;
+use crate::clock::{Clock, Tick};
 use crate::lane::{RecordsLostPolicy, StartAt};
 
 fn start(cluster: &str) -> ConsumerHandle {
@@ -58,5 +58,5 @@ async fn a_start_question_that_failed_once_is_asked_again_in_the_next_membership
     };
     let assigned = tokio::time::timeout(Duration::from_secs(40), assigned).await;
     assert_eq!(assigned, Ok(2));
-    consumer.mailbox.close(Vec::new());
+    consumer.mailbox.close(Vec::new(), Tick::default());
 }

@@ -408,9 +408,13 @@ impl LaneTask {
             Action::Resume(epoch) => mailbox.pause(epoch, false),
             Action::Drained { positions } => {
                 let now = self.parts.clock.now().tick;
-                let in_time = matches!(self.end, Ending::Draining(deadline) if now < deadline);
+                let deadline = match self.end {
+                    Ending::Draining(deadline) => deadline,
+                    Ending::NotYet | Ending::Closing { .. } => now,
+                };
+                let in_time = now < deadline;
                 self.end = Ending::Closing {
-                    until: now + CLOSE_DEADLINE,
+                    until: now.max(deadline) + CLOSE_DEADLINE,
                     in_time,
                 };
                 let released = self.parts.lane.counts().released;
@@ -418,7 +422,7 @@ impl LaneTask {
                     destination = &*self.parts.name,
                     released, "drained; what was not settled is read again after the next start"
                 );
-                mailbox.close(positions);
+                mailbox.close(positions, deadline);
             }
         }
     }

@@ -20,6 +20,7 @@
 mod harness;
 
 mod bad_input;
+mod churn;
 mod content;
 mod crowd;
 mod evidence;
