@@ -21,8 +21,8 @@ pub struct Health {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Per destination: when its consumer's loop last turned, in milliseconds of the clock.
-    loops: BTreeMap<String, Arc<AtomicU64>>,
+    /// Per destination: when each of its consumers' loops last turned, in milliseconds of the clock.
+    loops: BTreeMap<String, Vec<Arc<AtomicU64>>>,
     broker_answered: Option<Tick>,
     /// Why a connection to a broker failed lately.
     connection_failed: Option<String>,
@@ -42,12 +42,12 @@ impl Health {
         }
     }
 
-    /// Watches the loop of a destination's consumer.
-    pub fn watch(&self, destination: &str, beat: Arc<AtomicU64>) {
-        self.lock().loops.insert(destination.to_owned(), beat);
+    /// Watches the loops of a destination's consumers.
+    pub fn watch(&self, destination: &str, beats: Vec<Arc<AtomicU64>>) {
+        self.lock().loops.insert(destination.to_owned(), beats);
     }
 
-    /// Stops watching a destination's consumer: it has ended on purpose.
+    /// Stops watching a destination's consumers: they have ended on purpose.
     pub fn forget(&self, destination: &str) {
         self.lock().loops.remove(destination);
     }
@@ -81,7 +81,7 @@ impl Health {
         self.lock().state_topic = problem;
     }
 
-    /// The consumers whose loops have not turned when they should have; none: the process is alive.
+    /// The destinations whose consumers' loops have not turned when they should have; none: the process is alive.
     #[must_use]
     pub fn stuck_loops(&self) -> Vec<String> {
         let now = self.clock.now().tick;
@@ -93,7 +93,7 @@ impl Health {
         state
             .loops
             .iter()
-            .filter(|(_, beat)| stuck(beat))
+            .filter(|(_, beats)| beats.iter().any(|beat| stuck(beat)))
             .map(|(name, _)| name.clone())
             .collect()
     }

@@ -60,6 +60,25 @@ pub fn consumer_config(options: &KafkaOptions) -> ClientConfig {
     config
 }
 
+/// The settings of the ladder's consumer, complete but for its group. Next to nothing comes from there, none of it in a hurry: it waits
+/// longer for it, and keeps less.
+#[must_use]
+pub fn ladder_config(options: &KafkaOptions) -> ClientConfig {
+    let mut config = consumer_config(options);
+    let ladder = [
+        // A partition that is read on has to wait for the end of the request that is under way without it.
+        ("fetch.wait.max.ms", "2000"),
+        ("queued.max.messages.kbytes", "2048"),
+        ("queued.min.messages", "1000"),
+    ];
+    for (name, value) in ladder {
+        if !options.properties.0.contains_key(name) {
+            config.set(name, value);
+        }
+    }
+    config
+}
+
 /// The producer's settings.
 #[must_use]
 pub fn producer_config(options: &KafkaOptions) -> ClientConfig {

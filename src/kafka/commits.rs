@@ -39,6 +39,11 @@ struct Asked {
 }
 
 impl Commits {
+    /// Whether no answer is waited for.
+    pub(super) fn are_answered(&self) -> bool {
+        self.outstanding.is_empty()
+    }
+
     pub(super) fn forget(&mut self, epoch: crate::delivery::Epoch) {
         self.outstanding
             .retain(|asked| asked.position.epoch != epoch);

@@ -24,6 +24,7 @@ use super::complaints::Complaints;
 use super::context::{Context, Notice};
 use super::gatehouse::{FromLadder, Gatehouse};
 use super::mailbox::{Allowance, Mailbox, Orders};
+use super::members::Part;
 use super::pauses::Pauses;
 use super::raw::{Fetched, Queues};
 
@@ -40,8 +41,6 @@ pub struct ConsumerPlan {
     pub destination_id: Arc<str>,
     /// The topics to read at first; `None`: to be told through the mailbox.
     pub topics: Option<Vec<String>>,
-    /// The topics of the ladder, read besides; none in the audit.
-    pub ladder: Vec<String>,
     /// Names of topics that begin like this are our own.
     pub owned_prefix: String,
     /// Where to begin where nothing is committed.
@@ -98,12 +97,17 @@ pub enum FromConsumer {
         /// The offset after the last there is.
         offset: i64,
     },
-    /// The consumer has left its group; nothing follows.
+    /// The thread has ended, and has left its group unless it panicked; nothing follows from it.
     Closed,
 }
 
 /// How long the thread sleeps at most: how late it hears of a rebalance or a commit.
-pub(super) const NAP: Duration = Duration::from_millis(50);
+const NAP: Duration = Duration::from_millis(50);
+/// The same where nothing has happened for a while: a destination that has nothing to do should cost next to nothing. A record wakes the
+/// thread whenever it comes.
+const LONG_NAP: Duration = Duration::from_millis(250);
+/// The while. Longer than a commit and its answer take.
+const AWAKE: Duration = Duration::from_secs(2);
 /// When a topic that has just been made is looked for. librdkafka believes for a tenth of a second that what was missing is missing; and in a
 /// cluster of several brokers one may hear of it later than another.
 const LOOKS: [Duration; 4] = [
@@ -112,69 +116,6 @@ const LOOKS: [Duration; 4] = [
     Duration::from_secs(3),
     Duration::from_secs(10),
 ];
-
-/// A running consumer thread, as its lane sees it.
-#[derive(Debug)]
-pub struct ConsumerHandle {
-    /// What the thread says.
-    pub inbox: mpsc::Receiver<FromConsumer>,
-    /// What it is told.
-    pub mailbox: Arc<Mailbox>,
-    /// When its loop last turned, in milliseconds of the clock; a thread that waits on purpose puts its deadline here.
-    pub beat: Arc<AtomicU64>,
-}
-
-/// Starts the thread of a consumer.
-///
-/// # Errors
-/// When librdkafka refuses the settings or the thread cannot be started. That Kafka is away is no error.
-pub fn start_consumer(plan: ConsumerPlan, clock: Clock) -> Result<ConsumerHandle, StartError> {
-    let context = Context::new(Arc::clone(&plan.complaints));
-    let mut client = plan.client.clone();
-    client.set("group.id", &plan.group);
-    let consumer: BaseConsumer<Context> =
-        client
-            .create_with_context(context)
-            .map_err(|source| StartError::Client {
-                group: plan.group.clone(),
-                source,
-            })?;
-    let (outbox, inbox) = mpsc::channel(64);
-    let mailbox = Arc::new(Mailbox::default());
-    let beat = Arc::new(AtomicU64::new(millis(clock.now().tick)));
-    let thread = ConsumerThread {
-        queues: Queues::new(&consumer),
-        consumer,
-        plan,
-        clock,
-        outbox,
-        mailbox: Arc::clone(&mailbox),
-        beat: Arc::clone(&beat),
-        assigned: BTreeMap::new(),
-        epochs: BTreeMap::new(),
-        next_epoch: 0,
-        next_offsets: BTreeMap::new(),
-        cluster_id: "".into(),
-        commits: Commits::default(),
-        taken: Allowance::default(),
-        largest: 1024,
-        heaviest: 0,
-        rejoin_at: None,
-        looks: BTreeSet::new(),
-        pauses: Pauses::default(),
-        gate: Gatehouse::default(),
-        chunk: Vec::new(),
-    };
-    std::thread::Builder::new()
-        .name(format!("c-{}", thread.plan.destination))
-        .spawn(move || thread.run())
-        .map_err(StartError::Thread)?;
-    Ok(ConsumerHandle {
-        inbox,
-        mailbox,
-        beat,
-    })
-}
 
 /// Why a consumer could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -194,20 +135,36 @@ pub enum StartError {
 
 pub(super) type TopicPartition = (Arc<str>, i32);
 
+/// The way to the lane. At its end it says that nothing follows, however the thread has ended.
+struct Outbox {
+    lane: mpsc::Sender<FromConsumer>,
+    /// Whether the thread runs; whoever could not start it knows.
+    running: bool,
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        if self.running && self.lane.blocking_send(FromConsumer::Closed).is_err() {
+            debug!("nobody waits for the end of the consumer");
+        }
+    }
+}
+
 /// The thread's own state.
 pub(super) struct ConsumerThread {
     /// Before everything else: after a panic the consumer may take long to be dropped, or for ever, and the lane must hear of it at once.
-    pub(super) outbox: mpsc::Sender<FromConsumer>,
+    outbox: Outbox,
     /// Before the consumer: it must be dropped first.
     pub(super) queues: Queues,
     pub(super) consumer: BaseConsumer<Context>,
+    part: Part,
     pub(super) plan: ConsumerPlan,
     pub(super) clock: Clock,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) beat: Arc<AtomicU64>,
     pub(super) assigned: BTreeMap<TopicPartition, Epoch>,
     pub(super) epochs: BTreeMap<Epoch, TopicPartition>,
-    pub(super) next_epoch: u64,
+    pub(super) next_epoch: Epoch,
     /// The offset after the last record read of each assignment, at first its base.
     pub(super) next_offsets: BTreeMap<Epoch, i64>,
     /// The cluster, as of the last assignment.
@@ -226,10 +183,73 @@ pub(super) struct ConsumerThread {
     /// Where the records of the ladder wait.
     pub(super) gate: Gatehouse,
     pub(super) chunk: Vec<Fetched>,
+    /// Until when it sleeps for short times only.
+    awake_until: Tick,
 }
 
 impl ConsumerThread {
+    /// A thread that is not started yet.
+    pub(super) fn new(
+        plan: ConsumerPlan,
+        part: Part,
+        outbox: mpsc::Sender<FromConsumer>,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
+        let context = Context::new(Arc::clone(&plan.complaints));
+        let mut client = plan.client.clone();
+        client.set("group.id", &plan.group);
+        let consumer: BaseConsumer<Context> =
+            client
+                .create_with_context(context)
+                .map_err(|source| StartError::Client {
+                    group: plan.group.clone(),
+                    source,
+                })?;
+        Ok(Self {
+            queues: Queues::new(&consumer),
+            consumer,
+            part,
+            plan,
+            clock,
+            outbox: Outbox {
+                lane: outbox,
+                running: false,
+            },
+            mailbox: Arc::default(),
+            beat: Arc::new(AtomicU64::new(millis(clock.now().tick))),
+            assigned: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+            next_epoch: part.first_epoch(),
+            next_offsets: BTreeMap::new(),
+            cluster_id: "".into(),
+            commits: Commits::default(),
+            taken: Allowance::default(),
+            largest: 1024,
+            heaviest: 0,
+            rejoin_at: None,
+            looks: BTreeSet::new(),
+            pauses: Pauses::default(),
+            gate: Gatehouse::default(),
+            chunk: Vec::new(),
+            awake_until: Tick::default(),
+        })
+    }
+
+    /// Starts it.
+    pub(super) fn start(self) -> Result<(), StartError> {
+        let kind = match self.part {
+            Part::Topics => 'c',
+            Part::Ladder => 'r',
+        };
+        std::thread::Builder::new()
+            .name(format!("{kind}-{}", self.plan.destination))
+            .spawn(move || self.run())
+            .map_err(StartError::Thread)?;
+        Ok(())
+    }
+
     fn run(mut self) {
+        self.outbox.running = true;
         self.subscribe();
         loop {
             self.beat(Duration::ZERO);
@@ -238,11 +258,14 @@ impl ConsumerThread {
             if let Some((positions, patience)) = orders.close {
                 return self.close(positions, patience);
             }
-            if self.outbox.is_closed() {
+            if self.outbox.lane.is_closed() {
                 return self.close(Vec::new(), Tick::default());
             }
+            if orders.ask_for_something() {
+                self.stay_awake();
+            }
             self.serve_events(if self.assigned.is_empty() {
-                NAP
+                self.nap()
             } else {
                 Duration::ZERO
             });
@@ -252,10 +275,7 @@ impl ConsumerThread {
     }
 
     pub(super) fn subscribe(&mut self) {
-        let Some(named) = &self.plan.topics else {
-            return self.consumer.unsubscribe();
-        };
-        let topics = named.iter().chain(&self.plan.ladder);
+        let topics = self.plan.topics.iter().flatten();
         let topics: Vec<&str> = topics.map(String::as_str).collect();
         if topics.is_empty() {
             return self.consumer.unsubscribe();
@@ -302,6 +322,7 @@ impl ConsumerThread {
             self.poll(Duration::ZERO);
         }
         while let Some(notice) = self.consumer.context().next_notice() {
+            self.stay_awake();
             match notice {
                 Notice::Assign(partitions) => self.assign(&partitions),
                 Notice::Revoke(partitions) => self.revoke(&partitions),
@@ -328,7 +349,7 @@ impl ConsumerThread {
 
     /// A lane that is gone hears nothing; the loop sees the closed channel and ends.
     pub(super) fn tell(&self, event: FromConsumer) {
-        if self.outbox.blocking_send(event).is_err() {
+        if self.outbox.lane.blocking_send(event).is_err() {
             debug!(destination = %self.plan.destination, "the lane has ended before its consumer");
         }
     }
@@ -342,10 +363,18 @@ impl ConsumerThread {
         self.consumer.context().close();
         drop(self.queues);
         drop(self.consumer);
-        info!(destination = %self.plan.destination, "consumer closed");
-        if self.outbox.blocking_send(FromConsumer::Closed).is_err() {
-            debug!("nobody waits for the end of the consumer");
-        }
+        info!(destination = %self.plan.destination, part = ?self.part, "consumer closed");
+    }
+
+    /// Something happens, and more may follow.
+    pub(super) fn stay_awake(&mut self) {
+        self.awake_until = self.clock.now().tick + AWAKE;
+    }
+
+    /// How long the thread may sleep.
+    pub(super) fn nap(&self) -> Duration {
+        let awake = self.clock.now().tick < self.awake_until || !self.commits.are_answered();
+        if awake { NAP } else { LONG_NAP }
     }
 
     /// Says that the loop turns, and that it may now be silent for `pause`.

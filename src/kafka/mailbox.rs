@@ -55,6 +55,17 @@ pub(super) struct Orders {
     pub(super) close: Option<(Vec<Position>, Tick)>,
 }
 
+impl Orders {
+    /// Whether there is more in it than how much may be read.
+    pub(super) fn ask_for_something(&self) -> bool {
+        !self.commit.is_empty()
+            || !self.paused.is_empty()
+            || self.topics.is_some()
+            || self.look_again
+            || self.release.is_some()
+    }
+}
+
 impl Mailbox {
     /// Says how much may be read in total.
     pub fn allow(&self, allowance: Allowance) {
@@ -138,14 +149,18 @@ impl Mailbox {
         self.lock().revoked = None;
     }
 
-    /// Waits for the answer to a revocation; `None` when the time is up.
+    /// Waits for the answer to a revocation; `None` when the time is up. A lane that has ended already has said the last positions when it
+    /// asked for the end of the consumer.
     pub(super) fn wait_for_revoked(&self, time: Duration) -> Option<Vec<Position>> {
         let unanswered = |mail: &mut Mail| mail.revoked.is_none();
         let waited = self
             .arrived
             .wait_timeout_while(self.lock(), time, unanswered);
         let (mut mail, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        mail.revoked.take()
+        let mut positions = mail.revoked.take()?;
+        let last = mail.close.iter().flat_map(|(positions, _)| positions);
+        positions.extend(last.cloned());
+        Some(positions)
     }
 
     /// A poisoned lock means a panic in the other thread, which ends the process anyway; the mail itself is always whole.

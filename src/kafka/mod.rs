@@ -1,6 +1,6 @@
-//! Kafka: reading with one consumer thread per lane, writing with one shared producer.
+//! Kafka: reading with two consumer threads per lane, writing with one shared producer.
 //!
-//! [`consumer`] is the thread; [`mailbox`] is how its lane talks to it; [`start`] asks where partitions begin; [`topics`] makes the topics of
+//! [`consumer`] is a thread; [`members`] is what a lane has of its two; [`mailbox`] is how it talks to one; [`start`] asks where partitions begin; [`topics`] makes the topics of
 //! our own; [`envelope`] is what a dead letter looks like. Only [`raw`] is unsafe.
 
 mod client;
@@ -13,6 +13,7 @@ mod envelope;
 mod gatehouse;
 mod inspection;
 mod mailbox;
+mod members;
 mod names;
 mod options;
 mod pauses;
@@ -30,14 +31,15 @@ mod state;
 mod topics;
 mod waiting;
 
-pub use client::{client_config, consumer_config, producer_config};
+pub use client::{client_config, consumer_config, ladder_config, producer_config};
 pub use complaints::Complaints;
-pub use consumer::{ConsumerHandle, ConsumerPlan, FromConsumer, StartError, start_consumer};
+pub use consumer::{ConsumerPlan, FromConsumer, StartError};
 pub use ends::{Ends, TopicPartition};
 pub use envelope::{Opened, dead_letter_headers};
 pub use gatehouse::FromLadder;
 pub use inspection::{Inspection, Unfit};
-pub use mailbox::{Allowance, Mailbox};
+pub use mailbox::Mailbox;
+pub use members::{Members, MembersPlan, Part, start_members};
 pub use names::{AUDIT, NameError, TOPIC_MAX, check_topic};
 pub use options::{KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption};
 pub use producer::Producer;

@@ -5,7 +5,7 @@ use tracing::debug;
 use crate::delivery::Epoch;
 use crate::record::Record;
 
-use super::consumer::{ConsumerThread, FromConsumer, NAP, TopicPartition};
+use super::consumer::{ConsumerThread, FromConsumer, TopicPartition};
 use super::gatehouse::FromLadder;
 use super::mailbox::Allowance;
 use super::raw::Fetched;
@@ -40,13 +40,14 @@ impl ConsumerThread {
         let has_room = self.has_room(allowance);
         self.rest(has_room);
         if !has_room {
-            return self.mailbox.wait_for_more(allowance, NAP);
+            return self.mailbox.wait_for_more(allowance, self.nap());
         }
         self.open_gates(allowance);
         let records = allowance.records.saturating_sub(self.taken.records);
         let bytes = allowance.bytes.saturating_sub(self.taken.bytes);
         let fit = (bytes / self.largest).clamp(1, CHUNK).min(records);
         let mut chunk = std::mem::take(&mut self.chunk);
+        let nap = self.nap();
         let Self {
             queues,
             gate,
@@ -56,7 +57,10 @@ impl ConsumerThread {
         } = self;
         // What may not go in yet is the last that is taken: its partition is paused before the next one is.
         let held = |fetched: &Fetched| gate.holds(fetched, plan, *clock);
-        queues.read(NAP, usize::try_from(fit).unwrap_or(1), &mut chunk, held);
+        queues.read(nap, usize::try_from(fit).unwrap_or(1), &mut chunk, held);
+        if !chunk.is_empty() {
+            self.stay_awake();
+        }
         self.pass_on(&mut chunk);
         self.chunk = chunk;
     }
@@ -79,13 +83,12 @@ impl ConsumerThread {
                         cut.push((tp.clone(), record.offset));
                     }
                     // A partition that is not ours any more: its next owner reads the record.
-                    let epoch = self.assigned.get(&tp).copied();
-                    let epoch = epoch.unwrap_or(Epoch(u64::MAX));
+                    let Some(epoch) = self.assigned.get(&tp).copied() else {
+                        continue;
+                    };
                     match step_of(&self.plan.owned_prefix, &tp.0) {
-                        Some(step) if epoch != Epoch(u64::MAX) => {
-                            self.come_to_gate(epoch, step, record, &mut parcels);
-                        }
-                        _ => self.pack(epoch, record, &mut parcels),
+                        Some(step) => self.come_to_gate(epoch, step, record, &mut parcels),
+                        None => self.pack(epoch, record, &mut parcels),
                     }
                 }
                 Fetched::EndOfPartition {

@@ -95,8 +95,8 @@ impl ConsumerThread {
 
     /// Takes a partition over under an epoch of its own.
     fn own(&mut self, topic: &Arc<str>, partition: i32, base: i64) -> Epoch {
-        let epoch = Epoch(self.next_epoch);
-        self.next_epoch += 1;
+        let epoch = self.next_epoch;
+        self.next_epoch.0 += 2;
         self.assigned.insert((Arc::clone(topic), partition), epoch);
         self.epochs.insert(epoch, (Arc::clone(topic), partition));
         self.next_offsets.insert(epoch, base);

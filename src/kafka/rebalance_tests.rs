@@ -8,12 +8,12 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::complaints::Complaints;
-use super::consumer::{ConsumerHandle, ConsumerPlan, FromConsumer, start_consumer};
-use super::mailbox::Allowance;
+use super::consumer::{ConsumerPlan, FromConsumer};
+use super::members::{Members, MembersPlan, start_members};
 use crate::clock::{Clock, Tick};
-use crate::lane::{RecordsLostPolicy, StartAt};
+use crate::lane::{RecordsLostPolicy, Room, StartAt};
 
-fn start(cluster: &str) -> ConsumerHandle {
+fn start(cluster: &str) -> Members {
     let mut client = ClientConfig::new();
     client
         .set("bootstrap.servers", cluster)
@@ -22,19 +22,22 @@ fn start(cluster: &str) -> ConsumerHandle {
         .set("enable.partition.eof", "true")
         .set("partition.assignment.strategy", "cooperative-sticky");
     let clock = Clock::start();
-    let plan = ConsumerPlan {
+    let topics = ConsumerPlan {
         client,
         destination: "d".into(),
         group: "g".to_owned(),
         destination_id: "d".into(),
         topics: Some(vec!["t".to_owned()]),
-        ladder: Vec::new(),
         owned_prefix: "p.".to_owned(),
         start_at: StartAt::Earliest,
         on_records_lost: RecordsLostPolicy::Earliest,
         complaints: Arc::new(Complaints::new(clock)),
     };
-    start_consumer(plan, clock).unwrap()
+    let plan = MembersPlan {
+        topics,
+        ladder: None,
+    };
+    start_members(plan, clock).unwrap()
 }
 
 #[tokio::test]
@@ -44,7 +47,7 @@ async fn a_start_question_that_failed_once_is_asked_again_in_the_next_membership
     let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     cluster.request_errors(RDKafkaApiKey::ListOffsets, &[refused]);
     let mut consumer = start(&cluster.bootstrap_servers());
-    consumer.mailbox.allow(Allowance {
+    consumer.allow(Room {
         records: 10,
         bytes: 10_000,
     });
@@ -58,5 +61,5 @@ async fn a_start_question_that_failed_once_is_asked_again_in_the_next_membership
     };
     let assigned = tokio::time::timeout(Duration::from_secs(40), assigned).await;
     assert_eq!(assigned, Ok(2));
-    consumer.mailbox.close(Vec::new(), Tick::default());
+    consumer.close(Vec::new(), Tick::default());
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use crate::delivery::{DeadLetterReason, Verdict};
-use crate::kafka::{FromLadder, Opened};
+use crate::kafka::{FromLadder, Opened, Part};
 use crate::lane::Incoming;
 use crate::record::Record;
 use crate::rules::{Judgement, Matcher};
@@ -32,8 +32,8 @@ impl LaneTask {
         let topic = records.first().map(|record| Arc::clone(&record.topic));
         let mut incoming = Vec::with_capacity(records.len());
         for record in records {
-            self.handed.records += 1;
-            self.handed.bytes += record.weight() as u64;
+            let weight = record.weight() as u64;
+            self.parts.members.handed(Part::Topics, weight);
             let judgement = judged(&mut self.parts.matcher, &record);
             unmatched += u64::from(judgement.unmatched);
             let verdict = judgement.verdict;
@@ -79,8 +79,7 @@ impl LaneTask {
             opened,
         } in records
         {
-            self.handed.records += 1;
-            self.handed.bytes += weight;
+            self.parts.members.handed(Part::Ladder, weight);
             let (record, verdict, carried) = match opened {
                 Opened::Foreign {
                     record,

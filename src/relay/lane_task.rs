@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -11,7 +10,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock::{Clock, Now, Tick, Timestamp};
 use crate::delivery::Outcome;
-use crate::kafka::{Allowance, ConsumerHandle, FromConsumer, Producer};
+use crate::kafka::{FromConsumer, Members, Producer};
 use crate::lane::{Action, Doing, Event, Lane, Notice, Order, Send, Shed, WriteError};
 use crate::metrics::{LaneLevels, LaneMetrics, OwnedWrite};
 use crate::rules::Matcher;
@@ -45,7 +44,7 @@ pub(super) struct LaneParts {
     /// `None` in the audit, whose records are never sent.
     pub(super) outlet: Option<Arc<Outlet>>,
     pub(super) producer: Arc<Producer>,
-    pub(super) consumer: ConsumerHandle,
+    pub(super) members: Members,
     pub(super) metrics: LaneMetrics,
     /// What operators ask.
     pub(super) asks: mpsc::Receiver<LaneAsk>,
@@ -61,7 +60,7 @@ pub(super) struct LaneParts {
 pub(super) enum LaneEnd {
     /// As it was asked to.
     Drained { released: u64, in_time: bool },
-    /// Its consumer thread is gone.
+    /// A consumer thread of it is gone.
     ConsumerGone,
 }
 
@@ -74,9 +73,7 @@ pub(super) struct LaneTask {
     pub(super) rules: BTreeSet<Arc<str>>,
     reports: mpsc::Receiver<Report>,
     desk: Arc<Desk>,
-    /// Records and bytes handed to the machine since the start.
-    pub(super) handed: Allowance,
-    /// When the consumer was last told how much it may read.
+    /// When the members were last told how much they may read.
     told: Tick,
     /// When the lane's numbers were last shown, and whether anything has happened since.
     shown: Tick,
@@ -94,7 +91,7 @@ enum Ending {
     NotYet,
     /// Until the tick, what is in flight may end.
     Draining(Tick),
-    /// The consumer is leaving its group, until the tick.
+    /// The members are leaving their group, until the tick.
     Closing {
         until: Tick,
         in_time: bool,
@@ -117,7 +114,6 @@ impl LaneTask {
             parts,
             reports,
             desk: Arc::new(desk),
-            handed: Allowance::default(),
             told: Tick::default(),
             shown: Tick::default(),
             stale: true,
@@ -138,7 +134,7 @@ impl LaneTask {
         loop {
             let due = self.due();
             tokio::select! {
-                count = self.parts.consumer.inbox.recv_many(&mut from_consumer, 64) => {
+                count = self.parts.members.inbox.recv_many(&mut from_consumer, 64) => {
                     if count == 0 {
                         return self.ended(LaneEnd::ConsumerGone);
                     }
@@ -149,7 +145,9 @@ impl LaneTask {
                 () = tokio::time::sleep_until(due) => self.tell(Event::TimePassed),
             }
             for event in from_consumer.drain(..) {
-                if matches!(event, FromConsumer::Closed) {
+                if matches!(event, FromConsumer::Closed)
+                    && (self.parts.members.one_closed() || !self.is_closing())
+                {
                     return self.closed();
                 }
                 self.consumed(event);
@@ -162,7 +160,7 @@ impl LaneTask {
             {
                 warn!(
                     destination = &*self.parts.name,
-                    "the consumer did not leave its group in time"
+                    "a consumer did not leave its group in time"
                 );
                 return self.closed();
             }
@@ -190,7 +188,7 @@ impl LaneTask {
             LaneAsk::Order(order) => {
                 self.begun = true;
                 if let Order::ReleaseRetries { until } | Order::CancelRetries { until } = &order {
-                    self.parts.consumer.mailbox.release(*until);
+                    self.parts.members.release(*until);
                 }
                 self.tell(Event::Ordered(order));
                 self.show_state();
@@ -225,6 +223,10 @@ impl LaneTask {
         self.tell(Event::Drain { deadline });
     }
 
+    fn is_closing(&self) -> bool {
+        matches!(self.end, Ending::Closing { .. })
+    }
+
     fn closed(self) -> LaneEnd {
         let in_time = match self.end {
             Ending::Closing { in_time, .. } => in_time,
@@ -240,9 +242,9 @@ impl LaneTask {
         end
     }
 
-    /// Says how much the consumer may have read all told: what was handed to the machine, and what it has room for beyond that.
+    /// Says how much may be read.
     ///
-    /// To wake the thread for every record that leaves a full window would cost more than reading it: as long as there are records
+    /// To wake a thread for every record that leaves a full window would cost more than reading it: as long as there are records
     /// to send, it is told only of room that is worth it, or after a while.
     fn allow(&mut self) {
         let room = self.parts.lane.room();
@@ -254,10 +256,7 @@ impl LaneTask {
             return;
         }
         self.told = now;
-        self.parts.consumer.mailbox.allow(Allowance {
-            records: self.handed.records + room.records as u64,
-            bytes: self.handed.bytes + room.bytes as u64,
-        });
+        self.parts.members.allow(room);
     }
 
     fn consumed(&mut self, event: FromConsumer) {
@@ -389,23 +388,23 @@ impl LaneTask {
     }
 
     fn obey(&mut self, action: Action) {
-        let mailbox = &self.parts.consumer.mailbox;
+        let members = &self.parts.members;
         match action {
             Action::Send(send) => self.send(send),
             Action::WriteDeadLetter(letter) => self.write(Written::DeadLetter(letter)),
             Action::WriteLadder(record) => self.write(Written::Ladder(record)),
             Action::Tell(notice) => self.notice(&notice),
-            Action::Commit { positions } => mailbox.commit(&positions),
-            Action::Revoked { positions, .. } => mailbox.revoked(positions),
+            Action::Commit { positions } => members.commit(positions),
+            Action::Revoked { epochs, positions } => members.revoked(&epochs, positions),
             Action::Pause(epoch) => {
                 debug!(
                     destination = &*self.parts.name,
                     ?epoch,
                     "partition paused: read too far ahead"
                 );
-                mailbox.pause(epoch, true);
+                members.pause(epoch, true);
             }
-            Action::Resume(epoch) => mailbox.pause(epoch, false),
+            Action::Resume(epoch) => members.pause(epoch, false),
             Action::Drained { positions } => {
                 let now = self.parts.clock.now().tick;
                 let deadline = match self.end {
@@ -422,7 +421,7 @@ impl LaneTask {
                     destination = &*self.parts.name,
                     released, "drained; what was not settled is read again after the next start"
                 );
-                mailbox.close(positions, deadline);
+                members.close(positions, deadline);
             }
         }
     }
@@ -467,15 +466,13 @@ impl LaneTask {
         let LaneParts {
             lane,
             metrics,
-            consumer,
+            members,
             clock,
             ..
         } = &mut self.parts;
         self.stale = false;
         self.shown = clock.now().tick;
-        let silence = self.shown.since(Tick(Duration::from_millis(
-            consumer.beat.load(Ordering::Relaxed),
-        )));
+        let silence = self.shown.since(members.last_beat());
         let loop_turned = Clock::wall().0 - i64::try_from(silence.as_millis()).unwrap_or(i64::MAX);
         let levels = LaneLevels {
             waiting: lane.waiting(),

@@ -30,8 +30,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
     self, AUDIT, Broker, Complaints, ConsumerPlan, Ends, KafkaError, LadderView, Mailbox,
-    OwnedTopic, Producer, StartAtOption, StartError, StateReader, consumer_config, producer_config,
-    start_consumer,
+    MembersPlan, OwnedTopic, Producer, StartAtOption, StartError, StateReader, consumer_config,
+    ladder_config, producer_config, start_members,
 };
 use crate::lane::{Lane, LaneOptions, RenderErrorPolicy, StartAt};
 use crate::metrics::Metrics;
@@ -257,30 +257,34 @@ impl Relay {
         let named = || topics.resolve(&BTreeSet::new(), &config.kafka.prefix);
         let named = (!topics.has_patterns()).then(named);
         // The audit delivers nothing, so nothing of it is on the ladder.
-        let ladder = match lane.outlet {
-            Some(_) => OwnedTopic::ladder(&config.kafka.prefix),
-            None => Vec::new(),
-        };
-        let plan = ConsumerPlan {
+        let ladder = lane.outlet.as_ref().map(|_| {
+            let topics = OwnedTopic::ladder(&config.kafka.prefix).into_iter();
+            (
+                ladder_config(&config.kafka),
+                topics.map(|topic| topic.name).collect(),
+            )
+        });
+        let reading = ConsumerPlan {
             client: consumer_config(&config.kafka),
             destination: Arc::clone(&lane.name),
             destination_id: Arc::clone(&lane.id),
             group: format!("{}.{}", config.kafka.prefix, lane.id),
             topics: named.map(|named| named.into_iter().collect()),
-            ladder: ladder.into_iter().map(|topic| topic.name).collect(),
             owned_prefix: format!("{}.", config.kafka.prefix),
             start_at: start_at(config.kafka.start_at),
             on_records_lost: config.kafka.on_records_lost,
             complaints: Arc::clone(&self.complaints),
         };
-        let consumer = start_consumer(plan, clock)?;
-        if lane.outlet.is_some() {
-            self.mailboxes.push(Arc::clone(&consumer.mailbox));
-        }
-        self.health.watch(&lane.name, Arc::clone(&consumer.beat));
+        let plan = MembersPlan {
+            topics: reading,
+            ladder,
+        };
+        let members = start_members(plan, clock)?;
+        self.mailboxes.extend(members.of_ladder());
+        self.health.watch(&lane.name, members.beats());
         let watched = topics
             .has_patterns()
-            .then(|| Watched::new(&lane.name, topics, Arc::clone(&consumer.mailbox)));
+            .then(|| Watched::new(&lane.name, topics, members.of_topics()));
         let (asks, from_operators) = mpsc::channel(LANE_ASKS);
         self.doors.push(Door {
             name: Arc::clone(&lane.name),
@@ -301,7 +305,7 @@ impl Relay {
             outlet: lane.outlet,
             unknown: lane.unknown,
             producer: Arc::clone(producer),
-            consumer,
+            members,
             clock,
             drain: config.limits.drain,
             stop: self.stop.clone(),

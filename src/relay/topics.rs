@@ -32,8 +32,6 @@ pub(super) struct Watched {
     known: Known,
     /// Whether it was said that nothing fits.
     said_none: bool,
-    /// Whether the lane was told what to read.
-    told: bool,
 }
 
 /// The topics of a lane, each with the number of answers in a row that did not name it.
@@ -79,7 +77,6 @@ impl Watched {
             mailbox,
             known: Known::default(),
             said_none: false,
-            told: false,
         }
     }
 
@@ -91,20 +88,15 @@ impl Watched {
                 "no topic fits: topics of our own never do, nor those that may not be described"
             );
         }
-        let changed = self.known.update(found);
-        // Also when there is nothing: the lane reads its ladder all the same.
-        if changed.is_none() && std::mem::replace(&mut self.told, true) {
+        let Some((new, gone)) = self.known.update(found) else {
             return;
-        }
-        self.told = true;
-        if let Some((new, gone)) = changed {
-            info!(
-                destination = &*self.destination,
-                ?new,
-                ?gone,
-                "topics by pattern"
-            );
-        }
+        };
+        info!(
+            destination = &*self.destination,
+            ?new,
+            ?gone,
+            "topics by pattern"
+        );
         let topics = self.known.0.keys().cloned();
         self.mailbox.subscribe(topics.collect());
     }

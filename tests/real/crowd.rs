@@ -1,16 +1,103 @@
-//! Several instances of one lane.
+//! Several instances of one file: each has its share of the topics and of the ladder, as they come and go.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use crate::harness::broker::Broker;
 use crate::harness::config::{Config, Destination};
 use crate::harness::place::New;
 use crate::harness::receiver::Receiver;
 use crate::harness::relay::Relay;
+use crate::harness::wait::wait_until;
 
 use super::main_job::wait_no_lag;
 
 const SOON: Duration = Duration::from_secs(30);
+/// From an instance that comes or goes to shares that are fair.
+const FAIR: Duration = Duration::from_secs(20);
+const PARTITIONS: i32 = 8;
+/// Five steps of four partitions.
+const LADDER: usize = 20;
+
+/// Instances, and what each was seen to have.
+struct Instances<'a> {
+    kafka: &'a Broker,
+    topic: &'static str,
+    receiver: &'a Receiver,
+    relays: Vec<Relay>,
+}
+
+impl Instances<'_> {
+    fn assigned(&self) -> Vec<usize> {
+        let of = |relay: &Relay| {
+            relay
+                .try_metrics()?
+                .get("postrider_partitions_assigned", &[])
+        };
+        let all = self.relays.iter().map(|relay| of(relay).unwrap_or(0.0));
+        all.map(|count| count as usize).collect()
+    }
+
+    /// How many partitions of the topic each reads: one record is written to every partition.
+    fn of_topic(&self) -> Vec<usize> {
+        let read = |relay: &Relay| {
+            let metrics = relay.try_metrics();
+            metrics.map_or(0.0, |m| m.sum("postrider_records_read_total", &[]))
+        };
+        let before: Vec<f64> = self.relays.iter().map(read).collect();
+        let accepted = self.receiver.accepted_count();
+        let record = |partition| New::to(self.topic).partition(partition).value("{}");
+        let records: Vec<New> = (0..PARTITIONS).map(record).collect();
+        self.kafka.produce(&records);
+        self.receiver.wait_accepted(accepted + records.len(), SOON);
+        // What an instance shows may be some milliseconds old.
+        let mut shares = Vec::new();
+        wait_until(SOON, "the records are counted", || {
+            let after = self.relays.iter().map(read);
+            shares = after.zip(&before).map(|(a, b)| (a - b) as usize).collect();
+            shares.iter().sum::<usize>() >= records.len()
+        });
+        shares
+    }
+
+    /// Waits until nobody has more than one partition more than another, of the topic and of the ladder each.
+    #[track_caller]
+    fn wait_fair(&self, what: &str) {
+        let began = Instant::now();
+        let topic = usize::try_from(PARTITIONS).unwrap();
+        let fair = |shares: &[usize], total: usize| {
+            let most = total.div_ceil(shares.len());
+            let least = total / shares.len();
+            shares.iter().sum::<usize>() == total
+                && shares.iter().all(|n| (least..=most).contains(n))
+        };
+        loop {
+            let assigned = self.assigned();
+            let mut topics = Vec::new();
+            // Before the sum is right a rebalance is under way.
+            if assigned.iter().sum::<usize>() == topic + LADDER {
+                topics = self.of_topic();
+                let ladder: Vec<usize> = assigned
+                    .iter()
+                    .zip(&topics)
+                    .map(|(all, t)| all.saturating_sub(*t))
+                    .collect();
+                if fair(&topics, topic) && fair(&ladder, LADDER) && self.assigned() == assigned {
+                    println!(
+                        "{what}: {topics:?} of the topic, {ladder:?} of the ladder after {:?}",
+                        began.elapsed()
+                    );
+                    return;
+                }
+            }
+            assert!(
+                began.elapsed() < FAIR,
+                "{what}: the instances have {assigned:?} partitions, {topics:?} of the topic"
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
 
 #[test]
 fn an_instance_that_gets_nothing_new_in_a_rebalance_stays_in_its_group() {
@@ -35,4 +122,38 @@ fn an_instance_that_gets_nothing_new_in_a_rebalance_stays_in_its_group() {
         assert!(!relay.log().contains("leaving the group"));
     }
     assert_eq!(receiver.attempt_count(), 2);
+}
+
+#[test]
+fn every_instance_has_its_share_of_the_topics_and_of_the_ladder() {
+    let kafka = Broker::shared();
+    kafka.create_topic("share-in", PARTITIONS, &[]);
+    let receiver = Receiver::ok();
+    let config = Config::new(kafka.brokers(), "share")
+        .topics(&["share-in"])
+        .destination(Destination::new("hook", &receiver.url()));
+    let mut instances = Instances {
+        kafka,
+        topic: "share-in",
+        receiver: &receiver,
+        relays: vec![Relay::start(&config)],
+    };
+    instances.wait_fair("one");
+    instances.relays.push(Relay::start(&config));
+    instances.wait_fair("two");
+    instances.relays.push(Relay::start(&config));
+    instances.wait_fair("three");
+    let mut leaving = instances.relays.remove(1);
+    assert_eq!(leaving.stop(SOON).code(), Some(0));
+    instances.wait_fair("one has left");
+    // What was delivered since the last commit would be repeated.
+    wait_no_lag(kafka, "share.hook", &["share-in"]);
+    let mut killed = instances.relays.remove(0);
+    killed.kill9();
+    instances.wait_fair("one was killed");
+    wait_no_lag(kafka, "share.hook", &["share-in"]);
+    let (attempts, accepted) = (receiver.attempts(), receiver.accepted_count());
+    assert_eq!(attempts.len(), accepted);
+    let ids: BTreeSet<_> = attempts.iter().map(|attempt| &attempt.id).collect();
+    assert_eq!(ids.len(), attempts.len(), "nothing is repeated");
 }

@@ -1,0 +1,226 @@
+//! A lane's two members of its group: one reads the rules' topics, the other the ladder.
+//!
+//! Brokers and librdkafka balance the number of partitions over the members that take a topic, not each topic by itself. One member for both
+//! would be given all partitions of a topic while another instance has the ladder alone, and no first delivery to make.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use tokio::sync::mpsc;
+
+use crate::clock::{Clock, Tick, Timestamp};
+use crate::delivery::Epoch;
+use crate::lane::{Position, Room};
+
+use super::consumer::{ConsumerPlan, ConsumerThread, FromConsumer, StartError};
+use super::mailbox::{Allowance, Mailbox};
+
+/// What a member reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The topics of the lane's rules.
+    Topics,
+    /// The ladder.
+    Ladder,
+}
+
+/// What a lane's members need to know.
+pub struct MembersPlan {
+    /// What they have in common, and what the first one reads.
+    pub topics: ConsumerPlan,
+    /// librdkafka's settings for the second, and what it reads; nobody in the audit.
+    pub ladder: Option<(ClientConfig, Vec<String>)>,
+}
+
+/// The members of a lane's group, as the lane sees them.
+#[derive(Debug)]
+pub struct Members {
+    /// What they say, each in the order in which it happened.
+    pub inbox: mpsc::Receiver<FromConsumer>,
+    topics: Member,
+    ladder: Option<Member>,
+    /// How many have left their group.
+    closed: usize,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// What it is told.
+    mailbox: Arc<Mailbox>,
+    /// When its loop last turned, in milliseconds of the clock; a thread that waits on purpose puts its deadline here.
+    beat: Arc<AtomicU64>,
+    /// What of it was handed to the machine since the start.
+    handed: Allowance,
+}
+
+impl Part {
+    /// Epochs count by two from here: none is used twice, and each names its member.
+    pub(super) fn first_epoch(self) -> Epoch {
+        match self {
+            Self::Topics => Epoch(0),
+            Self::Ladder => Epoch(1),
+        }
+    }
+
+    fn of(epoch: Epoch) -> Self {
+        if epoch.0.is_multiple_of(2) {
+            Self::Topics
+        } else {
+            Self::Ladder
+        }
+    }
+}
+
+/// Starts the threads of a lane's members, or none of them.
+///
+/// # Errors
+/// When librdkafka refuses the settings or a thread cannot be started. That Kafka is away is no error.
+pub fn start_members(plan: MembersPlan, clock: Clock) -> Result<Members, StartError> {
+    let (outbox, inbox) = mpsc::channel(64);
+    let ladder = plan.ladder.map(|(client, topics)| ConsumerPlan {
+        client,
+        topics: Some(topics),
+        ..plan.topics.clone()
+    });
+    let start = |plan, part| ConsumerThread::new(plan, part, outbox.clone(), clock);
+    let topics = start(plan.topics, Part::Topics)?;
+    let ladder = ladder.map(|plan| start(plan, Part::Ladder)).transpose()?;
+    // The lane begins with the topics; and a member that joins a group at rest waits for a heartbeat of the others.
+    Ok(Members {
+        topics: Member::of(topics)?,
+        ladder: ladder.map(Member::of).transpose()?,
+        inbox,
+        closed: 0,
+    })
+}
+
+impl Member {
+    fn of(thread: ConsumerThread) -> Result<Self, StartError> {
+        let member = Self {
+            mailbox: Arc::clone(&thread.mailbox),
+            beat: Arc::clone(&thread.beat),
+            handed: Allowance::default(),
+        };
+        thread.start().map(|()| member)
+    }
+
+    fn allow(&self, records: usize, bytes: usize) {
+        self.mailbox.allow(Allowance {
+            records: self.handed.records + records as u64,
+            bytes: self.handed.bytes + bytes as u64,
+        });
+    }
+}
+
+impl Members {
+    /// Where the lane's topics can be told.
+    #[must_use]
+    pub fn of_topics(&self) -> Arc<Mailbox> {
+        Arc::clone(&self.topics.mailbox)
+    }
+
+    /// Where it can be told that the ladder's topics were made.
+    #[must_use]
+    pub fn of_ladder(&self) -> Option<Arc<Mailbox>> {
+        let ladder = self.ladder.as_ref();
+        ladder.map(|member| Arc::clone(&member.mailbox))
+    }
+
+    /// The beats of their loops.
+    #[must_use]
+    pub fn beats(&self) -> Vec<Arc<AtomicU64>> {
+        self.all().map(|member| Arc::clone(&member.beat)).collect()
+    }
+
+    /// When the loop that is behind the other last turned.
+    #[must_use]
+    pub fn last_beat(&self) -> Tick {
+        let beats = self.all().map(|member| member.beat.load(Ordering::Relaxed));
+        Tick(Duration::from_millis(beats.min().unwrap_or(0)))
+    }
+
+    /// A record of this weight was handed to the machine.
+    pub fn handed(&mut self, part: Part, weight: u64) {
+        let member = match (part, &mut self.ladder) {
+            (Part::Ladder, Some(ladder)) => ladder,
+            _ => &mut self.topics,
+        };
+        member.handed.records += 1;
+        member.handed.bytes += weight;
+    }
+
+    /// Says how much may be read: what was handed to the machine, and what that has room for beyond it. Each member may fill half of the
+    /// room, and half of what is left when it is told again; so neither can take it all from the other.
+    pub fn allow(&self, room: Room) {
+        let share = self.all().count();
+        let [records, bytes] = [room.records, room.bytes].map(|room| room.div_ceil(share));
+        for member in self.all() {
+            member.allow(records, bytes);
+        }
+    }
+
+    /// Asks for a commit of each position by the member that owns the partition.
+    pub fn commit(&self, positions: Vec<Position>) {
+        self.each(positions, |mailbox, positions| {
+            if !positions.is_empty() {
+                mailbox.commit(&positions);
+            }
+        });
+    }
+
+    /// Asks for a partition to be paused or resumed.
+    pub fn pause(&self, epoch: Epoch, paused: bool) {
+        self.mailbox(epoch).pause(epoch, paused);
+    }
+
+    /// Answers a revocation of these with their last positions.
+    pub fn revoked(&self, epochs: &[Epoch], positions: Vec<Position>) {
+        if let Some(epoch) = epochs.first() {
+            self.mailbox(*epoch).revoked(positions);
+        }
+    }
+
+    /// Lets the records of the ladder in that were written until `until`, whatever their step says.
+    pub fn release(&self, until: Timestamp) {
+        if let Some(ladder) = &self.ladder {
+            ladder.mailbox.release(until);
+        }
+    }
+
+    /// Asks for a last commit of these positions and the end of the members. A commit that the group takes only later is tried until `patience`
+    /// ends.
+    pub fn close(&self, positions: Vec<Position>, patience: Tick) {
+        self.each(positions, |mailbox, positions| {
+            mailbox.close(positions, patience);
+        });
+    }
+
+    /// One of them has ended; says whether it was the last.
+    pub fn one_closed(&mut self) -> bool {
+        self.closed += 1;
+        self.closed == self.all().count()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Member> {
+        std::iter::once(&self.topics).chain(&self.ladder)
+    }
+
+    /// Hands every member the positions of its own partitions.
+    fn each(&self, positions: Vec<Position>, tell: impl Fn(&Mailbox, Vec<Position>)) {
+        let of_topics = |position: &Position| Part::of(position.epoch) == Part::Topics;
+        let (topics, ladder) = positions.into_iter().partition(of_topics);
+        tell(&self.topics.mailbox, topics);
+        if let Some(member) = &self.ladder {
+            tell(&member.mailbox, ladder);
+        }
+    }
+
+    fn mailbox(&self, epoch: Epoch) -> &Mailbox {
+        match (Part::of(epoch), &self.ladder) {
+            (Part::Ladder, Some(ladder)) => &ladder.mailbox,
+            _ => &self.topics.mailbox,
+        }
+    }
+}
