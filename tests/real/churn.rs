@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::harness::broker::Broker;
 use crate::harness::config::{Config, Destination};
 use crate::harness::ledger::Attempt;
 use crate::harness::oracle::Oracle;
-use crate::harness::place::{New, Place, Stored};
+use crate::harness::place::{New, Offsets, Place, Stored};
 use crate::harness::receiver::{Answer, Receiver, Request};
 use crate::harness::relay::{Relay, Signal};
 use crate::harness::wait::wait_until;
 
-use super::kill::{COMMIT_INTERVAL, Random, seed};
+use super::kill::{Random, seed};
 use super::main_job::wait_no_lag;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ const RATE: usize = 1000;
 const PARTITIONS: i32 = 8;
 /// Longer than the session of the tests' configuration, so that the group goes on without it.
 const FROZEN: Duration = Duration::from_secs(9);
-/// What a commit may be late on a machine that does much else.
+/// How much later than it was noted an end may come.
 const SLACK: Duration = Duration::from_secs(1);
 /// How long one that wakes may go on before it hears that its partitions are another's.
 const WAKING: Duration = Duration::from_secs(1);
@@ -32,8 +32,9 @@ const WAKING: Duration = Duration::from_secs(1);
 /// An instance that did not leave in good order.
 struct Unclean {
     instance: String,
-    /// When the broker last took a commit of its, as far as it had heard. While a group hands out partitions it takes none.
-    committed: Instant,
+    /// What its group had committed until then. While a group hands out partitions it takes no commit, and it waits for one that hangs or was killed
+    /// until its session ends.
+    committed: Offsets,
     from: Instant,
     /// Until when, if it came back.
     until: Option<Instant>,
@@ -54,7 +55,6 @@ fn answer(request: &Request) -> Answer {
 struct Instance {
     name: String,
     relay: Relay,
-    started: Instant,
     frozen: Option<Unclean>,
 }
 
@@ -70,21 +70,15 @@ impl Instance {
         Self {
             name,
             relay,
-            started: Instant::now(),
             frozen: None,
         }
     }
 
-    fn ends_badly(&self) -> Unclean {
-        let last = "postrider_last_commit_timestamp_seconds";
-        let last = self.relay.try_metrics().map_or(0.0, |m| m.sum(last, &[]));
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let from = Instant::now();
-        let ago = Duration::from_secs_f64((wall.as_secs_f64() - last).max(0.0));
+    fn ends_badly(&self, kafka: &Broker) -> Unclean {
         Unclean {
             instance: self.name.clone(),
-            committed: if last > 0.0 { from - ago } else { self.started },
-            from,
+            committed: kafka.committed("churn.hook"),
+            from: Instant::now(),
             until: None,
         }
     }
@@ -131,10 +125,11 @@ fn instance(attempt: &Attempt) -> &str {
 
 /// Whether this acceptance may be forgotten: its instance was killed or frozen before it was committed.
 fn may_be_forgotten(attempt: &Attempt, unclean: &[Unclean]) -> bool {
-    let ended = attempt.finished.unwrap_or(attempt.arrived);
+    let place = attempt.place.as_ref().unwrap();
+    let of = (place.topic.clone(), place.partition);
     let forgets = |u: &Unclean| {
-        let uncommitted = u.committed.min(u.from - COMMIT_INTERVAL) - SLACK;
-        attempt.arrived <= u.from + SLACK && ended >= uncommitted
+        let committed = u.committed.get(&of).copied().unwrap_or(0);
+        attempt.arrived <= u.from + SLACK && place.offset >= committed
     };
     unclean
         .iter()
@@ -229,12 +224,12 @@ fn instances_that_come_and_go_lose_nothing_and_repeat_only_what_an_unclean_end_e
                     *chosen = start();
                 }
                 1 => {
-                    unclean.push(chosen.ends_badly());
+                    unclean.push(chosen.ends_badly(&kafka));
                     chosen.relay.kill9();
                     *chosen = start();
                 }
                 _ => {
-                    chosen.frozen = Some(chosen.ends_badly());
+                    chosen.frozen = Some(chosen.ends_badly(&kafka));
                     chosen.relay.signal(Signal::SIGSTOP);
                 }
             }
