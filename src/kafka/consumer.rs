@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::mpsc;
 use tracing::{debug, error, info};
@@ -179,12 +180,16 @@ pub(super) struct ConsumerThread {
     pub(super) rejoin_at: Option<Tick>,
     /// When topics that were missing are looked for.
     looks: BTreeSet<Tick>,
+    /// Whether librdkafka has said since it was told what to read that a topic is missing.
+    misses_a_topic: bool,
     pub(super) pauses: Pauses,
     /// Where the records of the ladder wait.
     pub(super) gate: Gatehouse,
     pub(super) chunk: Vec<Fetched>,
     /// Until when it sleeps for short times only.
     awake_until: Tick,
+    /// Whether librdkafka has ended for good: nothing is ever read again.
+    given_up: bool,
 }
 
 impl ConsumerThread {
@@ -228,10 +233,12 @@ impl ConsumerThread {
             heaviest: 0,
             rejoin_at: None,
             looks: BTreeSet::new(),
+            misses_a_topic: false,
             pauses: Pauses::default(),
             gate: Gatehouse::default(),
             chunk: Vec::new(),
             awake_until: Tick::default(),
+            given_up: false,
         })
     }
 
@@ -269,12 +276,16 @@ impl ConsumerThread {
             } else {
                 Duration::ZERO
             });
+            if self.given_up {
+                return;
+            }
             self.rejoin_when_due();
             self.read(orders.allowance);
         }
     }
 
     pub(super) fn subscribe(&mut self) {
+        self.misses_a_topic = false;
         let topics = self.plan.topics.iter().flatten();
         let topics: Vec<&str> = topics.map(String::as_str).collect();
         if topics.is_empty() {
@@ -308,8 +319,10 @@ impl ConsumerThread {
         if look {
             self.looks.pop_first();
         }
-        // With cooperative rebalances only the difference comes and goes.
-        if (orders.topics.is_some() || look) && self.rejoin_at.is_none() {
+        // With cooperative rebalances only the difference comes and goes. But whoever is told something while it joins for the first time
+        // joins anew, and the group waits for the member that it began to be until its session ends: so nobody is told without need.
+        let told = orders.topics.is_some() || (look && self.misses_a_topic);
+        if told && self.rejoin_at.is_none() {
             self.subscribe();
         }
     }
@@ -340,7 +353,20 @@ impl ConsumerThread {
                 drop(message);
                 self.pass_on(&mut vec![fetched]);
             }
+            Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
+                error!(
+                    destination = %self.plan.destination, group = self.plan.group, %error,
+                    "the Kafka client has given up for good; group_protocol = \"consumer\" needs brokers that know it (Apache Kafka 4.0)"
+                );
+                self.given_up = true;
+            }
             Some(Err(error)) => {
+                let unknown = [
+                    RDKafkaErrorCode::UnknownTopic,
+                    RDKafkaErrorCode::UnknownTopicOrPartition,
+                ];
+                let code = error.rdkafka_error_code();
+                self.misses_a_topic |= code.is_some_and(|code| unknown.contains(&code));
                 debug!(destination = %self.plan.destination, %error, "consumer error");
             }
             None => {}
