@@ -13,7 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::mpsc;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::clock::{Clock, Tick};
 use crate::delivery::{CommitFailure, Epoch};
@@ -109,6 +109,8 @@ const NAP: Duration = Duration::from_millis(50);
 const LONG_NAP: Duration = Duration::from_millis(250);
 /// The while. Longer than a commit and its answer take.
 const AWAKE: Duration = Duration::from_secs(2);
+/// How long brokers may take to decide who reads what before it is said that they may not know how.
+const DOUBT_AFTER: Duration = Duration::from_secs(30);
 /// When a topic that has just been made is looked for. librdkafka believes for a tenth of a second that what was missing is missing; and in a
 /// cluster of several brokers one may hear of it later than another.
 const LOOKS: [Duration; 4] = [
@@ -190,6 +192,8 @@ pub(super) struct ConsumerThread {
     awake_until: Tick,
     /// Whether librdkafka has ended for good: nothing is ever read again.
     given_up: bool,
+    /// When it is said that the brokers, which were to decide who reads what, have decided nothing.
+    doubt_at: Option<Tick>,
 }
 
 impl ConsumerThread {
@@ -239,6 +243,7 @@ impl ConsumerThread {
             chunk: Vec::new(),
             awake_until: Tick::default(),
             given_up: false,
+            doubt_at: None,
         })
     }
 
@@ -279,6 +284,7 @@ impl ConsumerThread {
             if self.given_up {
                 return;
             }
+            self.doubt_the_brokers();
             self.rejoin_when_due();
             self.read(orders.allowance);
         }
@@ -290,6 +296,10 @@ impl ConsumerThread {
         let topics: Vec<&str> = topics.map(String::as_str).collect();
         if topics.is_empty() {
             return self.consumer.unsubscribe();
+        }
+        if self.plan.client.get("group.protocol") == Some("consumer") && self.part == Part::Topics {
+            let doubt = self.clock.now().tick + DOUBT_AFTER;
+            self.doubt_at.get_or_insert(doubt);
         }
         if let Err(error) = self.consumer.subscribe(&topics) {
             error!(destination = %self.plan.destination, %error, "subscription refused");
@@ -336,6 +346,7 @@ impl ConsumerThread {
         }
         while let Some(notice) = self.consumer.context().next_notice() {
             self.stay_awake();
+            self.doubt_at = None;
             match notice {
                 Notice::Assign(partitions) => self.assign(&partitions),
                 Notice::Revoke(partitions) => self.revoke(&partitions),
@@ -343,6 +354,17 @@ impl ConsumerThread {
         }
         while let Some(results) = self.queues.commit_results(Duration::ZERO) {
             self.committed(results);
+        }
+    }
+
+    /// librdkafka asks brokers that do not know the protocol again and again, and says nothing.
+    fn doubt_the_brokers(&mut self) {
+        let due = |at: &mut Tick| *at <= self.clock.now().tick;
+        if self.doubt_at.take_if(due).is_some() && !self.misses_a_topic {
+            warn!(
+                destination = %self.plan.destination, group = self.plan.group,
+                "the brokers have assigned no partition for 30 s; those before Apache Kafka 4.0 do not know group_protocol = \"consumer\": write \"classic\""
+            );
         }
     }
 
@@ -356,7 +378,7 @@ impl ConsumerThread {
             Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
                 error!(
                     destination = %self.plan.destination, group = self.plan.group, %error,
-                    "the Kafka client has given up for good; group_protocol = \"consumer\" needs brokers that know it (Apache Kafka 4.0)"
+                    "the Kafka client has given up for good"
                 );
                 self.given_up = true;
             }
