@@ -7,7 +7,9 @@ use super::reader::{Reader, Value};
 use super::refusal::Refusal;
 use super::units;
 use crate::clock::Timestamp;
-use crate::kafka::{KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption, check_topic};
+use crate::kafka::{
+    GroupProtocol, KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption, check_topic,
+};
 use crate::lane::RecordsLostPolicy;
 
 /// Leaves room in a topic's 249 characters for the ends of our own names, and in a group's for an id of 63.
@@ -26,6 +28,7 @@ pub(super) fn read(root: &Reader<'_>) -> KafkaOptions {
         prefix: String::new(),
         start_at: StartAtOption::Earliest,
         on_records_lost: RecordsLostPolicy::default(),
+        group_protocol: GroupProtocol::default(),
         commit_interval: Duration::from_millis(500),
         topic_refresh: Duration::from_secs(30),
         owned_topics: OwnedTopicsOptions::default(),
@@ -65,6 +68,13 @@ pub(super) fn read(root: &Reader<'_>) -> KafkaOptions {
     options.on_records_lost = reader.read("on_records_lost", options.on_records_lost, |value| {
         value.one_of(&policies, &["stop"])
     });
+    let protocols = [
+        ("classic", GroupProtocol::Classic),
+        ("consumer", GroupProtocol::Consumer),
+    ];
+    options.group_protocol = reader.read("group_protocol", options.group_protocol, |value| {
+        value.one_of(&protocols, &[])
+    });
     let range = Duration::from_millis(10)..=Duration::from_secs(60);
     options.commit_interval = reader.read("commit_interval", options.commit_interval, |value| {
         value.duration(range)
@@ -78,7 +88,7 @@ pub(super) fn read(root: &Reader<'_>) -> KafkaOptions {
     });
     let section = reader.take("properties").and_then(|value| value.table());
     if let Some(section) = &section {
-        options.properties = properties::read(section);
+        options.properties = properties::read(section, options.group_protocol);
     }
     reader.finish();
     if let Some(section) = &section {

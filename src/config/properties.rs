@@ -6,7 +6,7 @@ use super::reader::{Reader, Value};
 use super::refusal::nearest;
 use super::secret::{Secret, string_or_secret};
 use crate::kafka::{
-    KafkaOptions, Properties, SettingError, check_setting, check_settings, reserved,
+    GroupProtocol, KafkaOptions, Properties, SettingError, check_setting, check_settings, reserved,
 };
 
 /// The settings that files have; a misspelt one is probably one of these.
@@ -68,9 +68,9 @@ const VALUES: &[(&str, &str)] = &[
 ];
 
 /// Every setting that librdkafka takes and that is the file's to choose.
-pub(super) fn read(section: &Reader<'_>) -> Properties {
+pub(super) fn read(section: &Reader<'_>, protocol: GroupProtocol) -> Properties {
     let mut found = Properties::default();
-    properties(section, "", &mut found.0);
+    properties(section, "", protocol, &mut found.0);
     found
 }
 
@@ -99,19 +99,24 @@ fn advice(description: &str) -> &'static str {
 }
 
 /// librdkafka's names have dots, and so has a TOML key that is not in quotes: each level of tables is a part of the name.
-fn properties(reader: &Reader<'_>, base: &str, found: &mut BTreeMap<String, String>) {
+fn properties(
+    reader: &Reader<'_>,
+    base: &str,
+    protocol: GroupProtocol,
+    found: &mut BTreeMap<String, String>,
+) {
     for value in reader.entries() {
         let name = if base.is_empty() {
             value.key.to_owned()
         } else {
             format!("{base}.{}", value.key)
         };
-        if let Some(reserved) = reserved(&name) {
+        if let Some(reserved) = reserved(&name, protocol) {
             let message = format!("`{name}` cannot be set: {}", reserved.reason);
             value.error_at_key(message, reserved.instead);
         } else if value.is_table() && !value.is_inline_table() {
             if let Some(reader) = value.table() {
-                properties(&reader, &name, found);
+                properties(&reader, &name, protocol, found);
             }
         } else if let Some(text) = property(&value.clone().called(&name)) {
             if let Err(error) = check_setting(&name, &text) {

@@ -42,6 +42,7 @@ fn the_example_says_what_it_claims_to_be_the_default() {
     assert_eq!(config.admin, plain.admin);
     assert_eq!(config.log, plain.log);
     assert_eq!(config.kafka.on_records_lost, plain.kafka.on_records_lost);
+    assert_eq!(config.kafka.group_protocol, plain.kafka.group_protocol);
     assert_eq!(config.kafka.commit_interval, plain.kafka.commit_interval);
     let owned = OwnedTopicsOptions {
         replication: Some(1),

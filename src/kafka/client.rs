@@ -3,7 +3,7 @@
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
-use super::options::KafkaOptions;
+use super::options::{GroupProtocol, KafkaOptions};
 
 /// What every client shares: the file's properties first, so that what a promise needs stands last and wins.
 #[must_use]
@@ -40,8 +40,12 @@ pub fn consumer_config(options: &KafkaOptions) -> ClientConfig {
         .set("auto.offset.reset", "earliest")
         // With everything settled, the end of the partition is committable, markers and holes included.
         .set("enable.partition.eof", "true")
-        .set("isolation.level", "read_committed")
-        .set("partition.assignment.strategy", "cooperative-sticky");
+        .set("isolation.level", "read_committed");
+    match options.group_protocol {
+        GroupProtocol::Classic => config.set("partition.assignment.strategy", "cooperative-sticky"),
+        // Partitions come and go one by one with every assignor of the brokers.
+        GroupProtocol::Consumer => config.set("group.protocol", "consumer"),
+    };
     let default = [
         // Bounds on what waits inside librdkafka. The back-off is what keeps the bounds from costing speed: by default it stops
         // fetching for a second whenever its queue is full.

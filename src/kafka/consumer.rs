@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::mpsc;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::clock::{Clock, Tick};
 use crate::delivery::{CommitFailure, Epoch};
@@ -108,6 +109,8 @@ const NAP: Duration = Duration::from_millis(50);
 const LONG_NAP: Duration = Duration::from_millis(250);
 /// The while. Longer than a commit and its answer take.
 const AWAKE: Duration = Duration::from_secs(2);
+/// How long brokers may take to decide who reads what before it is said that they may not know how.
+const DOUBT_AFTER: Duration = Duration::from_secs(30);
 /// When a topic that has just been made is looked for. librdkafka believes for a tenth of a second that what was missing is missing; and in a
 /// cluster of several brokers one may hear of it later than another.
 const LOOKS: [Duration; 4] = [
@@ -179,12 +182,18 @@ pub(super) struct ConsumerThread {
     pub(super) rejoin_at: Option<Tick>,
     /// When topics that were missing are looked for.
     looks: BTreeSet<Tick>,
+    /// Whether librdkafka has said since it was told what to read that a topic is missing.
+    misses_a_topic: bool,
     pub(super) pauses: Pauses,
     /// Where the records of the ladder wait.
     pub(super) gate: Gatehouse,
     pub(super) chunk: Vec<Fetched>,
     /// Until when it sleeps for short times only.
     awake_until: Tick,
+    /// Whether librdkafka has ended for good: nothing is ever read again.
+    given_up: bool,
+    /// When it is said that the brokers, which were to decide who reads what, have decided nothing.
+    doubt_at: Option<Tick>,
 }
 
 impl ConsumerThread {
@@ -228,10 +237,13 @@ impl ConsumerThread {
             heaviest: 0,
             rejoin_at: None,
             looks: BTreeSet::new(),
+            misses_a_topic: false,
             pauses: Pauses::default(),
             gate: Gatehouse::default(),
             chunk: Vec::new(),
             awake_until: Tick::default(),
+            given_up: false,
+            doubt_at: None,
         })
     }
 
@@ -269,16 +281,25 @@ impl ConsumerThread {
             } else {
                 Duration::ZERO
             });
+            if self.given_up {
+                return;
+            }
+            self.doubt_the_brokers();
             self.rejoin_when_due();
             self.read(orders.allowance);
         }
     }
 
     pub(super) fn subscribe(&mut self) {
+        self.misses_a_topic = false;
         let topics = self.plan.topics.iter().flatten();
         let topics: Vec<&str> = topics.map(String::as_str).collect();
         if topics.is_empty() {
             return self.consumer.unsubscribe();
+        }
+        if self.plan.client.get("group.protocol") == Some("consumer") && self.part == Part::Topics {
+            let doubt = self.clock.now().tick + DOUBT_AFTER;
+            self.doubt_at.get_or_insert(doubt);
         }
         if let Err(error) = self.consumer.subscribe(&topics) {
             error!(destination = %self.plan.destination, %error, "subscription refused");
@@ -308,8 +329,10 @@ impl ConsumerThread {
         if look {
             self.looks.pop_first();
         }
-        // With cooperative rebalances only the difference comes and goes.
-        if (orders.topics.is_some() || look) && self.rejoin_at.is_none() {
+        // With cooperative rebalances only the difference comes and goes. But whoever is told something while it joins for the first time
+        // joins anew, and the group waits for the member that it began to be until its session ends: so nobody is told without need.
+        let told = orders.topics.is_some() || (look && self.misses_a_topic);
+        if told && self.rejoin_at.is_none() {
             self.subscribe();
         }
     }
@@ -323,6 +346,7 @@ impl ConsumerThread {
         }
         while let Some(notice) = self.consumer.context().next_notice() {
             self.stay_awake();
+            self.doubt_at = None;
             match notice {
                 Notice::Assign(partitions) => self.assign(&partitions),
                 Notice::Revoke(partitions) => self.revoke(&partitions),
@@ -333,6 +357,17 @@ impl ConsumerThread {
         }
     }
 
+    /// librdkafka asks brokers that do not know the protocol again and again, and says nothing.
+    fn doubt_the_brokers(&mut self) {
+        let due = |at: &mut Tick| *at <= self.clock.now().tick;
+        if self.doubt_at.take_if(due).is_some() && !self.misses_a_topic {
+            warn!(
+                destination = %self.plan.destination, group = self.plan.group,
+                "the brokers have assigned no partition for 30 s; those before Apache Kafka 4.0 do not know group_protocol = \"consumer\": write \"classic\""
+            );
+        }
+    }
+
     fn poll(&mut self, wait: Duration) {
         match self.consumer.poll(wait) {
             Some(Ok(message)) => {
@@ -340,7 +375,20 @@ impl ConsumerThread {
                 drop(message);
                 self.pass_on(&mut vec![fetched]);
             }
+            Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
+                error!(
+                    destination = %self.plan.destination, group = self.plan.group, %error,
+                    "the Kafka client has given up for good"
+                );
+                self.given_up = true;
+            }
             Some(Err(error)) => {
+                let unknown = [
+                    RDKafkaErrorCode::UnknownTopic,
+                    RDKafkaErrorCode::UnknownTopicOrPartition,
+                ];
+                let code = error.rdkafka_error_code();
+                self.misses_a_topic |= code.is_some_and(|code| unknown.contains(&code));
                 debug!(destination = %self.plan.destination, %error, "consumer error");
             }
             None => {}

@@ -41,7 +41,7 @@ pub use inspection::{Inspection, Unfit};
 pub use mailbox::Mailbox;
 pub use members::{Members, MembersPlan, Part, start_members};
 pub use names::{AUDIT, NameError, TOPIC_MAX, check_topic};
-pub use options::{KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption};
+pub use options::{GroupProtocol, KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption};
 pub use producer::Producer;
 pub use properties::{Reserved, reserved};
 pub use settings::{SettingError, check_setting, check_settings};

@@ -18,6 +18,8 @@ pub struct KafkaOptions {
     pub start_at: StartAtOption,
     /// What to do when records expired before they were read.
     pub on_records_lost: RecordsLostPolicy,
+    /// How the members of a group agree on who reads what.
+    pub group_protocol: GroupProtocol,
     /// How often positions are committed; at least 10 ms.
     pub commit_interval: Duration,
     /// How soon new topics and partitions are seen; at least a second.
@@ -39,6 +41,16 @@ pub enum StartAtOption {
     Time(Timestamp),
     /// At the first record that is not older than this age at the start.
     Ago(Duration),
+}
+
+/// How the members of a group agree on who reads what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GroupProtocol {
+    /// One of the members decides; every broker knows it.
+    #[default]
+    Classic,
+    /// The brokers decide (KIP-848): Apache Kafka 4.0 and newer.
+    Consumer,
 }
 
 /// How the topics of our own are made where they are missing.

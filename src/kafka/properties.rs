@@ -1,5 +1,7 @@
 //! librdkafka's settings that the file may not touch, because a promise hangs on them.
 
+use super::options::GroupProtocol;
+
 /// A setting that is not the file's to choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reserved {
@@ -42,7 +44,13 @@ const RESERVED: &[(&str, Reserved)] = &[
             instead: "take it out",
         },
     ),
-    ("group.protocol", ASSIGNMENT),
+    (
+        "group.protocol",
+        Reserved {
+            reason: "other settings depend on it",
+            instead: "take it out; say it with `group_protocol` in [kafka]",
+        },
+    ),
     ("group.protocol.type", ASSIGNMENT),
     ("group.remote.assignor", ASSIGNMENT),
     ("partition.assignment.strategy", ASSIGNMENT),
@@ -135,11 +143,34 @@ const ASSIGNMENT: Reserved = Reserved {
     instead: "take it out",
 };
 
+/// Besides, where the brokers decide who reads what.
+const BY_BROKERS: &[(&str, Reserved)] = &[
+    (
+        "session.timeout.ms",
+        Reserved {
+            reason: "with `group_protocol = \"consumer\"` the brokers decide it",
+            instead: "take it out; it is the brokers' `group.consumer.session.timeout.ms`",
+        },
+    ),
+    (
+        "heartbeat.interval.ms",
+        Reserved {
+            reason: "with `group_protocol = \"consumer\"` the brokers decide it",
+            instead: "take it out; it is the brokers' `group.consumer.heartbeat.interval.ms`",
+        },
+    ),
+];
+
 /// Why `name` is not the file's to choose; `None` when it is.
 #[must_use]
-pub fn reserved(name: &str) -> Option<Reserved> {
+pub fn reserved(name: &str, protocol: GroupProtocol) -> Option<Reserved> {
+    let besides = match protocol {
+        GroupProtocol::Classic => &[],
+        GroupProtocol::Consumer => BY_BROKERS,
+    };
     RESERVED
         .iter()
+        .chain(besides)
         .find(|(known, _)| *known == name)
         .map(|(_, reserved)| *reserved)
 }
@@ -150,8 +181,10 @@ mod tests {
 
     #[test]
     fn security_is_the_files_and_commits_are_not() {
-        assert_eq!(reserved("security.protocol"), None);
-        assert_eq!(reserved("session.timeout.ms"), None);
-        assert_eq!(reserved("enable.auto.commit"), Some(COMMITS));
+        let classic = |name| reserved(name, GroupProtocol::Classic);
+        assert_eq!(classic("security.protocol"), None);
+        assert_eq!(classic("session.timeout.ms"), None);
+        assert_eq!(classic("enable.auto.commit"), Some(COMMITS));
+        assert!(reserved("session.timeout.ms", GroupProtocol::Consumer).is_some());
     }
 }

@@ -71,6 +71,15 @@ impl Config {
         self
     }
 
+    /// With `group_protocol = "consumer"`, where sessions and heartbeats are the broker's.
+    pub fn consumer_protocol(mut self) -> Self {
+        let brokers = |line: &String| {
+            line.starts_with("session.timeout") || line.starts_with("heartbeat.interval")
+        };
+        self.properties.retain(|line| !brokers(line));
+        self.kafka(r#"group_protocol = "consumer""#)
+    }
+
     /// Sets a property of librdkafka; the last one of a name counts.
     pub fn property(self, name: &str, value: &str) -> Self {
         self.property_toml(name, &format!("\"{value}\""))

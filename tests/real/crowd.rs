@@ -124,17 +124,18 @@ fn an_instance_that_gets_nothing_new_in_a_rebalance_stays_in_its_group() {
     assert_eq!(receiver.attempt_count(), 2);
 }
 
-#[test]
-fn every_instance_has_its_share_of_the_topics_and_of_the_ladder() {
+/// They come one by one; one leaves in good order, and one is killed.
+fn come_and_go(topic: &'static str, config: Config) {
     let kafka = Broker::shared();
-    kafka.create_topic("share-in", PARTITIONS, &[]);
+    kafka.create_topic(topic, PARTITIONS, &[]);
     let receiver = Receiver::ok();
-    let config = Config::new(kafka.brokers(), "share")
-        .topics(&["share-in"])
+    let config = config
+        .topics(&[topic])
         .destination(Destination::new("hook", &receiver.url()));
+    let no_lag = || wait_no_lag(kafka, &config.group("hook"), &[topic]);
     let mut instances = Instances {
         kafka,
-        topic: "share-in",
+        topic,
         receiver: &receiver,
         relays: vec![Relay::start(&config)],
     };
@@ -147,13 +148,39 @@ fn every_instance_has_its_share_of_the_topics_and_of_the_ladder() {
     assert_eq!(leaving.stop(SOON).code(), Some(0));
     instances.wait_fair("one has left");
     // What was delivered since the last commit would be repeated.
-    wait_no_lag(kafka, "share.hook", &["share-in"]);
+    no_lag();
     let mut killed = instances.relays.remove(0);
     killed.kill9();
     instances.wait_fair("one was killed");
-    wait_no_lag(kafka, "share.hook", &["share-in"]);
+    no_lag();
     let (attempts, accepted) = (receiver.attempts(), receiver.accepted_count());
     assert_eq!(attempts.len(), accepted);
     let ids: BTreeSet<_> = attempts.iter().map(|attempt| &attempt.id).collect();
     assert_eq!(ids.len(), attempts.len(), "nothing is repeated");
+}
+
+#[test]
+fn every_instance_has_its_share_of_the_topics_and_of_the_ladder() {
+    let kafka = Broker::shared();
+    come_and_go("share-in", Config::new(kafka.brokers(), "share"));
+}
+
+#[test]
+fn so_it_is_where_the_brokers_decide() {
+    let kafka = Broker::shared();
+    let config = Config::new(kafka.brokers(), "decide").consumer_protocol();
+    come_and_go("decide-in", config);
+}
+
+#[test]
+fn a_broker_that_cannot_decide_is_told_of() {
+    let kafka = Broker::builder().version("3.9.1").start();
+    kafka.create_topic("old-in", 1, &[]);
+    let receiver = Receiver::ok();
+    let config = Config::new(kafka.brokers(), "old")
+        .consumer_protocol()
+        .topics(&["old-in"])
+        .destination(Destination::new("hook", &receiver.url()));
+    let mut relay = Relay::start(&config);
+    relay.wait_log("write \\\"classic", 2 * SOON);
 }
