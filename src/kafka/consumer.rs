@@ -161,6 +161,7 @@ pub fn start_consumer(plan: ConsumerPlan, clock: Clock) -> Result<ConsumerHandle
         heaviest: 0,
         rejoin_at: None,
         looks: BTreeSet::new(),
+        away: false,
         pauses: Pauses::default(),
         gate: Gatehouse::default(),
         chunk: Vec::new(),
@@ -222,6 +223,8 @@ pub(super) struct ConsumerThread {
     pub(super) rejoin_at: Option<Tick>,
     /// When topics that were missing are looked for.
     looks: BTreeSet<Tick>,
+    /// Whether it was asked to stay out of its group.
+    away: bool,
     pub(super) pauses: Pauses,
     /// Where the records of the ladder wait.
     pub(super) gate: Gatehouse,
@@ -252,8 +255,9 @@ impl ConsumerThread {
     }
 
     pub(super) fn subscribe(&mut self) {
-        let Some(named) = &self.plan.topics else {
-            return self.consumer.unsubscribe();
+        let named = match &self.plan.topics {
+            Some(named) if !self.away => named,
+            _ => return self.consumer.unsubscribe(),
         };
         let topics = named.iter().chain(&self.plan.ladder);
         let topics: Vec<&str> = topics.map(String::as_str).collect();
@@ -279,6 +283,12 @@ impl ConsumerThread {
         self.commit(&orders.commit);
         if orders.topics.is_some() {
             self.plan.topics.clone_from(&orders.topics);
+        }
+        if let Some(away) = orders.away
+            && std::mem::replace(&mut self.away, away) != away
+        {
+            info!(destination = %self.plan.destination, away, "asked to leave the consumer group, or to join it again");
+            self.subscribe();
         }
         let now = self.clock.now().tick;
         if orders.look_again {

@@ -16,6 +16,8 @@ use super::window::Phase;
 pub enum Order {
     /// Begin nothing new. Partitions and positions are kept, and what is in flight may end.
     Pause,
+    /// The same, and the consumer leaves its group, so that the group's offsets can be changed from outside. It joins again with any other word.
+    Leave,
     /// A pause ends and nothing else does: what had to be known before the start is known.
     Begin,
     /// Its endpoint has said that it is gone, to another instance or before this start: as if it had said so here.
@@ -68,7 +70,7 @@ impl Lane {
     /// Does what a person asks.
     pub(super) fn ordered(&mut self, order: Order) {
         match order {
-            Order::Pause => self.endpoint.paused = true,
+            Order::Pause | Order::Leave => self.endpoint.paused = true,
             Order::Begin => self.endpoint.paused = false,
             Order::Gone => self.leave_for_good(),
             Order::Resume => self.resume(),

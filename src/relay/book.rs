@@ -2,7 +2,7 @@
 //!
 //! | key | value | meaning |
 //! | --- | --- | --- |
-//! | `pause/ID` | who, why, when | the destination is paused; without a value: resumed |
+//! | `pause/ID` | who, why, when, until when, whether the group is left | the destination is paused; without a value: resumed |
 //! | `gone/ID` | the same, and which endpoint | it said 410; without a value: not any more. Of another endpoint it says nothing |
 //! | `retry-now/ID` | who, why, when | try what waits; heard only by who runs at that time |
 //! | `skip/ID` | the same, and the record's place | the same |
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::api::{RecordPlace, Verb};
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::kafka::StateRecord;
 use crate::lane::{Asked, Order};
 
@@ -40,6 +40,28 @@ pub(super) struct Entry {
     /// What it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) status: Option<u16>,
+    /// Whether a paused lane leaves its consumer group.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) leave: bool,
+    /// When a pause ends by itself, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) until: Option<i64>,
+}
+
+impl Entry {
+    /// Of somebody, for a reason, now.
+    pub(super) fn new(who: String, reason: String) -> Self {
+        Self {
+            who,
+            reason,
+            at: Clock::wall().0,
+            record: None,
+            endpoint: None,
+            status: None,
+            leave: false,
+            until: None,
+        }
+    }
 }
 
 /// An endpoint that said that it is gone for good.
@@ -87,8 +109,9 @@ impl Book {
         let asked = asked(record, entry.as_ref());
         let what = match kind {
             "pause" if entry.is_some() => {
+                let order = pausing(&asked);
                 self.pauses.insert(id.to_owned(), asked.clone());
-                What::Kept(Order::Pause)
+                What::Kept(order)
             }
             "pause" => {
                 self.pauses.remove(id);
@@ -141,6 +164,21 @@ impl Book {
         })
     }
 
+    /// Takes out the pauses that have ended by themselves. Nobody takes them out of the topic: a word that comes late could end a pause that
+    /// was asked for since.
+    pub(super) fn end_pauses(&mut self, now: Timestamp) -> Vec<String> {
+        let ended = |asked: &Asked| asked.until.is_some_and(|until| until <= now);
+        let ids = self.pauses.iter().filter(|(_, asked)| ended(asked));
+        let ids: Vec<String> = ids.map(|(id, _)| id.clone()).collect();
+        self.pauses.retain(|_, asked| !ended(asked));
+        ids
+    }
+
+    /// When the first pause ends by itself.
+    pub(super) fn next_end(&self) -> Option<Timestamp> {
+        self.pauses.values().filter_map(|asked| asked.until).min()
+    }
+
     /// Who paused a destination.
     pub(super) fn pause(&self, id: &str) -> Option<&Asked> {
         self.pauses.get(id)
@@ -155,8 +193,7 @@ impl Book {
     /// What a lane that begins is told; until the last word it is paused.
     pub(super) fn first_orders(&self, id: &str, fingerprint: &str) -> Vec<Order> {
         let gone = self.gone(id, fingerprint).map(|_| Order::Gone);
-        let paused = self.pauses.contains_key(id);
-        let begin = if paused { Order::Pause } else { Order::Begin };
+        let begin = self.pauses.get(id).map_or(Order::Begin, pausing);
         let release = self.releases.get(id).copied();
         let cancel = self.cancels.get(id).copied();
         let orders = [
@@ -187,12 +224,23 @@ fn entry(value: &[u8]) -> Option<Entry> {
     serde_json::from_slice(value).ok()
 }
 
+/// What a pause asks of the lane.
+fn pausing(asked: &Asked) -> Order {
+    if asked.left {
+        Order::Leave
+    } else {
+        Order::Pause
+    }
+}
+
 fn asked(record: &StateRecord, entry: Option<&Option<Entry>>) -> Asked {
     if let Some(Some(entry)) = entry {
         return Asked {
             who: entry.who.clone(),
             reason: entry.reason.clone(),
             at: Timestamp(entry.at),
+            left: entry.leave,
+            until: entry.until.map(Timestamp),
         };
     }
     let header = |name| record.headers.get(name).cloned();
@@ -200,6 +248,8 @@ fn asked(record: &StateRecord, entry: Option<&Option<Entry>>) -> Asked {
         who: header(WHO).unwrap_or_else(|| "somebody".to_owned()),
         reason: header(REASON).unwrap_or_else(|| "no reason given".to_owned()),
         at: record.appended.unwrap_or_default(),
+        left: false,
+        until: None,
     }
 }
 
@@ -233,6 +283,20 @@ mod tests {
         let heard = book.hear(&record("pause/shop", None)).unwrap();
         assert_eq!(heard.what, What::Kept(Order::Resume));
         assert_eq!(book.pause("shop"), None);
+    }
+
+    #[test]
+    fn a_pause_may_leave_the_group_and_end_by_itself() {
+        let mut book = Book::default();
+        let value = r#"{"who":"a","reason":"b","at":5,"leave":true,"until":900}"#;
+        let heard = book.hear(&record("pause/shop", Some(value))).unwrap();
+        assert_eq!(heard.what, What::Kept(Order::Leave));
+        assert_eq!(book.first_orders("shop", "f"), [Order::Leave]);
+        assert_eq!(book.next_end(), Some(Timestamp(900)));
+        assert!(book.end_pauses(Timestamp(899)).is_empty());
+        assert_eq!(book.end_pauses(Timestamp(900)), ["shop"]);
+        assert_eq!(book.first_orders("shop", "f"), [Order::Begin]);
+        assert_eq!(book.next_end(), None);
     }
 
     #[test]
@@ -297,16 +361,12 @@ mod tests {
         for verb in Verb::ALL {
             let (key, valued) = key(verb, "shop");
             let entry = Entry {
-                who: "anna".to_owned(),
-                reason: "why".to_owned(),
-                at: 5,
                 record: Some(RecordPlace {
                     topic: "t".to_owned(),
                     partition: 0,
                     offset: 1,
                 }),
-                endpoint: None,
-                status: None,
+                ..Entry::new("anna".to_owned(), "why".to_owned())
             };
             let value = serde_json::to_string(&entry).unwrap();
             let heard = book.hear(&record(&key, valued.then_some(&value)));

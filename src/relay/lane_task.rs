@@ -189,6 +189,7 @@ impl LaneTask {
         match ask {
             LaneAsk::Order(order) => {
                 self.begun = true;
+                self.stay_or_leave(&order);
                 if let Order::ReleaseRetries { until } | Order::CancelRetries { until } = &order {
                     self.parts.consumer.mailbox.release(*until);
                 }
@@ -204,6 +205,20 @@ impl LaneTask {
                 drop(reply.send(status));
             }
         }
+    }
+
+    /// Whoever is paused may be asked to leave the consumer group too, and joins it again with the next word.
+    fn stay_or_leave(&self, order: &Order) {
+        let away = match order {
+            Order::Leave => true,
+            Order::Pause | Order::Begin | Order::Resume => false,
+            Order::Gone
+            | Order::RetryNow
+            | Order::Skip { .. }
+            | Order::ReleaseRetries { .. }
+            | Order::CancelRetries { .. } => return,
+        };
+        self.parts.consumer.mailbox.stay_away(away);
     }
 
     fn notice(&self, notice: &Notice) {

@@ -11,12 +11,13 @@ use tracing::{error, info, warn};
 
 use crate::admin::Health;
 use crate::admin::api::{Ask, HealthReport, OrderReport, OrderRequest, OrderResult, Verb};
-use crate::clock::{Clock, Tick};
+use crate::clock::{Clock, Tick, Timestamp};
 use crate::kafka::{Ends, FromState, LadderView, Producer, StateRecord};
 use crate::lane::{LaneStatus, Order};
 use crate::metrics::Metrics;
 
 use super::book::{Book, CHECK, Entry, REASON, VERSION, WHO, What, key};
+use super::overview::rfc3339;
 
 /// How long after a broker has answered the lanes wait for the state to be read before they begin.
 const STATE_WAIT: Duration = Duration::from_secs(5);
@@ -26,6 +27,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const WRITE_WAIT: Duration = Duration::from_secs(10);
 /// A lane that takes longer to listen is stuck.
 const LANE_WAIT: Duration = Duration::from_secs(5);
+/// How often the clock is looked at before the end of a pause.
+const CLOCK_LOOK: Duration = Duration::from_secs(10);
 /// When the proof that the topic can be written has failed.
 const CHECK_AGAIN: Duration = Duration::from_secs(30);
 /// How often it is tried to write that an endpoint is gone. The lane knows it without that.
@@ -140,6 +143,7 @@ impl Operators {
                     let desk = Arc::clone(&self.desk);
                     answers.spawn(async move { desk.note_gone(word).await });
                 }
+                () = self.desk.next_pause_end() => self.desk.end_pauses().await,
                 _ = look.tick(), if !self.proven || !self.desk.known().begun => {
                     self.look(&mut answers).await;
                 }
@@ -252,6 +256,7 @@ impl FrontDesk {
             if std::mem::replace(&mut known.begun, true) {
                 return;
             }
+            drop(known.book.end_pauses(Clock::wall()));
             let first = |door: &Door| known.book.first_orders(&door.id, &door.fingerprint);
             self.doors.iter().map(first).collect()
         };
@@ -270,11 +275,42 @@ impl FrontDesk {
         }
     }
 
+    /// Waits for the time at which a pause may have ended by itself; for ever when there is none.
+    async fn next_pause_end(&self) {
+        let end = {
+            let known = self.known();
+            known.book.next_end().filter(|_| known.begun)
+        };
+        let Some(end) = end else {
+            return std::future::pending().await;
+        };
+        let left_ms = u64::try_from(end.0.saturating_sub(Clock::wall().0)).unwrap_or(0);
+        // Somebody may set the clock meanwhile.
+        tokio::time::sleep(Duration::from_millis(left_ms).min(CLOCK_LOOK)).await;
+    }
+
+    /// Ends pauses that have come to their time. What else holds a lane goes on holding it.
+    async fn end_pauses(&self) {
+        let ids = self.known().book.end_pauses(Clock::wall());
+        for id in ids {
+            let door = self.doors.iter().find(|door| *door.id == *id);
+            let Some(door) = door else { continue };
+            warn!(destination = &*door.name, "the pause has come to its end");
+            door.tell(Order::Begin).await;
+        }
+    }
+
     /// Does what a record of the state topic says, where it concerns a lane of ours.
     async fn obey(&self, record: &StateRecord) {
         let (heard, read, begun) = {
             let mut known = self.known();
-            (known.book.hear(record), known.read, known.begun)
+            let mut heard = known.book.hear(record);
+            let ended = known.book.end_pauses(Clock::wall());
+            // It has ended before it was heard of.
+            if let Some(heard) = heard.as_mut().filter(|heard| ended.contains(&heard.id)) {
+                heard.what = What::Kept(Order::Begin);
+            }
+            (heard, known.read, known.begun)
         };
         let Some(heard) = heard else { return };
         let Some(door) = self.doors.iter().find(|door| *door.id == *heard.id) else {
@@ -299,6 +335,10 @@ impl FrontDesk {
         door.tell(order.clone()).await;
     }
 
+    fn group(&self, door: &Door) -> String {
+        format!("{}.{}", self.ladder.prefix, door.id)
+    }
+
     async fn order(&self, verb: Verb, request: OrderRequest) -> OrderReport {
         let refused = |text: String| OrderReport {
             result: OrderResult::Refused,
@@ -316,14 +356,19 @@ impl FrontDesk {
         if verb == Verb::Skip && request.record.is_none() {
             return refused("which record? topic, partition and offset say so".to_owned());
         }
-        let entry = Entry {
-            who: request.who.clone(),
-            reason: request.reason.clone(),
-            at: Clock::wall().0,
-            record: request.record,
-            endpoint: None,
-            status: None,
-        };
+        if let Some(endpoint) = request.endpoint.filter(|named| *named != door.endpoint) {
+            let text = format!(
+                "{name} has no endpoint {endpoint}; it has one: {}",
+                door.endpoint
+            );
+            return refused(text);
+        }
+        let mut entry = Entry::new(request.who.clone(), request.reason.clone());
+        entry.record = request.record;
+        if verb == Verb::Pause {
+            entry.leave = request.leave;
+            entry.until = request.for_ms.map(|span| after(entry.at, span));
+        }
         let (key, valued) = key(verb, &door.id);
         let value = serde_json::to_vec(&entry).ok().filter(|_| valued);
         let (who, reason) = (&*request.who, &*request.reason);
@@ -340,7 +385,7 @@ impl FrontDesk {
         match result {
             Ok(()) => OrderReport {
                 result: OrderResult::Done,
-                text: format!("{name}: {}", done(verb)),
+                text: format!("{name}: {}", done(verb, &entry, &self.group(door))),
             },
             Err(text) => OrderReport {
                 result: OrderResult::Unavailable,
@@ -381,13 +426,11 @@ impl FrontDesk {
         let Some(door) = self.doors.iter().find(|door| door.id == id) else {
             return;
         };
+        let reason = format!("{} said that it is gone", door.endpoint);
         let entry = Entry {
-            who: "postrider".to_owned(),
-            reason: format!("{} said that it is gone", door.endpoint),
-            at: Clock::wall().0,
-            record: None,
             endpoint: Some(door.fingerprint.clone()),
             status,
+            ..Entry::new("postrider".to_owned(), reason)
         };
         let value = serde_json::to_vec(&entry).unwrap_or_default();
         let key = format!("gone/{id}");
@@ -427,17 +470,36 @@ impl Door {
     }
 }
 
-fn done(verb: Verb) -> &'static str {
+fn done(verb: Verb, entry: &Entry, group: &str) -> String {
     match verb {
-        Verb::Pause => "paused on every instance; it stays so over restarts, until it is resumed",
-        Verb::Resume => "resumed on every instance",
-        Verb::RetryNow => "every instance tries now what waits",
-        Verb::Skip => {
-            "the instance that holds the record writes it to the dead letters, unless its end came first"
+        Verb::Pause => {
+            let mut text = "paused on every instance; it stays so over restarts, until ".to_owned();
+            match entry.until {
+                Some(until) => {
+                    text.push_str(&format!("{} or until it is resumed", rfc3339(Timestamp(until))));
+                }
+                None => text.push_str("it is resumed"),
+            }
+            if entry.leave {
+                text.push_str(&format!(
+                    "; every instance leaves the consumer group {group}: when the status says so of all, its offsets can be reset, and resume joins it again"
+                ));
+            }
+            text
         }
-        Verb::ReleaseRetries => "what waits in the ladder is due now",
-        Verb::CancelRetries => "what waits in the ladder goes to the dead letters",
+        Verb::Resume => "resumed on every instance".to_owned(),
+        Verb::RetryNow => "every instance tries now what waits".to_owned(),
+        Verb::Skip => {
+            "the instance that holds the record writes it to the dead letters, unless its end came first".to_owned()
+        }
+        Verb::ReleaseRetries => "what waits in the ladder is due now".to_owned(),
+        Verb::CancelRetries => "what waits in the ladder goes to the dead letters".to_owned(),
     }
+}
+
+/// So many milliseconds later.
+fn after(at: i64, span_ms: u64) -> i64 {
+    at.saturating_add(i64::try_from(span_ms).unwrap_or(i64::MAX))
 }
 
 /// Announces once that there are no operators, where that is no reason not to run.

@@ -37,6 +37,7 @@ mod outage;
 mod rate;
 mod rules;
 mod security;
+mod seek;
 mod shutdown;
 mod signing;
 mod starts;
