@@ -10,14 +10,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::admin::Health;
-use crate::admin::api::{Ask, HealthReport, OrderReport, OrderRequest, OrderResult, Verb};
-use crate::clock::{Clock, Tick, Timestamp};
+use crate::admin::api::{Ask, HealthReport};
+use crate::clock::{Clock, Tick};
 use crate::kafka::{Ends, FromState, LadderView, Producer, StateRecord};
-use crate::lane::{LaneStatus, Order};
+use crate::lane::{Found, LaneStatus, Order, Place};
 use crate::metrics::Metrics;
 
-use super::book::{Book, CHECK, Entry, REASON, VERSION, WHO, What, key};
-use super::overview::rfc3339;
+use super::book::{Book, CHECK, Entry, REASON, VERSION, WHO, What, skip_key};
+use super::instances::{InstanceWord, Instances, Myself, ORDER};
 
 /// How long after a broker has answered the lanes wait for the state to be read before they begin.
 const STATE_WAIT: Duration = Duration::from_secs(5);
@@ -31,15 +31,15 @@ const LANE_WAIT: Duration = Duration::from_secs(5);
 const CLOCK_LOOK: Duration = Duration::from_secs(10);
 /// When the proof that the topic can be written has failed.
 const CHECK_AGAIN: Duration = Duration::from_secs(30);
-/// How often it is tried to write that an endpoint is gone. The lane knows it without that.
-const GONE_TRIES: u32 = 20;
+/// How often it is tried to write what a lane has to say. The lane knows it without that.
+const NOTE_TRIES: u32 = 20;
 /// Questions that are answered at the same time.
 const ASKS_MAX: usize = 32;
 
 /// What a lane is asked from outside.
 pub(super) enum LaneAsk {
-    /// Do this.
-    Order(Order),
+    /// Do this, and say that it is done; and where the record was found, when it is about one.
+    Order(Order, oneshot::Sender<Option<Found>>),
     /// What do you do?
     Status(oneshot::Sender<LaneStatus>),
 }
@@ -57,13 +57,20 @@ pub(super) struct Door {
     pub(super) fingerprint: String,
 }
 
-/// A lane's endpoint has said that it is gone for good.
+/// What a lane wants every instance to know.
 #[derive(Debug)]
-pub(super) struct GoneWord {
+pub(super) struct LaneWord {
     /// The destination's id.
     pub(super) id: Arc<str>,
-    /// What it answered.
-    pub(super) status: Option<u16>,
+    pub(super) what: LaneNews,
+}
+
+#[derive(Debug)]
+pub(super) enum LaneNews {
+    /// Its endpoint has said that it is gone for good, and what it answered.
+    Gone(Option<u16>),
+    /// A record that was to be skipped has come to its end.
+    SkipEnded(Place),
 }
 
 /// The state topic, as it is written.
@@ -83,6 +90,7 @@ pub(super) struct FrontDesk {
     pub(super) known: Mutex<Known>,
     pub(super) ends: Arc<Ends>,
     pub(super) ladder: Arc<LadderView>,
+    pub(super) me: Myself,
 }
 
 /// What is known of the state.
@@ -93,13 +101,12 @@ pub(super) struct Known {
     pub(super) read: bool,
     /// Whether the lanes were told to begin.
     pub(super) begun: bool,
+    pub(super) instances: Instances,
 }
 
 /// Answers, listens and tells.
 pub(super) struct Operators {
     pub(super) desk: Arc<FrontDesk>,
-    /// Tells this process's proof from others'.
-    nonce: String,
     proven: bool,
     next_check: Tick,
     broker_since: Option<Tick>,
@@ -108,10 +115,8 @@ pub(super) struct Operators {
 
 impl Operators {
     pub(super) fn new(desk: FrontDesk) -> Self {
-        let nonce = format!("{}-{}", std::process::id(), Clock::wall().0);
         Self {
             desk: Arc::new(desk),
-            nonce,
             proven: false,
             next_check: Tick::default(),
             broker_since: None,
@@ -124,7 +129,7 @@ impl Operators {
         mut self,
         mut asks: mpsc::Receiver<Ask>,
         mut state: mpsc::Receiver<FromState>,
-        mut gone: mpsc::Receiver<GoneWord>,
+        mut gone: mpsc::Receiver<LaneWord>,
         stop: CancellationToken,
     ) {
         let mut answers = JoinSet::new();
@@ -138,10 +143,10 @@ impl Operators {
                     answers.spawn(async move { desk.answer(ask).await });
                 }
                 Some(_) = answers.join_next() => {}
-                Some(word) = state.recv() => self.heard(word).await,
+                Some(word) = state.recv() => self.heard(word, &mut answers).await,
                 Some(word) = gone.recv(), if answers.len() < ASKS_MAX => {
                     let desk = Arc::clone(&self.desk);
-                    answers.spawn(async move { desk.note_gone(word).await });
+                    answers.spawn(async move { desk.note(word).await });
                 }
                 () = self.desk.next_pause_end() => self.desk.end_pauses().await,
                 _ = look.tick(), if !self.proven || !self.desk.known().begun => {
@@ -151,10 +156,26 @@ impl Operators {
         }
     }
 
-    async fn heard(&mut self, word: FromState) {
+    async fn heard(&mut self, word: FromState, answers: &mut JoinSet<()>) {
         match word {
-            FromState::Record(record) if record.key == CHECK => self.checked(&record),
-            FromState::Record(record) => self.desk.obey(&record).await,
+            FromState::Record(record) if record.key == CHECK => {
+                if self.checked(&record) {
+                    let desk = Arc::clone(&self.desk);
+                    answers.spawn(async move { desk.announce(None, None).await });
+                }
+            }
+            FromState::Record(record) => {
+                let word = match self.desk.hear_instance(&record) {
+                    InstanceWord::Heard => return,
+                    InstanceWord::OursTaken => (None, None),
+                    InstanceWord::None => match self.desk.obey(&record).await {
+                        Some((order, found)) => (Some(order), found),
+                        None => return,
+                    },
+                };
+                let desk = Arc::clone(&self.desk);
+                answers.spawn(async move { desk.announce(word.0, word.1).await });
+            }
             FromState::CaughtUp => {
                 self.desk.known().read = true;
                 self.problem(None);
@@ -180,20 +201,22 @@ impl Operators {
         self.last_problem = problem;
     }
 
-    /// Our own proof, read back.
-    fn checked(&mut self, record: &StateRecord) {
+    /// Our own proof, read back. True: for the first time.
+    fn checked(&mut self, record: &StateRecord) -> bool {
         let value = record.value.as_deref().unwrap_or_default();
-        if self.proven || value != self.nonce.as_bytes() {
-            return;
+        if self.proven || value != self.desk.me.name.as_bytes() {
+            return false;
         }
         self.proven = true;
         if record.headers.contains_key(VERSION) {
-            return self.problem(None);
+            self.problem(None);
+            return true;
         }
         let topic = &self.desk.topic.name;
         self.problem(Some(format!(
             "topic {topic} keeps no headers: its message format is older than 0.11"
         )));
+        false
     }
 
     async fn look(&mut self, answers: &mut JoinSet<()>) {
@@ -215,8 +238,8 @@ impl Operators {
         }
         if read && !self.proven && now >= self.next_check {
             self.next_check = now + CHECK_AGAIN;
-            let (desk, nonce) = (Arc::clone(&self.desk), self.nonce.clone());
-            answers.spawn(async move { desk.prove(&nonce).await });
+            let desk = Arc::clone(&self.desk);
+            answers.spawn(async move { desk.prove().await });
         }
     }
 }
@@ -300,8 +323,9 @@ impl FrontDesk {
         }
     }
 
-    /// Does what a record of the state topic says, where it concerns a lane of ours.
-    async fn obey(&self, record: &StateRecord) {
+    /// Does what a record of the state topic says, where it concerns a lane of ours. Gives the order that is obeyed, when somebody waits to hear
+    /// of it, and where the record was found that it is about.
+    async fn obey(&self, record: &StateRecord) -> Option<(String, Option<Found>)> {
         let (heard, read, begun) = {
             let mut known = self.known();
             let mut heard = known.book.hear(record);
@@ -312,101 +336,46 @@ impl FrontDesk {
             }
             (heard, known.read, known.begun)
         };
-        let Some(heard) = heard else { return };
+        let heard = heard?;
+        let order = record.headers.get(ORDER).filter(|_| read).cloned();
         let Some(door) = self.doors.iter().find(|door| *door.id == *heard.id) else {
-            return;
+            return order.map(|order| (order, None));
         };
-        let order = match &heard.what {
-            What::Kept(order) if begun => order,
-            What::Said(order) if read => order,
+        let what = match heard.what {
+            What::Kept(what) if begun => what,
+            What::Said(what) if read => what,
             What::Gone(endpoint) if begun && endpoint.as_ref() == Some(&door.fingerprint) => {
-                return door.tell(Order::Gone).await;
+                door.tell(Order::Gone).await;
+                return None;
             }
-            What::Kept(_) | What::Said(_) | What::Gone(_) | What::Noted => return,
+            What::Kept(_) | What::Said(_) | What::Gone(_) | What::Noted => return None,
         };
         let (who, reason) = (&*heard.asked.who, &*heard.asked.reason);
-        warn!(
-            destination = &*door.name,
-            who,
-            reason,
-            ?order,
-            "asked by an operator"
-        );
-        door.tell(order.clone()).await;
+        // Nobody asks for the end of what was asked for.
+        if !matches!(what, Order::SkipEnded { .. }) {
+            let destination = &*door.name;
+            warn!(destination, who, reason, order = ?what, "asked by an operator");
+        }
+        let found = door.tell(what).await?;
+        Some((order?, found))
     }
 
-    fn group(&self, door: &Door) -> String {
-        format!("{}.{}", self.ladder.prefix, door.id)
-    }
-
-    async fn order(&self, verb: Verb, request: OrderRequest) -> OrderReport {
-        let refused = |text: String| OrderReport {
-            result: OrderResult::Refused,
-            text,
-        };
-        let name = &request.destination;
-        let Some(door) = self.doors.iter().find(|door| *door.name == **name) else {
-            let names: Vec<&str> = self.doors.iter().map(|door| &*door.name).collect();
-            let text = format!(
-                "no destination {name} runs here; there are: {}",
-                names.join(", ")
-            );
-            return refused(text);
-        };
-        if verb == Verb::Skip && request.record.is_none() {
-            return refused("which record? topic, partition and offset say so".to_owned());
-        }
-        if let Some(endpoint) = request.endpoint.filter(|named| *named != door.endpoint) {
-            let text = format!(
-                "{name} has no endpoint {endpoint}; it has one: {}",
-                door.endpoint
-            );
-            return refused(text);
-        }
-        let mut entry = Entry::new(request.who.clone(), request.reason.clone());
-        entry.record = request.record;
-        if verb == Verb::Pause {
-            entry.leave = request.leave;
-            entry.until = request.for_ms.map(|span| after(entry.at, span));
-        }
-        let (key, valued) = key(verb, &door.id);
-        let value = serde_json::to_vec(&entry).ok().filter(|_| valued);
-        let (who, reason) = (&*request.who, &*request.reason);
-        let mut result = Ok(());
-        // First, so that whoever hears of the resumption and is started again does not find it gone.
-        if verb == Verb::Resume {
-            result = self
-                .write(&format!("gone/{}", door.id), None, who, reason)
-                .await;
-        }
-        if result.is_ok() {
-            result = self.write(&key, value.as_deref(), who, reason).await;
-        }
-        match result {
-            Ok(()) => OrderReport {
-                result: OrderResult::Done,
-                text: format!("{name}: {}", done(verb, &entry, &self.group(door))),
-            },
-            Err(text) => OrderReport {
-                result: OrderResult::Unavailable,
-                text: format!("{name}: {text}"),
-            },
-        }
-    }
-
-    async fn write(
+    /// Writes to the state topic; `order` names what instances say that they have obeyed.
+    pub(super) async fn write(
         &self,
         key: &str,
         value: Option<&[u8]>,
         who: &str,
         reason: &str,
+        order: Option<&str>,
     ) -> Result<(), String> {
         let StateTopic {
             name,
             producer,
             metrics,
         } = &self.topic;
-        let headers = [(VERSION, "1"), (WHO, who), (REASON, reason)];
+        let mut headers = vec![(VERSION, "1"), (WHO, who), (REASON, reason)];
+        headers.extend(order.map(|order| (ORDER, order)));
         let write = producer.write_state(name, key, value, &headers);
         let written = match tokio::time::timeout(WRITE_WAIT, write).await {
             Ok(Ok(())) => Ok(()),
@@ -420,30 +389,41 @@ impl FrontDesk {
         written
     }
 
-    /// Lets every instance know, and those that are started later, that an endpoint is gone.
-    async fn note_gone(&self, word: GoneWord) {
-        let GoneWord { id, status } = word;
+    /// Lets every instance know what a lane has to say, and those that are started later.
+    async fn note(&self, word: LaneWord) {
+        let LaneWord { id, what } = word;
         let Some(door) = self.doors.iter().find(|door| door.id == id) else {
             return;
         };
-        let reason = format!("{} said that it is gone", door.endpoint);
-        let entry = Entry {
-            endpoint: Some(door.fingerprint.clone()),
-            status,
-            ..Entry::new("postrider".to_owned(), reason)
+        let who = "postrider";
+        let (key, reason, value) = match what {
+            LaneNews::Gone(status) => {
+                let reason = format!("{} said that it is gone", door.endpoint);
+                let entry = Entry {
+                    endpoint: Some(door.fingerprint.clone()),
+                    status,
+                    ..Entry::new(who.to_owned(), reason.clone())
+                };
+                let value = serde_json::to_vec(&entry).unwrap_or_default();
+                (format!("gone/{id}"), reason, Some(value))
+            }
+            LaneNews::SkipEnded(place) => {
+                let reason = "the record has come to its end".to_owned();
+                (skip_key(&id, &place), reason, None)
+            }
         };
-        let value = serde_json::to_vec(&entry).unwrap_or_default();
-        let key = format!("gone/{id}");
-        for _ in 0..GONE_TRIES {
-            let written = self.write(&key, Some(&value), &entry.who, &entry.reason);
+        for _ in 0..NOTE_TRIES {
+            let written = self.write(&key, value.as_deref(), who, &reason, None);
             let Err(problem) = written.await else { return };
             warn!(destination = &*door.name, "{problem}; it is tried again");
             tokio::time::sleep(CHECK_AGAIN).await;
         }
     }
 
-    async fn prove(&self, nonce: &str) {
-        if let Err(problem) = self.write(CHECK, Some(nonce.as_bytes()), nonce, "").await {
+    async fn prove(&self) {
+        let name = &self.me.name;
+        let written = self.write(CHECK, Some(name.as_bytes()), name, "", None);
+        if let Err(problem) = written.await {
             warn!("{problem}; operators cannot pause anything until it can be");
             self.health.state_topic(Some(problem));
         }
@@ -451,14 +431,23 @@ impl FrontDesk {
 }
 
 impl Door {
-    async fn tell(&self, order: Order) {
-        let told = tokio::time::timeout(LANE_WAIT, self.asks.send(LaneAsk::Order(order)));
-        // One that has ended needs no orders.
-        if told.await.is_err() {
-            error!(
-                destination = &*self.name,
-                "the lane is stuck: an order does not reach it"
-            );
+    /// Has the lane do this, and gives what it says; `None` when it does not listen.
+    async fn tell(&self, order: Order) -> Option<Option<Found>> {
+        let (reply, done) = oneshot::channel();
+        let told = async {
+            self.asks.send(LaneAsk::Order(order, reply)).await.ok()?;
+            done.await.ok()
+        };
+        match tokio::time::timeout(LANE_WAIT, told).await {
+            Ok(found) => found,
+            // One that has ended needs no orders.
+            Err(_) => {
+                error!(
+                    destination = &*self.name,
+                    "the lane is stuck: an order does not reach it"
+                );
+                None
+            }
         }
     }
 
@@ -468,38 +457,6 @@ impl Door {
         self.asks.try_send(LaneAsk::Status(reply)).ok()?;
         Some(answer)
     }
-}
-
-fn done(verb: Verb, entry: &Entry, group: &str) -> String {
-    match verb {
-        Verb::Pause => {
-            let mut text = "paused on every instance; it stays so over restarts, until ".to_owned();
-            match entry.until {
-                Some(until) => {
-                    text.push_str(&format!("{} or until it is resumed", rfc3339(Timestamp(until))));
-                }
-                None => text.push_str("it is resumed"),
-            }
-            if entry.leave {
-                text.push_str(&format!(
-                    "; every instance leaves the consumer group {group}: when the status says so of all, its offsets can be reset, and resume joins it again"
-                ));
-            }
-            text
-        }
-        Verb::Resume => "resumed on every instance".to_owned(),
-        Verb::RetryNow => "every instance tries now what waits".to_owned(),
-        Verb::Skip => {
-            "the instance that holds the record writes it to the dead letters, unless its end came first".to_owned()
-        }
-        Verb::ReleaseRetries => "what waits in the ladder is due now".to_owned(),
-        Verb::CancelRetries => "what waits in the ladder goes to the dead letters".to_owned(),
-    }
-}
-
-/// So many milliseconds later.
-fn after(at: i64, span_ms: u64) -> i64 {
-    at.saturating_add(i64::try_from(span_ms).unwrap_or(i64::MAX))
 }
 
 /// Announces once that there are no operators, where that is no reason not to run.

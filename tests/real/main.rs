@@ -40,4 +40,5 @@ mod security;
 mod seek;
 mod shutdown;
 mod signing;
+mod skipping;
 mod starts;
