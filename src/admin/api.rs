@@ -27,6 +27,9 @@ pub struct DestinationReport {
     pub name: String,
     /// Its id.
     pub id: String,
+    /// What its endpoint is called.
+    #[serde(default)]
+    pub endpoint: String,
     /// What it is doing: `running`, `open`, `paused`, ...
     pub state: String,
     /// The same in words, with the reason.
@@ -71,6 +74,12 @@ pub struct PauseReport {
     pub reason: String,
     /// When.
     pub at: String,
+    /// Whether the consumer group is left too.
+    #[serde(default)]
+    pub left: bool,
+    /// When it ends by itself.
+    #[serde(default)]
+    pub until: Option<String>,
 }
 
 /// Whether the daemon is well.
@@ -130,6 +139,15 @@ pub struct OrderRequest {
     /// Which record, where one is meant.
     #[serde(default)]
     pub record: Option<RecordPlace>,
+    /// Which of its endpoints, where not all are meant.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// Of a pause: leave the consumer group too.
+    #[serde(default)]
+    pub leave: bool,
+    /// Of a pause: so many milliseconds, and then it ends by itself.
+    #[serde(default)]
+    pub for_ms: Option<u64>,
 }
 
 /// Where a record was first.

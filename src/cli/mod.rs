@@ -69,7 +69,7 @@ enum Command {
     /// Say whether the running daemon is well.
     Health(status::HealthArguments),
     /// Stop delivering to a destination, on every instance, until it is resumed.
-    Pause(orders::OrderArguments),
+    Pause(orders::PauseArguments),
     /// Go on delivering to a destination.
     Resume(orders::OrderArguments),
     /// Try now what waits for a destination.
@@ -98,7 +98,7 @@ fn obey(arguments: Arguments) -> u8 {
         Command::Demo(demo) => demo::main(demo),
         Command::Status(status) => status::status(config, &status),
         Command::Health(health) => status::health(config, &health),
-        Command::Pause(order) => orders::order(config, Verb::Pause, order),
+        Command::Pause(pause) => orders::pause(config, pause),
         Command::Resume(order) => orders::order(config, Verb::Resume, order),
         Command::RetryNow(order) => orders::order(config, Verb::RetryNow, order),
         Command::Skip(skip) => orders::skip(config, skip),

@@ -1,6 +1,7 @@
 //! What an operator may ask of the daemon: `pause`, `resume`, `retry-now`, `skip`, `retries`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use clap::Subcommand;
 
@@ -9,12 +10,28 @@ use crate::admin::api::{OrderReport, OrderRequest, OrderResult, RecordPlace, Ret
 use super::client::{Client, Format, SocketArguments, say};
 use super::exit;
 
+/// A pause, and how it is.
+#[derive(Debug, clap::Args)]
+pub(super) struct PauseArguments {
+    /// Leave the consumer group too, so that its offsets can be reset with Kafka's own tool.
+    #[arg(long)]
+    leave: bool,
+    /// Go on by itself after this time: 90s, 15m, 1h30m.
+    #[arg(long = "for", value_name = "DURATION", value_parser = span)]
+    span: Option<Duration>,
+    #[command(flatten)]
+    order: OrderArguments,
+}
+
 /// One destination, and why.
 #[derive(Debug, clap::Args)]
 pub(super) struct OrderArguments {
     /// The destination.
     #[arg(short, long, value_name = "NAME")]
     destination: String,
+    /// Its endpoint, as the status calls it. A destination has one, so this says the same twice.
+    #[arg(short, long, value_name = "ENDPOINT")]
+    endpoint: Option<String>,
     /// Why: for those who read the status and the log.
     #[arg(long, value_name = "TEXT")]
     reason: String,
@@ -83,12 +100,48 @@ struct LadderArguments {
 }
 
 pub(super) fn order(config: &Path, verb: Verb, arguments: OrderArguments) -> u8 {
-    let OrderArguments {
+    let (request, socket) = arguments.request();
+    ask(config, verb, &request, &socket)
+}
+
+pub(super) fn pause(config: &Path, arguments: PauseArguments) -> u8 {
+    let (mut request, socket) = arguments.order.request();
+    request.leave = arguments.leave;
+    request.for_ms = arguments.span.map(millis);
+    ask(config, Verb::Pause, &request, &socket)
+}
+
+impl OrderArguments {
+    fn request(self) -> (OrderRequest, SocketArguments) {
+        let request = OrderRequest {
+            endpoint: self.endpoint,
+            ..request(self.destination, self.reason)
+        };
+        (request, self.socket)
+    }
+}
+
+fn request(destination: String, reason: String) -> OrderRequest {
+    OrderRequest {
         destination,
+        who: me(),
         reason,
-        socket,
-    } = arguments;
-    ask(config, verb, destination, reason, None, &socket)
+        ..OrderRequest::default()
+    }
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    let span = crate::config::duration(text)?;
+    // Whoever asks for nothing has made a mistake; and after a hundred years nobody knows why.
+    match span.as_secs() {
+        0 => Err("a second at least".to_owned()),
+        seconds if seconds > 100 * 365 * 86_400 => Err("too long a time".to_owned()),
+        _ => Ok(span),
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn skip(config: &Path, arguments: SkipArguments) -> u8 {
@@ -105,14 +158,11 @@ pub(super) fn skip(config: &Path, arguments: SkipArguments) -> u8 {
         partition,
         offset,
     };
-    ask(
-        config,
-        Verb::Skip,
-        destination,
-        reason,
-        Some(record),
-        &socket,
-    )
+    let request = OrderRequest {
+        record: Some(record),
+        ..request(destination, reason)
+    };
+    ask(config, Verb::Skip, &request, &socket)
 }
 
 pub(super) fn retries(config: &Path, arguments: RetriesArguments) -> u8 {
@@ -126,7 +176,7 @@ pub(super) fn retries(config: &Path, arguments: RetriesArguments) -> u8 {
         reason,
         socket,
     } = arguments;
-    ask(config, verb, destination, reason, None, &socket)
+    ask(config, verb, &request(destination, reason), &socket)
 }
 
 #[expect(clippy::print_stdout, reason = "this is what a person reads")]
@@ -183,22 +233,9 @@ fn listed(report: &RetriesReport) -> String {
 }
 
 #[expect(clippy::print_stdout, reason = "this is what a person reads")]
-fn ask(
-    config: &Path,
-    verb: Verb,
-    destination: String,
-    reason: String,
-    record: Option<RecordPlace>,
-    socket: &SocketArguments,
-) -> u8 {
-    let request = OrderRequest {
-        destination,
-        who: me(),
-        reason,
-        record,
-    };
+fn ask(config: &Path, verb: Verb, request: &OrderRequest, socket: &SocketArguments) -> u8 {
     let answer = Client::new(config, socket)
-        .and_then(|client| client.post(&format!("/api/v1/{}", verb.path()), &request))
+        .and_then(|client| client.post(&format!("/api/v1/{}", verb.path()), request))
         .and_then(|answer| Ok((answer.read::<OrderReport>()?, answer.body)));
     let (report, body) = match answer {
         Ok(answer) => answer,

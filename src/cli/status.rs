@@ -18,6 +18,9 @@ pub(super) struct StatusArguments {
     /// One destination only.
     #[arg(short, long, value_name = "NAME")]
     destination: Option<String>,
+    /// One endpoint only.
+    #[arg(short, long, value_name = "ENDPOINT")]
+    endpoint: Option<String>,
     /// Show it again every two seconds.
     #[arg(long)]
     watch: bool,
@@ -87,6 +90,15 @@ fn show(client: &Client, arguments: &StatusArguments) -> Result<String, u8> {
                 "error: no destination {wanted}; there are: {}",
                 names.join(", ")
             ));
+            return Err(exit::NO);
+        }
+    }
+    if let Some(wanted) = &arguments.endpoint {
+        report
+            .destinations
+            .retain(|found| found.endpoint == *wanted);
+        if report.destinations.is_empty() {
+            say(&format!("error: no endpoint {wanted}"));
             return Err(exit::NO);
         }
     }

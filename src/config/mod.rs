@@ -57,6 +57,14 @@ use crate::send::WebhookOptions;
 
 pub use problem::{Problem, Problems, Severity};
 
+/// A duration as people write it in the file: `15s`, `1h30m`.
+///
+/// # Errors
+/// What is wrong with it, and how it is written.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    units::duration(text).map_err(|refusal| format!("{}; {}", refusal.message, refusal.hint))
+}
+
 use context::Context;
 use reader::{Place, Reader};
 

@@ -184,6 +184,8 @@ pub(super) struct ConsumerThread {
     looks: BTreeSet<Tick>,
     /// Whether librdkafka has said since it was told what to read that a topic is missing.
     misses_a_topic: bool,
+    /// Whether it was asked to stay out of its group.
+    away: bool,
     pub(super) pauses: Pauses,
     /// Where the records of the ladder wait.
     pub(super) gate: Gatehouse,
@@ -238,6 +240,7 @@ impl ConsumerThread {
             rejoin_at: None,
             looks: BTreeSet::new(),
             misses_a_topic: false,
+            away: false,
             pauses: Pauses::default(),
             gate: Gatehouse::default(),
             chunk: Vec::new(),
@@ -292,6 +295,9 @@ impl ConsumerThread {
 
     pub(super) fn subscribe(&mut self) {
         self.misses_a_topic = false;
+        if self.away {
+            return self.consumer.unsubscribe();
+        }
         let topics = self.plan.topics.iter().flatten();
         let topics: Vec<&str> = topics.map(String::as_str).collect();
         if topics.is_empty() {
@@ -320,6 +326,12 @@ impl ConsumerThread {
         self.commit(&orders.commit);
         if orders.topics.is_some() {
             self.plan.topics.clone_from(&orders.topics);
+        }
+        if let Some(away) = orders.away
+            && std::mem::replace(&mut self.away, away) != away
+        {
+            info!(destination = %self.plan.destination, away, "asked to leave the consumer group, or to join it again");
+            self.subscribe();
         }
         let now = self.clock.now().tick;
         if orders.look_again {

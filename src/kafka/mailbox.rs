@@ -22,6 +22,7 @@ struct Mail {
     paused: BTreeMap<Epoch, bool>,
     topics: Option<Vec<String>>,
     look_again: bool,
+    away: Option<bool>,
     release: Option<Timestamp>,
     revoked: Option<Vec<Position>>,
     close: Option<(Vec<Position>, Tick)>,
@@ -49,6 +50,8 @@ pub(super) struct Orders {
     pub(super) topics: Option<Vec<String>>,
     /// Whether a topic that was missing may be there now.
     pub(super) look_again: bool,
+    /// Whether to stay out of the group, when that was said.
+    pub(super) away: Option<bool>,
     /// Records of the ladder that were written until then go in, whatever their step says.
     pub(super) release: Option<Timestamp>,
     /// The last positions before the consumer is closed, and until when their commit may be tried.
@@ -63,6 +66,7 @@ impl Orders {
             || self.topics.is_some()
             || self.look_again
             || self.release.is_some()
+            || self.away.is_some()
     }
 }
 
@@ -99,6 +103,13 @@ impl Mailbox {
         self.lock().look_again = true;
     }
 
+    /// Says whether to leave the group and stay out of it, after a hand-over like any other, or to be in it.
+    pub fn stay_away(&self, away: bool) {
+        self.lock().away = Some(away);
+        self.arrived.notify_one();
+        self.arrived.notify_one();
+    }
+
     /// Lets the records of the ladder in that were written until `until`, whatever their step says.
     pub fn release(&self, until: Timestamp) {
         let mut mail = self.lock();
@@ -128,6 +139,7 @@ impl Mailbox {
             paused: std::mem::take(&mut mail.paused),
             topics: mail.topics.take(),
             look_again: std::mem::take(&mut mail.look_again),
+            away: mail.away.take(),
             release: mail.release.take(),
             close: mail.close.take(),
         }

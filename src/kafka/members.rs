@@ -182,6 +182,13 @@ impl Members {
         }
     }
 
+    /// Asks both to stay out of their group, or to join it again.
+    pub fn stay_away(&self, away: bool) {
+        for member in self.all() {
+            member.mailbox.stay_away(away);
+        }
+    }
+
     /// Lets the records of the ladder in that were written until `until`, whatever their step says.
     pub fn release(&self, until: Timestamp) {
         if let Some(ladder) = &self.ladder {

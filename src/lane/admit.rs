@@ -11,6 +11,7 @@ use super::delivery::{DeadLetterWrite, Destiny, FirstAttempt, State};
 use super::event::{Action, Send, Shed};
 use super::evidence::Choice;
 use super::machine::Lane;
+use super::skip::skipped;
 use super::window::Phase;
 
 /// The wait for the rate, while there is one.
@@ -93,6 +94,9 @@ impl Lane {
             };
             delivery.last_failure = Some(Attempt::failed_before_sending(error.clone()));
             return Turn::DeadLetter(write);
+        }
+        if self.skips.contains(&delivery.record) {
+            return Turn::DeadLetter(skipped(delivery));
         }
         let record = &delivery.record;
         if let (Some(limit), Some(written)) = (expire_after, record.timestamp)

@@ -11,9 +11,11 @@ use crate::delivery::{
 };
 use crate::record::Record;
 
+use super::counts::Settlement;
 use super::endpoint::Why;
 use super::ladder::{Source, Step};
 use super::order::Order;
+use super::skip::Place;
 
 /// Something that happened outside the lane.
 #[derive(Debug, Clone)]
@@ -196,6 +198,13 @@ pub enum Notice {
     Braked,
     /// The brake has ended.
     Released,
+    /// A record that was to be skipped has come to its end.
+    SkipEnded {
+        /// Where it was read first.
+        place: Place,
+        /// Its end.
+        settlement: Settlement,
+    },
 }
 
 /// A request to make.

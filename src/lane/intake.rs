@@ -93,8 +93,14 @@ impl Lane {
         let key = DeliveryKey { epoch, offset };
         let appended = carried.as_ref().and_then(|carried| carried.appended);
         let destiny = match verdict {
-            Verdict::NotMatched => return self.step_over(key, Settlement::NotMatched),
-            Verdict::Dropped => return self.step_over(key, Settlement::Dropped),
+            Verdict::NotMatched => {
+                self.end_skip(&record, Settlement::NotMatched);
+                return self.step_over(key, Settlement::NotMatched);
+            }
+            Verdict::Dropped => {
+                self.end_skip(&record, Settlement::Dropped);
+                return self.step_over(key, Settlement::Dropped);
+            }
             Verdict::Foreign => return self.step_over_foreign(key),
             Verdict::Deliver { .. } if self.ladder_orders.cancels(appended) => {
                 Destiny::DeadLetter {
@@ -102,6 +108,10 @@ impl Lane {
                     error: "its retries were cancelled".to_owned(),
                 }
             }
+            Verdict::Deliver { .. } if self.skips.contains(&record) => Destiny::DeadLetter {
+                reason: DeadLetterReason::Skipped,
+                error: "skipped when it was read".to_owned(),
+            },
             Verdict::Deliver { rule } => Destiny::Deliver { rule },
             Verdict::DeadLetter { reason, error } => Destiny::DeadLetter { reason, error },
         };

@@ -19,6 +19,7 @@ use super::handover::Handover;
 use super::options::LaneOptions;
 use super::order::LadderOrders;
 use super::rate::Rate;
+use super::skip::Skips;
 use super::status::LastFailure;
 use super::window::{Partition, Phase};
 
@@ -48,6 +49,7 @@ pub struct Lane {
     pub(super) endpoint: Endpoint,
     pub(super) brake: Brake,
     pub(super) ladder_orders: LadderOrders,
+    pub(super) skips: Skips,
     /// Whether the last request was for a record that had failed before.
     pub(super) retried_last: bool,
     /// When something may begin that may not begin now.
@@ -108,6 +110,7 @@ impl Lane {
             endpoint: Endpoint::default(),
             brake: Brake::default(),
             ladder_orders: LadderOrders::default(),
+            skips: Skips::default(),
             retried_last: false,
             wake: None,
             rate: Rate::new(&options.rate),

@@ -28,6 +28,7 @@ mod progress;
 mod rate;
 mod retry;
 mod settle;
+mod skip;
 #[cfg(test)]
 mod stage;
 mod start;
@@ -51,6 +52,7 @@ pub use options::{
 };
 pub use order::Order;
 pub use progress::{Budget, METADATA_MAX, Owner, Progress};
+pub use skip::{Found, Place, SKIPS_MAX};
 pub use start::{
     PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,
 };

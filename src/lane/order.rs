@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey};
 
-use super::delivery::{DeadLetterWrite, State};
+use super::delivery::State;
 use super::endpoint::State as Endpoint;
-use super::event::{Action, Notice, Shed};
+use super::event::{Action, Notice};
 use super::machine::Lane;
-use super::window::Phase;
 
 /// What a person asks of a lane. Every instance is told, and each does what concerns the partitions it holds; asked twice, it is done once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     /// Begin nothing new. Partitions and positions are kept, and what is in flight may end.
     Pause,
+    /// The same, and the consumer leaves its group, so that the group's offsets can be changed from outside. It joins again with any other word.
+    Leave,
     /// A pause ends and nothing else does: what had to be known before the start is known.
     Begin,
     /// Its endpoint has said that it is gone, to another instance or before this start: as if it had said so here.
@@ -24,8 +24,17 @@ pub enum Order {
     Resume,
     /// Try what waits now: holds and the breaker's wait end, retries in the window are due.
     RetryNow,
-    /// Write this record to the dead letters instead of trying it on.
+    /// Write this record to the dead letters instead of trying it on, as soon as it is here and not in flight.
     Skip {
+        /// The topic it was read from first.
+        topic: Arc<str>,
+        /// Its partition there.
+        partition: i32,
+        /// Its offset there.
+        offset: i64,
+    },
+    /// This record has come to its end, here or elsewhere: nothing is to be skipped any more.
+    SkipEnded {
         /// The topic it was read from first.
         topic: Arc<str>,
         /// Its partition there.
@@ -68,7 +77,7 @@ impl Lane {
     /// Does what a person asks.
     pub(super) fn ordered(&mut self, order: Order) {
         match order {
-            Order::Pause => self.endpoint.paused = true,
+            Order::Pause | Order::Leave => self.endpoint.paused = true,
             Order::Begin => self.endpoint.paused = false,
             Order::Gone => self.leave_for_good(),
             Order::Resume => self.resume(),
@@ -77,7 +86,12 @@ impl Lane {
                 topic,
                 partition,
                 offset,
-            } => self.skip(&topic, partition, offset),
+            } => self.skip((topic, partition, offset)),
+            Order::SkipEnded {
+                topic,
+                partition,
+                offset,
+            } => self.skips.forget(&(topic, partition, offset)),
             Order::ReleaseRetries { until } => {
                 let orders = &mut self.ladder_orders;
                 orders.release_until = orders.release_until.max(Some(until));
@@ -118,54 +132,19 @@ impl Lane {
             }
         }
     }
-
-    fn skip(&mut self, topic: &str, partition: i32, offset: i64) {
-        let here = |record: &crate::record::Record| {
-            &*record.topic == topic && record.partition == partition && record.offset == offset
-        };
-        let mut keys = self.partitions.iter().flat_map(|(epoch, held)| {
-            let consuming = held.phase == Phase::Consuming;
-            let found = held.unsettled().find(|(_, d)| consuming && here(&d.record));
-            found.map(|(offset, _)| DeliveryKey {
-                epoch: *epoch,
-                offset,
-            })
-        });
-        let Some(key) = keys.next() else { return };
-        let state = self.peek(key).map(|delivery| delivery.state);
-        if !matches!(state, Some(State::Ready | State::Retry)) {
-            return;
-        }
-        self.ready.retain(|other| *other != key);
-        self.timers.retain(|(_, other)| *other != key);
-        let held = self.partitions.get_mut(&key.epoch);
-        if let Some(delivery) = held.and_then(|held| held.delivery(key.offset)) {
-            delivery.last_failure.get_or_insert_with(|| {
-                Attempt::failed_before_sending("skipped before it was tried".to_owned())
-            });
-        }
-        let reason = DeadLetterReason::Skipped;
-        let (shed, failures) = (Shed::Nothing, 0);
-        let write = DeadLetterWrite {
-            reason,
-            shed,
-            failures,
-        };
-        self.write_dead_letter(key, write);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::{Now, Tick};
-    use crate::delivery::{Epoch, Verdict};
-    use crate::lane::{AssignedPartition, Doing, Event, Incoming, LaneOptions, Source, WriteError};
+    use crate::delivery::{Attempt, DeliveryKey, Epoch, Verdict};
+    use crate::lane::{AssignedPartition, Doing, Event, Incoming, LaneOptions, Source};
     use crate::record::Record;
 
     const EPOCH: Epoch = Epoch(1);
 
-    /// A lane that holds one partition with three records in it, the second one in flight first.
+    /// A lane that holds one partition with three records in it, the first one in flight.
     fn lane(orders: &[Order]) -> (Lane, Vec<Action>) {
         let options = LaneOptions {
             concurrency: 1,
@@ -247,39 +226,6 @@ mod tests {
         let actions = tell(&mut lane, Event::Ordered(Order::Resume));
         assert_eq!(sent(&actions), [0]);
         assert_eq!(lane.status().doing, Doing::Running);
-    }
-
-    #[test]
-    fn a_skipped_record_becomes_a_dead_letter_once_and_is_not_sent() {
-        let skip = |offset| Order::Skip {
-            topic: "orders".into(),
-            partition: 0,
-            offset,
-        };
-        let (mut lane, _) = lane(&[]);
-        assert!(
-            tell(&mut lane, Event::Ordered(skip(7))).is_empty(),
-            "unknown"
-        );
-        let actions = tell(&mut lane, Event::Ordered(skip(1)));
-        let [Action::WriteDeadLetter(letter)] = &actions[..] else {
-            panic!("{actions:?}");
-        };
-        assert_eq!(letter.reason, DeadLetterReason::Skipped);
-        assert!(tell(&mut lane, Event::Ordered(skip(1))).is_empty());
-        let ended = Event::WriteEnded {
-            key: letter.key,
-            result: Err(WriteError::Failed("away".to_owned())),
-        };
-        assert!(sent(&tell(&mut lane, ended)).is_empty());
-        let delivered = Event::AttemptEnded {
-            key: DeliveryKey {
-                epoch: EPOCH,
-                offset: 0,
-            },
-            attempt: Attempt::delivered(200),
-        };
-        assert_eq!(sent(&tell(&mut lane, delivered)), [2]);
     }
 
     #[test]

@@ -56,7 +56,11 @@ impl Lane {
         if matches!(meaning, Meaning::Ordinary) {
             delivery.attempts += 1;
         }
-        let next = after(&self.options, delivery, outcome, now, stopped);
+        let is_skipped = self.skips.contains(&delivery.record);
+        let mut next = after(&self.options, delivery, outcome, now, stopped);
+        if is_skipped && matches!(next, Next::TryAgainAfter(_)) {
+            next = Next::DeadLetter(DeadLetterReason::Skipped);
+        }
         partition.busy -= 1;
         match meaning {
             Meaning::Accused => self.enter(key, State::Accused),
@@ -81,6 +85,9 @@ impl Lane {
                 Next::TryAgainAfter(delay) => self.wait_for_retry(key, delay),
                 Next::DeadLetter(reason) => self.give_up(key, reason),
             },
+        }
+        if is_skipped {
+            self.skip_waiting(key);
         }
     }
 
@@ -200,6 +207,7 @@ impl Lane {
         *self.tally.of(delivery.state) -= 1;
         self.unsettled -= 1;
         self.unsettled_bytes -= delivery.weight;
+        self.end_skip(&delivery.record, settlement);
         self.count_settled(settlement);
         self.check_distance(key.epoch);
     }

@@ -98,6 +98,10 @@ pub struct Asked {
     pub reason: String,
     /// When.
     pub at: Timestamp,
+    /// Of a pause: whether the consumer group is left too.
+    pub left: bool,
+    /// Of a pause: when it ends by itself.
+    pub until: Option<Timestamp>,
 }
 
 /// The last attempt that failed.
@@ -166,9 +170,12 @@ impl LaneStatus {
             ),
             Doing::Paused { by: None } => format!("paused; {wait}, nothing lost"),
             Doing::Paused { by: Some(asked) } => {
-                let Asked { who, reason, at } = &**asked;
+                let Asked {
+                    who, reason, at, ..
+                } = &**asked;
+                let more = self.pause_words(asked, now);
                 format!(
-                    "paused by {who} since {}: {reason}; {wait}, nothing lost",
+                    "paused by {who} since {}: {reason}; {more}",
                     clock(*at, now)
                 )
             }
@@ -193,6 +200,19 @@ impl LaneStatus {
                     count_of(count as u64, "request")
                 ),
             },
+        }
+    }
+
+    /// What else is to be known of a pause; what waits is not known outside the group.
+    fn pause_words(&self, asked: &Asked, now: Timestamp) -> String {
+        let what = match (asked.left, self.positions.is_empty()) {
+            (false, _) => format!("{}, nothing lost", self.wait_words()),
+            (true, false) => "leaving its consumer group".to_owned(),
+            (true, true) => "out of its consumer group, whose offsets may be changed".to_owned(),
+        };
+        match asked.until {
+            Some(until) => format!("{what}; goes on by itself in {}", span(until, now)),
+            None => what,
         }
     }
 
@@ -439,10 +459,23 @@ mod tests {
             who: "anna".to_owned(),
             reason: "their database moves".to_owned(),
             at: ago(3600),
+            left: false,
+            until: None,
         }));
         assert_eq!(
             words(Doing::Paused { by }, 2, None),
             "paused by anna since 13:30 UTC: their database moves; 2 records wait, nothing lost"
+        );
+        let by = Some(Box::new(Asked {
+            who: "anna".to_owned(),
+            reason: "again".to_owned(),
+            at: ago(60),
+            left: true,
+            until: Some(ago(-600)),
+        }));
+        assert_eq!(
+            words(Doing::Paused { by }, 2, None),
+            "paused by anna since 14:29 UTC: again; out of its consumer group, whose offsets may be changed; goes on by itself in 10 min"
         );
         assert_eq!(words(Doing::Draining, 0, None), "stopping");
         assert_eq!(

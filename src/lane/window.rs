@@ -156,6 +156,11 @@ impl Partition {
         }
     }
 
+    /// Whether the record at `offset` has been read, in this assignment or before it.
+    pub(super) fn is_read(&self, offset: i64) -> bool {
+        offset < self.end || self.is_settled_already(offset)
+    }
+
     /// Everything that was received from the first unsettled record on; `None`: settled.
     pub(super) fn entries(&self) -> impl Iterator<Item = (i64, Option<&Delivery>)> {
         self.entries

@@ -2,21 +2,22 @@
 //!
 //! | key | value | meaning |
 //! | --- | --- | --- |
-//! | `pause/ID` | who, why, when | the destination is paused; without a value: resumed |
+//! | `pause/ID` | who, why, when, until when, whether the group is left | the destination is paused; without a value: resumed |
 //! | `gone/ID` | the same, and which endpoint | it said 410; without a value: not any more. Of another endpoint it says nothing |
 //! | `retry-now/ID` | who, why, when | try what waits; heard only by who runs at that time |
-//! | `skip/ID` | the same, and the record's place | the same |
+//! | `skip/ID/TOPIC/PARTITION/OFFSET` | who, why, when | that record goes to the dead letters; without a value: it has come to its end |
 //! | `retries-release/ID`, `retries-cancel/ID` | the same | what was in the ladder when the broker appended this |
+//! | `instance/NAME` | since when, and what it obeyed last | it runs (`instances.rs`); without a value: it has ended |
 //! | `check` | who wrote it | proof that the topic can be written and keeps headers |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::admin::api::{RecordPlace, Verb};
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::kafka::StateRecord;
-use crate::lane::{Asked, Order};
+use crate::lane::{Asked, Order, Place};
 
 /// The key of the record that proves that the topic can be written.
 pub(super) const CHECK: &str = "check";
@@ -32,14 +33,33 @@ pub(super) struct Entry {
     pub(super) reason: String,
     /// Milliseconds since 1970.
     pub(super) at: i64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) record: Option<RecordPlace>,
     /// The fingerprint of the endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) endpoint: Option<String>,
     /// What it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) status: Option<u16>,
+    /// Whether a paused lane leaves its consumer group.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) leave: bool,
+    /// When a pause ends by itself, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) until: Option<i64>,
+}
+
+impl Entry {
+    /// Of somebody, for a reason, now.
+    pub(super) fn new(who: String, reason: String) -> Self {
+        Self {
+            who,
+            reason,
+            at: Clock::wall().0,
+            endpoint: None,
+            status: None,
+            leave: false,
+            until: None,
+        }
+    }
 }
 
 /// An endpoint that said that it is gone for good.
@@ -57,6 +77,7 @@ pub(super) struct Book {
     gone: BTreeMap<String, GoneEndpoint>,
     releases: BTreeMap<String, Timestamp>,
     cancels: BTreeMap<String, Timestamp>,
+    skips: BTreeMap<String, BTreeSet<Place>>,
 }
 
 /// What a record of the state topic means.
@@ -83,12 +104,14 @@ impl Book {
     /// Takes a record in. `None`: it concerns no destination, or is none of what this version knows.
     pub(super) fn hear(&mut self, record: &StateRecord) -> Option<Heard> {
         let (kind, id) = record.key.split_once('/')?;
+        let mut id = id;
         let entry = record.value.as_deref().map(entry);
         let asked = asked(record, entry.as_ref());
         let what = match kind {
             "pause" if entry.is_some() => {
+                let order = pausing(&asked);
                 self.pauses.insert(id.to_owned(), asked.clone());
-                What::Kept(Order::Pause)
+                What::Kept(order)
             }
             "pause" => {
                 self.pauses.remove(id);
@@ -121,15 +144,15 @@ impl Book {
             }
             "retry-now" => What::Said(Order::RetryNow),
             "skip" => {
-                let RecordPlace {
-                    topic,
-                    partition,
-                    offset,
-                } = entry??.record?;
-                What::Said(Order::Skip {
-                    topic: topic.into(),
-                    partition,
-                    offset,
+                let (of, place) = skipped(id)?;
+                id = of;
+                let skips = self.skips.entry(id.to_owned()).or_default();
+                What::Kept(if entry.is_some() {
+                    skips.insert(place.clone());
+                    skip(place)
+                } else {
+                    skips.remove(&place);
+                    skip_ended(place)
                 })
             }
             _ => return None,
@@ -139,6 +162,21 @@ impl Book {
             asked,
             what,
         })
+    }
+
+    /// Takes out the pauses that have ended by themselves. Nobody takes them out of the topic: a word that comes late could end a pause that
+    /// was asked for since.
+    pub(super) fn end_pauses(&mut self, now: Timestamp) -> Vec<String> {
+        let ended = |asked: &Asked| asked.until.is_some_and(|until| until <= now);
+        let ids = self.pauses.iter().filter(|(_, asked)| ended(asked));
+        let ids: Vec<String> = ids.map(|(id, _)| id.clone()).collect();
+        self.pauses.retain(|_, asked| !ended(asked));
+        ids
+    }
+
+    /// When the first pause ends by itself.
+    pub(super) fn next_end(&self) -> Option<Timestamp> {
+        self.pauses.values().filter_map(|asked| asked.until).min()
     }
 
     /// Who paused a destination.
@@ -155,36 +193,94 @@ impl Book {
     /// What a lane that begins is told; until the last word it is paused.
     pub(super) fn first_orders(&self, id: &str, fingerprint: &str) -> Vec<Order> {
         let gone = self.gone(id, fingerprint).map(|_| Order::Gone);
-        let paused = self.pauses.contains_key(id);
-        let begin = if paused { Order::Pause } else { Order::Begin };
+        let begin = self.pauses.get(id).map_or(Order::Begin, pausing);
         let release = self.releases.get(id).copied();
         let cancel = self.cancels.get(id).copied();
         let orders = [
             gone,
             release.map(|until| Order::ReleaseRetries { until }),
             cancel.map(|until| Order::CancelRetries { until }),
-            Some(begin),
         ];
-        orders.into_iter().flatten().collect()
+        let skips = self.skips.get(id).into_iter().flatten();
+        let skips = skips.map(|place| skip(place.clone()));
+        let orders = orders.into_iter().flatten().chain(skips);
+        orders.chain([begin]).collect()
+    }
+
+    /// How many records of a destination are to be skipped and have not come to their end.
+    pub(super) fn skip_count(&self, id: &str) -> usize {
+        self.skips.get(id).map_or(0, BTreeSet::len)
+    }
+}
+
+/// The key that says that this record is to be skipped. Neither ids nor names of topics have a slash.
+pub(super) fn skip_key(id: &str, place: &Place) -> String {
+    let (topic, partition, offset) = place;
+    format!("skip/{id}/{topic}/{partition}/{offset}")
+}
+
+/// The other way, for what follows the first slash.
+fn skipped(key: &str) -> Option<(&str, Place)> {
+    let mut parts = key.split('/');
+    let (id, topic) = (parts.next()?, parts.next()?);
+    let (partition, offset) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let is_whole = parts.next().is_none() && !topic.is_empty();
+    is_whole.then(|| (id, (topic.into(), partition, offset)))
+}
+
+fn skip((topic, partition, offset): Place) -> Order {
+    Order::Skip {
+        topic,
+        partition,
+        offset,
+    }
+}
+
+fn skip_ended((topic, partition, offset): Place) -> Order {
+    Order::SkipEnded {
+        topic,
+        partition,
+        offset,
     }
 }
 
 /// The key of what `verb` asks of the destination with this id, and whether it has a value.
-pub(super) fn key(verb: Verb, id: &str) -> (String, bool) {
+pub(super) fn key(verb: Verb, id: &str, record: Option<&RecordPlace>) -> (String, bool) {
     let (kind, valued) = match verb {
         Verb::Pause => ("pause", true),
         Verb::Resume => ("pause", false),
         Verb::RetryNow => ("retry-now", true),
-        Verb::Skip => ("skip", true),
+        Verb::Skip => {
+            let place = record.map(place).unwrap_or_default();
+            return (skip_key(id, &place), true);
+        }
         Verb::ReleaseRetries => ("retries-release", true),
         Verb::CancelRetries => ("retries-cancel", true),
     };
     (format!("{kind}/{id}"), valued)
 }
 
+/// A record's place, as lanes name it.
+pub(super) fn place(record: &RecordPlace) -> Place {
+    (
+        record.topic.as_str().into(),
+        record.partition,
+        record.offset,
+    )
+}
+
 /// `None`: a value that this version cannot read. It is there all the same: what is paused by it is paused.
 fn entry(value: &[u8]) -> Option<Entry> {
     serde_json::from_slice(value).ok()
+}
+
+/// What a pause asks of the lane.
+fn pausing(asked: &Asked) -> Order {
+    if asked.left {
+        Order::Leave
+    } else {
+        Order::Pause
+    }
 }
 
 fn asked(record: &StateRecord, entry: Option<&Option<Entry>>) -> Asked {
@@ -193,6 +289,8 @@ fn asked(record: &StateRecord, entry: Option<&Option<Entry>>) -> Asked {
             who: entry.who.clone(),
             reason: entry.reason.clone(),
             at: Timestamp(entry.at),
+            left: entry.leave,
+            until: entry.until.map(Timestamp),
         };
     }
     let header = |name| record.headers.get(name).cloned();
@@ -200,6 +298,8 @@ fn asked(record: &StateRecord, entry: Option<&Option<Entry>>) -> Asked {
         who: header(WHO).unwrap_or_else(|| "somebody".to_owned()),
         reason: header(REASON).unwrap_or_else(|| "no reason given".to_owned()),
         at: record.appended.unwrap_or_default(),
+        left: false,
+        until: None,
     }
 }
 
@@ -233,6 +333,20 @@ mod tests {
         let heard = book.hear(&record("pause/shop", None)).unwrap();
         assert_eq!(heard.what, What::Kept(Order::Resume));
         assert_eq!(book.pause("shop"), None);
+    }
+
+    #[test]
+    fn a_pause_may_leave_the_group_and_end_by_itself() {
+        let mut book = Book::default();
+        let value = r#"{"who":"a","reason":"b","at":5,"leave":true,"until":900}"#;
+        let heard = book.hear(&record("pause/shop", Some(value))).unwrap();
+        assert_eq!(heard.what, What::Kept(Order::Leave));
+        assert_eq!(book.first_orders("shop", "f"), [Order::Leave]);
+        assert_eq!(book.next_end(), Some(Timestamp(900)));
+        assert!(book.end_pauses(Timestamp(899)).is_empty());
+        assert_eq!(book.end_pauses(Timestamp(900)), ["shop"]);
+        assert_eq!(book.first_orders("shop", "f"), [Order::Begin]);
+        assert_eq!(book.next_end(), None);
     }
 
     #[test]
@@ -273,41 +387,48 @@ mod tests {
     #[test]
     fn what_is_said_is_not_kept_and_what_is_not_ours_is_nothing() {
         let mut book = Book::default();
-        let place =
-            r#"{"who":"a","reason":"b","at":5,"record":{"topic":"t","partition":1,"offset":9}}"#;
-        let heard = book.hear(&record("skip/shop", Some(place))).unwrap();
-        let (topic, partition, offset) = ("t".into(), 1, 9);
-        assert_eq!(
-            heard.what,
-            What::Said(Order::Skip {
-                topic,
-                partition,
-                offset
-            })
-        );
+        let heard = book.hear(&record("retry-now/shop", Some(BY))).unwrap();
+        assert_eq!(heard.what, What::Said(Order::RetryNow));
         assert_eq!(book.first_orders("shop", "f"), [Order::Begin]);
-        for key in ["check", "skip/shop", "later/shop", ""] {
+        for key in [
+            "check",
+            "skip/shop",
+            "skip/shop/t/1",
+            "skip/shop/t/x/1",
+            "later/shop",
+            "",
+        ] {
             assert_eq!(book.hear(&record(key, Some(BY))), None, "{key}");
         }
+    }
+
+    #[test]
+    fn a_record_is_to_be_skipped_until_it_has_come_to_its_end() {
+        let mut book = Book::default();
+        let place: Place = ("a.b-c".into(), 1, 9);
+        let key = skip_key("shop", &place);
+        let heard = book.hear(&record(&key, Some(BY))).unwrap();
+        assert_eq!(heard.id, "shop");
+        assert_eq!(heard.what, What::Kept(skip(place.clone())));
+        assert_eq!(book.skip_count("shop"), 1);
+        let orders = [skip(place.clone()), Order::Begin];
+        assert_eq!(book.first_orders("shop", "f"), orders);
+        let heard = book.hear(&record(&key, None)).unwrap();
+        assert_eq!(heard.what, What::Kept(skip_ended(place)));
+        assert_eq!(book.first_orders("shop", "f"), [Order::Begin]);
     }
 
     #[test]
     fn every_verb_is_heard_as_what_it_is() {
         let mut book = Book::default();
         for verb in Verb::ALL {
-            let (key, valued) = key(verb, "shop");
-            let entry = Entry {
-                who: "anna".to_owned(),
-                reason: "why".to_owned(),
-                at: 5,
-                record: Some(RecordPlace {
-                    topic: "t".to_owned(),
-                    partition: 0,
-                    offset: 1,
-                }),
-                endpoint: None,
-                status: None,
+            let place = RecordPlace {
+                topic: "t".to_owned(),
+                partition: 0,
+                offset: 1,
             };
+            let (key, valued) = key(verb, "shop", Some(&place));
+            let entry = Entry::new("anna".to_owned(), "why".to_owned());
             let value = serde_json::to_string(&entry).unwrap();
             let heard = book.hear(&record(&key, valued.then_some(&value)));
             assert_eq!(heard.unwrap().id, "shop", "{verb:?}");

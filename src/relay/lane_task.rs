@@ -18,7 +18,7 @@ use crate::rules::Matcher;
 use super::CLOSE_DEADLINE;
 use super::desk::Desk;
 use super::judging::Unknown;
-use super::operators::{GoneWord, LaneAsk};
+use super::operators::{LaneAsk, LaneNews, LaneWord};
 use super::outlet::Outlet;
 use super::report::{OneReport, Promise, Report, Written};
 use super::say;
@@ -48,8 +48,8 @@ pub(super) struct LaneParts {
     pub(super) metrics: LaneMetrics,
     /// What operators ask.
     pub(super) asks: mpsc::Receiver<LaneAsk>,
-    /// Where it is said that the endpoint is gone.
-    pub(super) gone: mpsc::Sender<GoneWord>,
+    /// Where it is said what every instance must know.
+    pub(super) gone: mpsc::Sender<LaneWord>,
     pub(super) clock: Clock,
     pub(super) drain: Duration,
     pub(super) stop: CancellationToken,
@@ -185,13 +185,18 @@ impl LaneTask {
 
     fn asked(&mut self, ask: LaneAsk) {
         match ask {
-            LaneAsk::Order(order) => {
+            LaneAsk::Order(order, reply) => {
+                let found = self.parts.lane.find_ordered(&order);
                 self.begun = true;
+                self.stay_or_leave(&order);
                 if let Order::ReleaseRetries { until } | Order::CancelRetries { until } = &order {
                     self.parts.members.release(*until);
                 }
                 self.tell(Event::Ordered(order));
                 self.show_state();
+                if reply.send(found).is_err() {
+                    debug!(destination = &*self.parts.name, "an order was obeyed late");
+                }
             }
             LaneAsk::Status(reply) => {
                 let mut status = self.parts.lane.status();
@@ -204,16 +209,39 @@ impl LaneTask {
         }
     }
 
+    /// Whoever is paused may be asked to leave the consumer group too, and joins it again with the next word.
+    fn stay_or_leave(&self, order: &Order) {
+        let away = match order {
+            Order::Leave => true,
+            Order::Pause | Order::Begin | Order::Resume => false,
+            Order::Gone
+            | Order::RetryNow
+            | Order::Skip { .. }
+            | Order::SkipEnded { .. }
+            | Order::ReleaseRetries { .. }
+            | Order::CancelRetries { .. } => return,
+        };
+        self.parts.members.stay_away(away);
+    }
+
     fn notice(&self, notice: &Notice) {
         say::notice(&self.parts.name, notice);
         self.show_state();
-        if matches!(notice, Notice::Gone) {
-            let failure = self.parts.lane.status().last_failure;
-            let id = Arc::clone(&self.parts.id);
-            let status = failure.and_then(|failure| failure.status);
-            // A lane says it once in a long while: where there is no room, there is something else wrong.
-            drop(self.parts.gone.try_send(GoneWord { id, status }));
-        }
+        let what = match notice {
+            Notice::Gone => {
+                let failure = self.parts.lane.status().last_failure;
+                LaneNews::Gone(failure.and_then(|failure| failure.status))
+            }
+            Notice::SkipEnded { place, .. } => LaneNews::SkipEnded(place.clone()),
+            Notice::Opened { .. }
+            | Notice::Closed { .. }
+            | Notice::Suspect { .. }
+            | Notice::Braked
+            | Notice::Released => return,
+        };
+        let id = Arc::clone(&self.parts.id);
+        // A lane says such things once in a long while: where there is no room, there is something else wrong.
+        drop(self.parts.gone.try_send(LaneWord { id, what }));
     }
 
     fn begin_drain(&mut self) {

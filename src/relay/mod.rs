@@ -3,16 +3,19 @@
 mod background;
 mod book;
 mod desk;
+mod instances;
 mod judging;
 mod lag;
 mod lane_task;
 mod margin;
 mod operators;
+mod orders;
 mod outlet;
 mod overview;
 mod panics;
 mod report;
 mod say;
+mod thread;
 mod topics;
 mod upkeep;
 
@@ -20,10 +23,10 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info};
+use tracing::{error, info};
 
 use crate::admin::{self, AdminError, Ask, DEFAULT_SOCKET, Health, SocketFile};
 use crate::clock::{Clock, Timestamp};
@@ -39,11 +42,13 @@ use crate::rules::{Matcher, ReadFormat, Renderer};
 use crate::send::{Webhook, WebhookError};
 
 use background::Background;
+use instances::Myself;
 use judging::Unknown;
 use lane_task::{LaneEnd, LaneParts, LaneTask};
 use margin::Margins;
-use operators::{Door, FrontDesk, GoneWord, Known, Operators, StateTopic};
+use operators::{Door, FrontDesk, Known, LaneWord, Operators, StateTopic};
 use outlet::Outlet;
+use thread::start_thread;
 use topics::{TopicWatch, Watched};
 use upkeep::Upkeep;
 
@@ -92,8 +97,10 @@ pub struct Relay {
     stop_serving: CancellationToken,
     /// The ways to the lanes, until those who use them are started.
     doors: Vec<Door>,
-    /// Where lanes say that their endpoint is gone, and who hears it.
-    gone: (mpsc::Sender<GoneWord>, Option<mpsc::Receiver<GoneWord>>),
+    /// Where lanes say what every instance must know, and who hears it.
+    gone: (mpsc::Sender<LaneWord>, Option<mpsc::Receiver<LaneWord>>),
+    /// Who takes leave of the other instances.
+    desk: Option<Arc<FrontDesk>>,
     _socket: Option<SocketFile>,
 }
 
@@ -153,6 +160,7 @@ impl Relay {
             stop_serving,
             doors: Vec::new(),
             gone: gone_channel(),
+            desk: None,
             _socket: socket,
         };
         let lanes = relay.start_lanes(config, &producer, clock)?;
@@ -346,6 +354,7 @@ impl Relay {
             },
             health: Arc::clone(&self.health),
             clock,
+            me: Myself::new(),
             known: Mutex::new(Known::default()),
             ladder: Arc::new(LadderView {
                 client: consumer_config(&config.kafka),
@@ -357,6 +366,7 @@ impl Relay {
                 Arc::clone(&self.complaints),
             )),
         });
+        self.desk = Some(Arc::clone(&operators.desk));
         let lag = lag::show(
             Arc::clone(&operators.desk),
             Margins::new(broker, Arc::clone(&self.metrics), clock),
@@ -425,12 +435,15 @@ impl Relay {
             in_time = drained.in_time,
             "drained"
         );
+        if let Some(desk) = &self.desk {
+            desk.leave().await;
+        }
         self.stop_serving.cancel();
         Ok(drained)
     }
 }
 
-fn gone_channel() -> (mpsc::Sender<GoneWord>, Option<mpsc::Receiver<GoneWord>>) {
+fn gone_channel() -> (mpsc::Sender<LaneWord>, Option<mpsc::Receiver<LaneWord>>) {
     let (say, hear) = mpsc::channel(ASKS);
     (say, Some(hear))
 }
@@ -500,32 +513,6 @@ fn outlet(config: &Config, destination: &DestinationConfig) -> Result<Arc<Outlet
     }))
 }
 
-/// Runs a lane and its requests on a thread of its own, and says how it ended; or nothing when it panicked.
-///
-/// Threads that shared the requests of all lanes would have to wake each other for nearly every one, which costs as much again as
-/// making it. And so a lane that is short of processor time takes none from another.
-fn start_thread(
-    destination: &str,
-    lane: LaneTask,
-) -> Result<oneshot::Receiver<LaneEnd>, RelayError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(RelayError::Thread)?;
-    let (say_end, ended) = oneshot::channel();
-    std::thread::Builder::new()
-        .name(format!("l-{destination}"))
-        .spawn(move || {
-            let end = runtime.block_on(lane.run());
-            runtime.shutdown_background();
-            if say_end.send(end).is_err() {
-                debug!("nobody waits for the end of the lane");
-            }
-        })
-        .map_err(RelayError::Thread)?;
-    Ok(ended)
-}
-
 /// An age becomes a time here, once, so that every lane begins at the same one.
 fn start_at(option: StartAtOption) -> StartAt {
     match option {
@@ -568,6 +555,7 @@ mod tests {
             stop_serving,
             doors: Vec::new(),
             gone: gone_channel(),
+            desk: None,
             _socket: None,
         };
         let error = relay.wait().await.unwrap_err();

@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::admin::Health;
-use crate::admin::api::{Ask, HealthReport, OrderReport, OrderRequest, OrderResult, Verb};
+use crate::admin::api::{Ask, HealthReport};
 use crate::clock::{Clock, Tick};
 use crate::kafka::{Ends, FromState, LadderView, Producer, StateRecord};
-use crate::lane::{LaneStatus, Order};
+use crate::lane::{Found, LaneStatus, Order, Place};
 use crate::metrics::Metrics;
 
-use super::book::{Book, CHECK, Entry, REASON, VERSION, WHO, What, key};
+use super::book::{Book, CHECK, Entry, REASON, VERSION, WHO, What, skip_key};
+use super::instances::{InstanceWord, Instances, Myself, ORDER};
 
 /// How long after a broker has answered the lanes wait for the state to be read before they begin.
 const STATE_WAIT: Duration = Duration::from_secs(5);
@@ -26,17 +27,19 @@ const LOOK: Duration = Duration::from_millis(100);
 const WRITE_WAIT: Duration = Duration::from_secs(10);
 /// A lane that takes longer to listen is stuck.
 const LANE_WAIT: Duration = Duration::from_secs(5);
+/// How often the clock is looked at before the end of a pause.
+const CLOCK_LOOK: Duration = Duration::from_secs(10);
 /// When the proof that the topic can be written has failed.
 const CHECK_AGAIN: Duration = Duration::from_secs(30);
-/// How often it is tried to write that an endpoint is gone. The lane knows it without that.
-const GONE_TRIES: u32 = 20;
+/// How often it is tried to write what a lane has to say. The lane knows it without that.
+const NOTE_TRIES: u32 = 20;
 /// Questions that are answered at the same time.
 const ASKS_MAX: usize = 32;
 
 /// What a lane is asked from outside.
 pub(super) enum LaneAsk {
-    /// Do this.
-    Order(Order),
+    /// Do this, and say that it is done; and where the record was found, when it is about one.
+    Order(Order, oneshot::Sender<Option<Found>>),
     /// What do you do?
     Status(oneshot::Sender<LaneStatus>),
 }
@@ -54,13 +57,20 @@ pub(super) struct Door {
     pub(super) fingerprint: String,
 }
 
-/// A lane's endpoint has said that it is gone for good.
+/// What a lane wants every instance to know.
 #[derive(Debug)]
-pub(super) struct GoneWord {
+pub(super) struct LaneWord {
     /// The destination's id.
     pub(super) id: Arc<str>,
-    /// What it answered.
-    pub(super) status: Option<u16>,
+    pub(super) what: LaneNews,
+}
+
+#[derive(Debug)]
+pub(super) enum LaneNews {
+    /// Its endpoint has said that it is gone for good, and what it answered.
+    Gone(Option<u16>),
+    /// A record that was to be skipped has come to its end.
+    SkipEnded(Place),
 }
 
 /// The state topic, as it is written.
@@ -80,6 +90,7 @@ pub(super) struct FrontDesk {
     pub(super) known: Mutex<Known>,
     pub(super) ends: Arc<Ends>,
     pub(super) ladder: Arc<LadderView>,
+    pub(super) me: Myself,
 }
 
 /// What is known of the state.
@@ -90,13 +101,12 @@ pub(super) struct Known {
     pub(super) read: bool,
     /// Whether the lanes were told to begin.
     pub(super) begun: bool,
+    pub(super) instances: Instances,
 }
 
 /// Answers, listens and tells.
 pub(super) struct Operators {
     pub(super) desk: Arc<FrontDesk>,
-    /// Tells this process's proof from others'.
-    nonce: String,
     proven: bool,
     next_check: Tick,
     broker_since: Option<Tick>,
@@ -105,10 +115,8 @@ pub(super) struct Operators {
 
 impl Operators {
     pub(super) fn new(desk: FrontDesk) -> Self {
-        let nonce = format!("{}-{}", std::process::id(), Clock::wall().0);
         Self {
             desk: Arc::new(desk),
-            nonce,
             proven: false,
             next_check: Tick::default(),
             broker_since: None,
@@ -121,7 +129,7 @@ impl Operators {
         mut self,
         mut asks: mpsc::Receiver<Ask>,
         mut state: mpsc::Receiver<FromState>,
-        mut gone: mpsc::Receiver<GoneWord>,
+        mut gone: mpsc::Receiver<LaneWord>,
         stop: CancellationToken,
     ) {
         let mut answers = JoinSet::new();
@@ -135,11 +143,12 @@ impl Operators {
                     answers.spawn(async move { desk.answer(ask).await });
                 }
                 Some(_) = answers.join_next() => {}
-                Some(word) = state.recv() => self.heard(word).await,
+                Some(word) = state.recv() => self.heard(word, &mut answers).await,
                 Some(word) = gone.recv(), if answers.len() < ASKS_MAX => {
                     let desk = Arc::clone(&self.desk);
-                    answers.spawn(async move { desk.note_gone(word).await });
+                    answers.spawn(async move { desk.note(word).await });
                 }
+                () = self.desk.next_pause_end() => self.desk.end_pauses().await,
                 _ = look.tick(), if !self.proven || !self.desk.known().begun => {
                     self.look(&mut answers).await;
                 }
@@ -147,10 +156,26 @@ impl Operators {
         }
     }
 
-    async fn heard(&mut self, word: FromState) {
+    async fn heard(&mut self, word: FromState, answers: &mut JoinSet<()>) {
         match word {
-            FromState::Record(record) if record.key == CHECK => self.checked(&record),
-            FromState::Record(record) => self.desk.obey(&record).await,
+            FromState::Record(record) if record.key == CHECK => {
+                if self.checked(&record) {
+                    let desk = Arc::clone(&self.desk);
+                    answers.spawn(async move { desk.announce(None, None).await });
+                }
+            }
+            FromState::Record(record) => {
+                let word = match self.desk.hear_instance(&record) {
+                    InstanceWord::Heard => return,
+                    InstanceWord::OursTaken => (None, None),
+                    InstanceWord::None => match self.desk.obey(&record).await {
+                        Some((order, found)) => (Some(order), found),
+                        None => return,
+                    },
+                };
+                let desk = Arc::clone(&self.desk);
+                answers.spawn(async move { desk.announce(word.0, word.1).await });
+            }
             FromState::CaughtUp => {
                 self.desk.known().read = true;
                 self.problem(None);
@@ -176,20 +201,22 @@ impl Operators {
         self.last_problem = problem;
     }
 
-    /// Our own proof, read back.
-    fn checked(&mut self, record: &StateRecord) {
+    /// Our own proof, read back. True: for the first time.
+    fn checked(&mut self, record: &StateRecord) -> bool {
         let value = record.value.as_deref().unwrap_or_default();
-        if self.proven || value != self.nonce.as_bytes() {
-            return;
+        if self.proven || value != self.desk.me.name.as_bytes() {
+            return false;
         }
         self.proven = true;
         if record.headers.contains_key(VERSION) {
-            return self.problem(None);
+            self.problem(None);
+            return true;
         }
         let topic = &self.desk.topic.name;
         self.problem(Some(format!(
             "topic {topic} keeps no headers: its message format is older than 0.11"
         )));
+        false
     }
 
     async fn look(&mut self, answers: &mut JoinSet<()>) {
@@ -211,8 +238,8 @@ impl Operators {
         }
         if read && !self.proven && now >= self.next_check {
             self.next_check = now + CHECK_AGAIN;
-            let (desk, nonce) = (Arc::clone(&self.desk), self.nonce.clone());
-            answers.spawn(async move { desk.prove(&nonce).await });
+            let desk = Arc::clone(&self.desk);
+            answers.spawn(async move { desk.prove().await });
         }
     }
 }
@@ -252,6 +279,7 @@ impl FrontDesk {
             if std::mem::replace(&mut known.begun, true) {
                 return;
             }
+            drop(known.book.end_pauses(Clock::wall()));
             let first = |door: &Door| known.book.first_orders(&door.id, &door.fingerprint);
             self.doors.iter().map(first).collect()
         };
@@ -270,98 +298,84 @@ impl FrontDesk {
         }
     }
 
-    /// Does what a record of the state topic says, where it concerns a lane of ours.
-    async fn obey(&self, record: &StateRecord) {
+    /// Waits for the time at which a pause may have ended by itself; for ever when there is none.
+    async fn next_pause_end(&self) {
+        let end = {
+            let known = self.known();
+            known.book.next_end().filter(|_| known.begun)
+        };
+        let Some(end) = end else {
+            return std::future::pending().await;
+        };
+        let left_ms = u64::try_from(end.0.saturating_sub(Clock::wall().0)).unwrap_or(0);
+        // Somebody may set the clock meanwhile.
+        tokio::time::sleep(Duration::from_millis(left_ms).min(CLOCK_LOOK)).await;
+    }
+
+    /// Ends pauses that have come to their time. What else holds a lane goes on holding it.
+    async fn end_pauses(&self) {
+        let ids = self.known().book.end_pauses(Clock::wall());
+        for id in ids {
+            let door = self.doors.iter().find(|door| *door.id == *id);
+            let Some(door) = door else { continue };
+            warn!(destination = &*door.name, "the pause has come to its end");
+            door.tell(Order::Begin).await;
+        }
+    }
+
+    /// Does what a record of the state topic says, where it concerns a lane of ours. Gives the order that is obeyed, when somebody waits to hear
+    /// of it, and where the record was found that it is about.
+    async fn obey(&self, record: &StateRecord) -> Option<(String, Option<Found>)> {
         let (heard, read, begun) = {
             let mut known = self.known();
-            (known.book.hear(record), known.read, known.begun)
-        };
-        let Some(heard) = heard else { return };
-        let Some(door) = self.doors.iter().find(|door| *door.id == *heard.id) else {
-            return;
-        };
-        let order = match &heard.what {
-            What::Kept(order) if begun => order,
-            What::Said(order) if read => order,
-            What::Gone(endpoint) if begun && endpoint.as_ref() == Some(&door.fingerprint) => {
-                return door.tell(Order::Gone).await;
+            let mut heard = known.book.hear(record);
+            let ended = known.book.end_pauses(Clock::wall());
+            // It has ended before it was heard of.
+            if let Some(heard) = heard.as_mut().filter(|heard| ended.contains(&heard.id)) {
+                heard.what = What::Kept(Order::Begin);
             }
-            What::Kept(_) | What::Said(_) | What::Gone(_) | What::Noted => return,
+            (heard, known.read, known.begun)
+        };
+        let heard = heard?;
+        let order = record.headers.get(ORDER).filter(|_| read).cloned();
+        let Some(door) = self.doors.iter().find(|door| *door.id == *heard.id) else {
+            return order.map(|order| (order, None));
+        };
+        let what = match heard.what {
+            What::Kept(what) if begun => what,
+            What::Said(what) if read => what,
+            What::Gone(endpoint) if begun && endpoint.as_ref() == Some(&door.fingerprint) => {
+                door.tell(Order::Gone).await;
+                return None;
+            }
+            What::Kept(_) | What::Said(_) | What::Gone(_) | What::Noted => return None,
         };
         let (who, reason) = (&*heard.asked.who, &*heard.asked.reason);
-        warn!(
-            destination = &*door.name,
-            who,
-            reason,
-            ?order,
-            "asked by an operator"
-        );
-        door.tell(order.clone()).await;
+        // Nobody asks for the end of what was asked for.
+        if !matches!(what, Order::SkipEnded { .. }) {
+            let destination = &*door.name;
+            warn!(destination, who, reason, order = ?what, "asked by an operator");
+        }
+        let found = door.tell(what).await?;
+        Some((order?, found))
     }
 
-    async fn order(&self, verb: Verb, request: OrderRequest) -> OrderReport {
-        let refused = |text: String| OrderReport {
-            result: OrderResult::Refused,
-            text,
-        };
-        let name = &request.destination;
-        let Some(door) = self.doors.iter().find(|door| *door.name == **name) else {
-            let names: Vec<&str> = self.doors.iter().map(|door| &*door.name).collect();
-            let text = format!(
-                "no destination {name} runs here; there are: {}",
-                names.join(", ")
-            );
-            return refused(text);
-        };
-        if verb == Verb::Skip && request.record.is_none() {
-            return refused("which record? topic, partition and offset say so".to_owned());
-        }
-        let entry = Entry {
-            who: request.who.clone(),
-            reason: request.reason.clone(),
-            at: Clock::wall().0,
-            record: request.record,
-            endpoint: None,
-            status: None,
-        };
-        let (key, valued) = key(verb, &door.id);
-        let value = serde_json::to_vec(&entry).ok().filter(|_| valued);
-        let (who, reason) = (&*request.who, &*request.reason);
-        let mut result = Ok(());
-        // First, so that whoever hears of the resumption and is started again does not find it gone.
-        if verb == Verb::Resume {
-            result = self
-                .write(&format!("gone/{}", door.id), None, who, reason)
-                .await;
-        }
-        if result.is_ok() {
-            result = self.write(&key, value.as_deref(), who, reason).await;
-        }
-        match result {
-            Ok(()) => OrderReport {
-                result: OrderResult::Done,
-                text: format!("{name}: {}", done(verb)),
-            },
-            Err(text) => OrderReport {
-                result: OrderResult::Unavailable,
-                text: format!("{name}: {text}"),
-            },
-        }
-    }
-
-    async fn write(
+    /// Writes to the state topic; `order` names what instances say that they have obeyed.
+    pub(super) async fn write(
         &self,
         key: &str,
         value: Option<&[u8]>,
         who: &str,
         reason: &str,
+        order: Option<&str>,
     ) -> Result<(), String> {
         let StateTopic {
             name,
             producer,
             metrics,
         } = &self.topic;
-        let headers = [(VERSION, "1"), (WHO, who), (REASON, reason)];
+        let mut headers = vec![(VERSION, "1"), (WHO, who), (REASON, reason)];
+        headers.extend(order.map(|order| (ORDER, order)));
         let write = producer.write_state(name, key, value, &headers);
         let written = match tokio::time::timeout(WRITE_WAIT, write).await {
             Ok(Ok(())) => Ok(()),
@@ -375,32 +389,41 @@ impl FrontDesk {
         written
     }
 
-    /// Lets every instance know, and those that are started later, that an endpoint is gone.
-    async fn note_gone(&self, word: GoneWord) {
-        let GoneWord { id, status } = word;
+    /// Lets every instance know what a lane has to say, and those that are started later.
+    async fn note(&self, word: LaneWord) {
+        let LaneWord { id, what } = word;
         let Some(door) = self.doors.iter().find(|door| door.id == id) else {
             return;
         };
-        let entry = Entry {
-            who: "postrider".to_owned(),
-            reason: format!("{} said that it is gone", door.endpoint),
-            at: Clock::wall().0,
-            record: None,
-            endpoint: Some(door.fingerprint.clone()),
-            status,
+        let who = "postrider";
+        let (key, reason, value) = match what {
+            LaneNews::Gone(status) => {
+                let reason = format!("{} said that it is gone", door.endpoint);
+                let entry = Entry {
+                    endpoint: Some(door.fingerprint.clone()),
+                    status,
+                    ..Entry::new(who.to_owned(), reason.clone())
+                };
+                let value = serde_json::to_vec(&entry).unwrap_or_default();
+                (format!("gone/{id}"), reason, Some(value))
+            }
+            LaneNews::SkipEnded(place) => {
+                let reason = "the record has come to its end".to_owned();
+                (skip_key(&id, &place), reason, None)
+            }
         };
-        let value = serde_json::to_vec(&entry).unwrap_or_default();
-        let key = format!("gone/{id}");
-        for _ in 0..GONE_TRIES {
-            let written = self.write(&key, Some(&value), &entry.who, &entry.reason);
+        for _ in 0..NOTE_TRIES {
+            let written = self.write(&key, value.as_deref(), who, &reason, None);
             let Err(problem) = written.await else { return };
             warn!(destination = &*door.name, "{problem}; it is tried again");
             tokio::time::sleep(CHECK_AGAIN).await;
         }
     }
 
-    async fn prove(&self, nonce: &str) {
-        if let Err(problem) = self.write(CHECK, Some(nonce.as_bytes()), nonce, "").await {
+    async fn prove(&self) {
+        let name = &self.me.name;
+        let written = self.write(CHECK, Some(name.as_bytes()), name, "", None);
+        if let Err(problem) = written.await {
             warn!("{problem}; operators cannot pause anything until it can be");
             self.health.state_topic(Some(problem));
         }
@@ -408,14 +431,23 @@ impl FrontDesk {
 }
 
 impl Door {
-    async fn tell(&self, order: Order) {
-        let told = tokio::time::timeout(LANE_WAIT, self.asks.send(LaneAsk::Order(order)));
-        // One that has ended needs no orders.
-        if told.await.is_err() {
-            error!(
-                destination = &*self.name,
-                "the lane is stuck: an order does not reach it"
-            );
+    /// Has the lane do this, and gives what it says; `None` when it does not listen.
+    async fn tell(&self, order: Order) -> Option<Option<Found>> {
+        let (reply, done) = oneshot::channel();
+        let told = async {
+            self.asks.send(LaneAsk::Order(order, reply)).await.ok()?;
+            done.await.ok()
+        };
+        match tokio::time::timeout(LANE_WAIT, told).await {
+            Ok(found) => found,
+            // One that has ended needs no orders.
+            Err(_) => {
+                error!(
+                    destination = &*self.name,
+                    "the lane is stuck: an order does not reach it"
+                );
+                None
+            }
         }
     }
 
@@ -424,19 +456,6 @@ impl Door {
         let (reply, answer) = oneshot::channel();
         self.asks.try_send(LaneAsk::Status(reply)).ok()?;
         Some(answer)
-    }
-}
-
-fn done(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Pause => "paused on every instance; it stays so over restarts, until it is resumed",
-        Verb::Resume => "resumed on every instance",
-        Verb::RetryNow => "every instance tries now what waits",
-        Verb::Skip => {
-            "the instance that holds the record writes it to the dead letters, unless its end came first"
-        }
-        Verb::ReleaseRetries => "what waits in the ladder is due now",
-        Verb::CancelRetries => "what waits in the ladder goes to the dead letters",
     }
 }
 

@@ -154,6 +154,7 @@ fn report(
     DestinationReport {
         name: door.name.to_string(),
         id: door.id.to_string(),
+        endpoint: door.endpoint.clone(),
         state: status.doing.name().to_owned(),
         words: status.words(now, &door.endpoint),
         waiting: waiting
@@ -174,6 +175,8 @@ fn report(
             who: by.who.clone(),
             reason: by.reason.clone(),
             at: rfc3339(by.at),
+            left: by.left,
+            until: by.until.map(rfc3339),
         }),
     }
 }
@@ -184,7 +187,10 @@ fn times(doing: &Doing) -> (Option<Timestamp>, Option<Timestamp>) {
         Doing::Held { until } => (None, Some(*until)),
         Doing::Open { since, next_probe } => (Some(*since), *next_probe),
         Doing::Gone { since } | Doing::Braked { since, .. } => (Some(*since), None),
-        Doing::Paused { by } => (by.as_ref().map(|by| by.at), None),
+        Doing::Paused { by } => match by {
+            Some(by) => (Some(by.at), by.until),
+            None => (None, None),
+        },
         Doing::Starting | Doing::Running | Doing::Doubt | Doing::Blocked | Doing::Draining => {
             (None, None)
         }
@@ -196,13 +202,14 @@ fn silent(door: &Door) -> DestinationReport {
     DestinationReport {
         name: door.name.to_string(),
         id: door.id.to_string(),
+        endpoint: door.endpoint.clone(),
         state: "stopped".to_owned(),
         words: "does not answer: it has ended, or is stuck".to_owned(),
         ..DestinationReport::default()
     }
 }
 
-fn rfc3339(time: Timestamp) -> String {
+pub(super) fn rfc3339(time: Timestamp) -> String {
     jiff::Timestamp::from_millisecond(time.0)
         .unwrap_or_default()
         .to_string()

@@ -157,5 +157,13 @@ pub(super) fn notice(destination: &str, notice: &Notice) {
             "braked: most records are rejected; the lane slows down instead of filling the dead letters. Look at them, then `postrider resume`"
         ),
         Notice::Released => info!(destination, "brake released: records are taken again"),
+        Notice::SkipEnded { place, settlement } => info!(
+            destination,
+            topic = &*place.0,
+            partition = place.1,
+            offset = place.2,
+            settlement = settlement.name(),
+            "a record that was to be skipped has come to its end"
+        ),
     }
 }

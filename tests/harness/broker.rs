@@ -122,6 +122,26 @@ impl Broker {
         self.launch();
     }
 
+    /// Runs Kafka's own `kafka-consumer-groups` against it, and gives what it printed; it has done what it was asked.
+    #[track_caller]
+    pub fn consumer_groups(&self, arguments: &[&str]) -> String {
+        let output = Command::new("java")
+            .args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp"])
+            .arg(self.libs.join("*"))
+            .arg("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand")
+            .args(["--bootstrap-server", self.kafka.brokers()])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("java starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, error) = (text(&output.stdout), text(&output.stderr));
+        // What goes wrong with a group it prints, and ends well.
+        let well = output.status.success() && !out.contains("Error");
+        assert!(well, "kafka-consumer-groups {arguments:?}: {out}{error}");
+        out
+    }
+
     fn running(&self) -> MutexGuard<'_, Option<Process>> {
         self.process
             .lock()

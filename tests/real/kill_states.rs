@@ -1,7 +1,11 @@
-//! Kill -9 at random instants while records sit in every state: in flight, waiting for their next attempt, on the ladder, suspected, on their way
-//! to the dead letters.
+//! Kill -9 at random instants while records sit in every state: in flight, waiting for their next attempt, on the ladder, suspected, on their way to
+//! the dead letters, and behind an endpoint that is broken or asks for patience.
+//!
+//! Twenty kills are part of `make test`; `make soak` makes two hundred, and says how far it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::broker::Broker;
@@ -15,51 +19,105 @@ use crate::harness::wait::wait_until;
 use super::kill::{COMMIT_INTERVAL, Random, seed};
 use super::main_job::wait_no_lag;
 
-const RECORDS: usize = 4000;
+const RECORDS_EACH: usize = 200;
+/// These kills take about a minute: who waits that long on the ladder was produced before.
+const LAST_KILLS: usize = 12;
 const SOON: Duration = Duration::from_secs(180);
+/// A kill does not wait for work longer than that: what waits may wait for a minute on the ladder.
+const WORK: Duration = Duration::from_secs(15);
 /// What a commit may be late on a machine that does much else.
 const SLACK: Duration = Duration::from_secs(1);
+/// How long a request takes.
+const TAKES: Duration = Duration::from_millis(40);
 
-fn kills() -> u64 {
+fn kills_wanted() -> usize {
     let given = std::env::var("POSTRIDER_KILLS").ok();
     given.and_then(|text| text.parse().ok()).unwrap_or(20)
 }
 
-fn number(body: &[u8]) -> usize {
-    std::str::from_utf8(body).unwrap().parse().unwrap()
+/// `None`: a record that only shows that others pass.
+fn number(body: &[u8]) -> Option<usize> {
+    std::str::from_utf8(body).ok()?.parse().ok()
 }
 
-/// One in a hundred fails once, one fails twice and waits a minute between, one is refused, and one in a thousand is forbidden.
-fn answer(request: &Request) -> Answer {
-    let attempt = request.attempt().unwrap_or(1);
-    let status = match number(&request.body) {
-        n if n % 100 == 7 && attempt < 2 => 500,
-        n if n % 100 == 17 && attempt < 3 => 500,
-        n if n % 100 == 27 => 400,
-        n if n % 1000 == 37 => 403,
-        _ => 200,
-    };
-    Answer::status(status).after(Duration::from_millis(20))
+/// What becomes of the records of one run, by their numbers.
+#[derive(Debug, Clone, Copy)]
+struct Fates {
+    records: usize,
 }
 
-fn is_bad(n: usize) -> bool {
-    n % 100 == 27 || n % 1000 == 37
+impl Fates {
+    /// One in a hundred fails once, one fails twice, one is refused, and one in a thousand is forbidden: that one waits on the ladder too.
+    fn answer(self, request: &Request) -> Answer {
+        let Some(n) = number(&request.body) else {
+            return Answer::ok();
+        };
+        let status = match n {
+            _ if self.is_forbidden(n) => 403,
+            _ if self.is_refused(n) => 400,
+            _ if request.attempt().unwrap_or(1) <= self.failures(n) => 500,
+            _ => 200,
+        };
+        Answer::status(status).after(TAKES)
+    }
+
+    /// Who fails twice waits on the ladder for a minute: only early ones, so that nobody has to wait for them at the end.
+    fn failures(self, n: usize) -> u32 {
+        match n % 100 {
+            17 if self.is_early(n) => 2,
+            7 | 17 => 1,
+            _ => 0,
+        }
+    }
+
+    fn is_refused(self, n: usize) -> bool {
+        n % 100 == 27
+    }
+
+    fn is_forbidden(self, n: usize) -> bool {
+        n % 1000 == 37 && self.is_early(n)
+    }
+
+    fn is_early(self, n: usize) -> bool {
+        n + LAST_KILLS * RECORDS_EACH < self.records
+    }
+
+    fn bad(self) -> BTreeSet<usize> {
+        let is_bad = |n: &usize| self.is_refused(*n) || self.is_forbidden(*n);
+        (0..self.records).filter(is_bad).collect()
+    }
+}
+
+/// Twelve seconds in which an endpoint works, forgets the password, works, and has had enough.
+fn moody(since: Duration) -> Answer {
+    match since.as_millis() % 12_000 {
+        0..6_000 | 8_000..10_000 => Answer::ok().after(TAKES),
+        6_000..8_000 => Answer::status(401),
+        _ => Answer::status(429).header("retry-after", "1"),
+    }
 }
 
 /// An attempt that did not get further than the one before is extra. Each needs a kill of its own that came before the end of some attempt of the record
 /// was committed: then the record is read again, or stands on the ladder twice.
-fn unexplained(attempts: &[Attempt], kills: &[Instant]) -> Vec<String> {
+fn unexplained(attempts: &[Attempt], kills: &[Instant], fates: Fates) -> (usize, Vec<String>) {
     let mut by_record: BTreeMap<usize, Vec<&Attempt>> = BTreeMap::new();
     for attempt in attempts {
-        let n = number(attempt.body.as_deref().unwrap());
-        by_record.entry(n).or_default().push(attempt);
+        if let Some(n) = number(attempt.body.as_deref().unwrap()) {
+            by_record.entry(n).or_default().push(attempt);
+        }
     }
-    let mut found = Vec::new();
-    for (n, mut of_record) in by_record.into_iter().filter(|(n, _)| !is_bad(*n)) {
+    let (mut all, mut found) = (0, Vec::new());
+    for (n, mut of_record) in by_record {
+        if fates.is_forbidden(n) {
+            continue;
+        }
         of_record.sort_by_key(|attempt| attempt.arrived);
-        let pairs = of_record.windows(2);
-        let extra = pairs.filter(|pair| pair[1].attempt <= pair[0].attempt);
-        let extra = extra.count();
+        let is_extra = |pair: &&[&Attempt]| {
+            // Of these an endpoint is to blame, or it asked for patience: they cost no attempt.
+            let spent = !matches!(pair[0].status, Some(401 | 429));
+            pair[1].attempt < pair[0].attempt.map(|before| before + u32::from(spent))
+        };
+        let extra = of_record.windows(2).filter(is_extra).count();
         let touches = |at: &Instant, attempt: &Attempt| {
             let ended = attempt.finished.unwrap_or(attempt.arrived);
             (attempt.arrived..ended + COMMIT_INTERVAL + SLACK).contains(at)
@@ -68,110 +126,155 @@ fn unexplained(attempts: &[Attempt], kills: &[Instant]) -> Vec<String> {
             .iter()
             .filter(|at| of_record.iter().any(|a| touches(at, a)));
         let touched = touched.count();
+        all += extra;
         if extra > touched {
             found.push(format!(
-                "record {n}: {extra} extra attempts, {touched} kills"
+                "record {n}: {extra} extra, {touched} kills: {of_record:#?}"
             ));
         }
     }
-    found
+    (all, found)
+}
+
+/// Every record has one id, and no two records have the same.
+fn assert_ids_stable(attempts: &[Attempt]) {
+    let mut ids: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
+    for attempt in attempts {
+        if let Some(n) = number(attempt.body.as_deref().unwrap()) {
+            let id = attempt.id.clone().unwrap();
+            ids.entry(n).or_default().insert(id);
+        }
+    }
+    let changed: Vec<_> = ids.iter().filter(|(_, of)| of.len() != 1).collect();
+    assert!(changed.is_empty(), "ids are stable: {changed:?}");
+    let all: BTreeSet<&String> = ids.values().flatten().collect();
+    assert_eq!(all.len(), ids.len(), "and belong to one record each");
+}
+
+fn accepted(receiver: &Receiver) -> usize {
+    let attempts = receiver.attempts();
+    let accepted = attempts.iter().filter(|a| a.accepted());
+    let numbers: BTreeSet<usize> = accepted
+        .filter_map(|a| number(a.body.as_deref().unwrap()))
+        .collect();
+    numbers.len()
+}
+
+/// Waits until the instance is at work, some way into it, or as long as there may be none.
+fn wait_for_work(relay: &Relay, random: &mut Random) {
+    let work = 1.0 + random.below(RECORDS_EACH as u64) as f64;
+    let since = Instant::now();
+    let at_work = || {
+        let metrics = relay.try_metrics()?;
+        Some(metrics.sum("postrider_attempts_total", &[]) >= work)
+    };
+    while since.elapsed() < WORK && at_work() != Some(true) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
 fn a_kill_in_any_state_loses_nothing_and_costs_one_attempt_at_most() {
     let seed = seed();
+    let kills_wanted = kills_wanted();
+    let fates = Fates {
+        records: RECORDS_EACH * kills_wanted,
+    };
     println!("POSTRIDER_KILL_SEED={seed}");
     let mut random = Random(seed);
-    let kafka = Broker::start();
+    // A dead instance is missed after three seconds: there are many of them.
+    let kafka = Broker::builder()
+        .property("group.min.session.timeout.ms", "1000")
+        .start();
     kafka.create_topic("in", 4, &[]);
-    let receiver = Receiver::start(answer);
+    let receiver = Receiver::start(move |request| fates.answer(request));
+    let (since, is_moody) = (Instant::now(), Arc::new(AtomicBool::new(true)));
+    let calm = Arc::clone(&is_moody);
+    let other = Receiver::start(move |_| match is_moody.load(Ordering::Relaxed) {
+        true => moody(since.elapsed()),
+        false => Answer::ok(),
+    });
     let config = Config::new(kafka.brokers(), "states")
+        .property("session.timeout.ms", "3000")
+        .property("heartbeat.interval.ms", "500")
         .topics(&["in"])
         .destination(
             Destination::new("hook", &receiver.url())
+                .lane("concurrency = 8")
                 .lane(r#"retry = { schedule = ["3s", "62s", "2s", "2s"], jitter = 0 }"#),
+        )
+        .destination(
+            Destination::new("moody", &other.url())
+                .lane("concurrency = 8")
+                .lane(r#"breaker = { probe_interval = "1s" }"#),
         );
-    let mut produced = 0;
-    let mut produce = |count: usize| {
-        let until = (produced + count).min(RECORDS);
-        let records = (produced..until).map(|n| New::to("in").value(n.to_string()));
-        kafka.produce(&records.collect::<Vec<_>>());
-        produced = until;
-    };
-    let kills_wanted = kills();
-    let share = RECORDS / usize::try_from(kills_wanted).unwrap() + 1;
     let mut kills = Vec::new();
     let mut relay = Relay::start(&config);
-    for _ in 0..kills_wanted {
-        produce(share);
-        std::thread::sleep(Duration::from_millis(1500 + random.below(4000)));
+    for kill in 0..kills_wanted {
+        let numbers = RECORDS_EACH * kill..RECORDS_EACH * (kill + 1);
+        let records = numbers.map(|n| New::to("in").value(n.to_string()));
+        kafka.produce(&records.collect::<Vec<_>>());
+        // One in five comes whenever it likes, while the instance starts or joins its groups too.
+        if random.below(5) > 0 {
+            wait_for_work(&relay, &mut random);
+        }
+        std::thread::sleep(Duration::from_millis(random.below(3500)));
         relay.kill9();
         kills.push(Instant::now());
         relay = Relay::start(&config);
+        if (kill + 1) % 10 == 0 {
+            let [ok, other] = [&receiver, &other].map(accepted);
+            println!(
+                "{} kills of {kills_wanted} in {} s; of {} records, {ok} and {other} are accepted",
+                kill + 1,
+                since.elapsed().as_secs(),
+                RECORDS_EACH * (kill + 1)
+            );
+        }
     }
-    let good = (0..RECORDS).filter(|n| !is_bad(*n)).count();
-    let accepted = || {
-        let attempts = receiver.attempts();
-        let accepted = attempts.iter().filter(|a| a.accepted());
-        let numbers: BTreeSet<usize> = accepted
-            .map(|a| number(a.body.as_deref().unwrap()))
-            .collect();
-        numbers.len()
+    calm.store(false, Ordering::Relaxed);
+    let bad = fates.bad();
+    // Where only records that fail are left, they look like a broken endpoint until others pass.
+    let poke = || {
+        kafka.produce(&[New::to("in").value("others pass")]);
+        std::thread::sleep(Duration::from_millis(500));
     };
     wait_until(SOON, "every good record was accepted", || {
-        // Where only records that fail are left, they look like a broken endpoint until others pass.
-        kafka.produce(&[New::to("in").value("1")]);
-        std::thread::sleep(Duration::from_millis(200));
-        accepted() == good
+        poke();
+        accepted(&receiver) == fates.records - bad.len() && accepted(&other) == fates.records
     });
-    let bad: BTreeSet<usize> = (0..RECORDS).filter(|n| is_bad(*n)).collect();
+    let letters = || kafka.read_all("states.dead-letters");
     let dead = || -> BTreeSet<usize> {
-        let letters = kafka.read_all("states.dead-letters").into_iter();
-        letters
-            .map(|letter| number(letter.value.as_deref().unwrap()))
-            .collect()
+        let values = letters().into_iter().filter_map(|letter| letter.value);
+        values.filter_map(|value| number(&value)).collect()
     };
     wait_until(SOON, "every bad record is a dead letter", || {
-        // By the good ones the forbidden ones are known.
-        kafka.produce(&[New::to("in").value("1")]);
-        std::thread::sleep(Duration::from_secs(1));
+        poke();
         dead().len() >= bad.len()
     });
-    wait_no_lag(&kafka, "states.hook", &["in"]);
-
-    let attempts = receiver.attempts();
-    let mut ids: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
-    for attempt in attempts
-        .iter()
-        .filter(|a| number(a.body.as_deref().unwrap()) != 1)
-    {
-        let n = number(attempt.body.as_deref().unwrap());
-        ids.entry(n)
-            .or_default()
-            .insert(attempt.id.clone().unwrap());
-    }
-    assert!(
-        ids.values().all(|of_record| of_record.len() == 1),
-        "ids are stable"
-    );
-    let all: BTreeSet<&String> = ids.values().flatten().collect();
-    assert_eq!(all.len(), ids.len(), "and belong to one record each");
-    for letter in kafka.read_all("states.dead-letters") {
-        assert_eq!(letter.header("postrider-reason"), Some("rejected"));
+    for group in ["states.hook", "states.moody"] {
+        wait_no_lag(&kafka, group, &["in"]);
     }
     assert_eq!(dead(), bad);
-    let repeats: Vec<Attempt> = attempts
-        .into_iter()
-        .filter(|a| number(a.body.as_deref().unwrap()) != 1)
-        .collect();
-    let unexplained = unexplained(&repeats, &kills);
-    println!(
-        "{} requests for {RECORDS} records in {kills_wanted} kills",
-        repeats.len()
-    );
-    assert!(
-        unexplained.is_empty(),
-        "attempts spent again without a kill: {unexplained:#?}"
-    );
+    for letter in letters() {
+        assert_eq!(letter.header("postrider-reason"), Some("rejected"));
+        assert_eq!(letter.header("postrider-destination"), Some("hook"));
+    }
+    for (name, receiver) in [("hook", &receiver), ("moody", &other)] {
+        let attempts = receiver.attempts();
+        assert_ids_stable(&attempts);
+        let (extra, unexplained) = unexplained(&attempts, &kills, fates);
+        println!(
+            "{name}: {} requests for {} records in {kills_wanted} kills, {extra} of them extra",
+            attempts.len(),
+            fates.records
+        );
+        let count = unexplained.len();
+        assert!(
+            unexplained.is_empty(),
+            "attempts of {count} records spent again without a kill: {}",
+            unexplained.iter().take(5).cloned().collect::<String>()
+        );
+    }
+    println!("{} s for everything", since.elapsed().as_secs());
 }

@@ -38,6 +38,8 @@ mod outage;
 mod rate;
 mod rules;
 mod security;
+mod seek;
 mod shutdown;
 mod signing;
+mod skipping;
 mod starts;

@@ -23,14 +23,14 @@ use super::main_job::wait_no_lag;
 const SOON: Duration = Duration::from_secs(30);
 
 /// `postrider -c FILE WORDS`.
-fn ask(file: &Path, words: &[&str]) -> Output {
+pub(super) fn ask(file: &Path, words: &[&str]) -> Output {
     let mut command = binary();
     command.env_remove("POSTRIDER_SOCKET").arg("-c").arg(file);
     command.args(words).output().unwrap()
 }
 
 #[track_caller]
-fn done(relay: &Relay, words: &[&str]) -> String {
+pub(super) fn done(relay: &Relay, words: &[&str]) -> String {
     let output = ask(&relay.file(), words);
     let [out, error] =
         [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
@@ -38,17 +38,17 @@ fn done(relay: &Relay, words: &[&str]) -> String {
     out
 }
 
-fn code(file: &Path, words: &[&str]) -> Option<i32> {
+pub(super) fn code(file: &Path, words: &[&str]) -> Option<i32> {
     ask(file, words).status.code()
 }
 
 /// What the status says of a destination.
-fn status(relay: &Relay, destination: &str) -> Value {
+pub(super) fn status(relay: &Relay, destination: &str) -> Value {
     try_status(relay, destination).expect("the socket answers")
 }
 
 /// The same; `None` when nobody answers yet.
-fn try_status(relay: &Relay, destination: &str) -> Option<Value> {
+pub(super) fn try_status(relay: &Relay, destination: &str) -> Option<Value> {
     let words = ["status", "-d", destination, "--format", "json"];
     let output = ask(&relay.file(), &words);
     let report: Value = serde_json::from_slice(&output.stdout).ok()?;
@@ -56,7 +56,7 @@ fn try_status(relay: &Relay, destination: &str) -> Option<Value> {
 }
 
 #[track_caller]
-fn wait_state(relay: &mut Relay, destination: &str, state: &str) -> Value {
+pub(super) fn wait_state(relay: &mut Relay, destination: &str, state: &str) -> Value {
     let what = format!("{destination} is {state}");
     relay.wait_for(SOON, &what, |relay| {
         try_status(relay, destination).filter(|report| report["state"] == state)
@@ -81,7 +81,10 @@ fn a_pause_is_obeyed_by_every_instance_and_over_restarts() {
         wait_state(relay, "hook", "running");
     }
     let say = done(&first, &["pause", "-d", "hook", "--reason", "their move"]);
-    assert!(say.starts_with("hook: paused on every instance"), "{say}");
+    assert!(
+        say.starts_with("hook: paused over restarts too, until it is resumed; 2 instances obey"),
+        "{say}"
+    );
     for relay in [&mut first, &mut second] {
         let report = wait_state(relay, "hook", "paused");
         assert_eq!(report["paused"]["reason"], "their move");
@@ -119,7 +122,11 @@ fn a_pause_is_obeyed_by_every_instance_and_over_restarts() {
     assert!(words.ends_with("400 records wait, nothing lost"), "{words}");
 
     let say = done(&third, &["resume", "-d", "hook", "--reason", "moved"]);
-    assert_eq!(say, "hook: resumed on every instance\n");
+    // The one that was killed is missed once.
+    assert!(
+        say.starts_with("hook: resumed; 1 instance obeys; 1 more has not answered"),
+        "{say}"
+    );
     receiver.wait_accepted(400, SOON);
     wait_no_lag(kafka, "paused.hook", &["paused-in"]);
     assert_eq!(third.stop(SOON).code(), Some(0));

@@ -79,6 +79,8 @@ impl World {
             Notice::Suspect { .. } => Seen::Suspects,
             Notice::Braked => Seen::Braked,
             Notice::Released => Seen::BrakesReleased,
+            // Nobody here asks for a record to be skipped.
+            Notice::SkipEnded { .. } => return,
         });
         if let Some(running) = &mut self.shells[shell].running {
             running.suspicion.told_of(notice);
