@@ -147,7 +147,7 @@ impl Metrics {
             )?,
             ladder_unknown: families.plain_counter(
                 "ladder_records_unknown_total",
-                "Records on the ladder for destinations that are not in the file.",
+                "Records on the ladder for destinations that are not in the file, counted as the first lane reads past them: those that it has passed before this start are not in it. `postrider retries list -d ID` shows what stands there.",
             )?,
             ladder_records: families.gauge(
                 "ladder_topic_records",

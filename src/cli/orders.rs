@@ -80,7 +80,7 @@ enum Retries {
 
 #[derive(Debug, clap::Args)]
 struct ListArguments {
-    /// The destination.
+    /// The destination, or the id of one that the file no longer has.
     #[arg(short, long, value_name = "NAME")]
     destination: String,
     #[command(flatten)]

@@ -123,7 +123,7 @@ impl LaneTask {
         if unknown.said.len() < UNKNOWN_SAID_MAX && !unknown.said.contains(&destination) {
             warn!(
                 id = destination,
-                "records on the ladder are for a destination that is not in the file: they stay there until their topic's retention ends"
+                "records on the ladder are for a destination that is not in the file: they stay there until their topic's retention ends; `postrider retries list -d ID` shows them"
             );
             unknown.said.insert(destination);
         }

@@ -58,18 +58,20 @@ impl FrontDesk {
         }
     }
 
-    /// What waits on the ladder for a destination.
+    /// What waits on the ladder for a destination; by its id, also for one that the file no longer has.
     pub(super) async fn retries(&self, name: &str) -> RetriesReport {
         let problem = |text: String| RetriesReport {
             problem: Some(text),
             ..RetriesReport::default()
         };
-        let Some(door) = self.doors.iter().find(|door| *door.name == *name) else {
-            return problem(format!("no destination {name} runs here"));
-        };
-        let (ladder, id, clock) = (Arc::clone(&self.ladder), Arc::clone(&door.id), self.clock);
+        let door = self.doors.iter().find(|door| *door.name == *name);
+        let id = door.map_or_else(|| Arc::from(name), |door| Arc::clone(&door.id));
+        let (ladder, clock) = (Arc::clone(&self.ladder), self.clock);
         let look = move || ladder.waiting(&id, RETRIES_MAX, clock, RETRIES_WAIT);
         match tokio::task::spawn_blocking(look).await {
+            Ok(Ok(found)) if door.is_none() && found.total == 0 => problem(format!(
+                "no destination {name} runs here, and nothing on the ladder is for that id"
+            )),
             Ok(Ok(found)) => retries_report(found),
             Ok(Err(error)) => problem(format!("the ladder cannot be read: {error}")),
             Err(error) => problem(format!("the ladder cannot be read: {error}")),

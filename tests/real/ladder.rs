@@ -10,6 +10,7 @@ use crate::harness::relay::Relay;
 use crate::harness::wait::wait_until;
 
 use super::main_job::wait_no_lag;
+use super::operations::{code, done};
 
 const SOON: Duration = Duration::from_secs(30);
 /// The shortest step, the wait behind it, and the time of a busy machine.
@@ -167,6 +168,10 @@ fn a_changed_file_finds_what_is_on_the_ladder() {
         n >= 1.0
     });
     relay.wait_log("is not in the file", SOON);
+    let list = done(&relay, &["retries", "list", "-d", "away"]);
+    assert!(list.ends_with("1 record waits in the ladder\n"), "{list}");
+    let list = ["retries", "list", "-d", "never"];
+    assert_eq!(code(&relay.file(), &list), Some(1));
     assert_eq!(relay.stop(SOON).code(), Some(0));
 
     let mut relay = Relay::start(&before);

@@ -81,7 +81,10 @@ fn the_standard_tool_resets_offsets_after_the_group_was_left() {
         "pause", "-d", "hook", "-e", &endpoint, "--leave", "--reason", "again",
     ];
     let say = done(&first, &leave);
-    assert!(say.contains("leaves the consumer group seek.hook"), "{say}");
+    assert!(
+        say.contains("out of the consumer group seek.hook") && say.contains("2 instances obey"),
+        "{say}"
+    );
     wait_out(&mut first);
     wait_out(&mut second);
     // A start hears of it too.
