@@ -10,6 +10,7 @@
 mod admit;
 mod brake;
 mod breaker;
+mod caution;
 mod climb;
 mod commit;
 mod counts;
@@ -50,7 +51,7 @@ pub use options::{
     RetryOptions, WindowOptions,
 };
 pub use order::Order;
-pub use progress::{Budget, METADATA_MAX, Owner, Progress};
+pub use progress::{Budget, Caution, METADATA_MAX, Owner, Progress};
 pub use start::{
     PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,
 };

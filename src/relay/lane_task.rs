@@ -23,6 +23,7 @@ use super::operators::{GoneWord, LaneAsk};
 use super::outlet::Outlet;
 use super::report::{OneReport, Promise, Report, Written};
 use super::say;
+use super::stillness::Seat;
 
 /// Reports that may wait for the lane's task.
 const REPORTS: usize = 1024;
@@ -51,6 +52,8 @@ pub(super) struct LaneParts {
     pub(super) asks: mpsc::Receiver<LaneAsk>,
     /// Where it is said that the endpoint is gone.
     pub(super) gone: mpsc::Sender<GoneWord>,
+    /// Where a record is alone in the process.
+    pub(super) seat: Seat,
     pub(super) clock: Clock,
     pub(super) drain: Duration,
     pub(super) stop: CancellationToken,
@@ -145,6 +148,7 @@ impl LaneTask {
                 }
                 _ = self.reports.recv_many(&mut reports, 256) => {}
                 Some(ask) = self.parts.asks.recv() => self.asked(ask),
+                () = self.parts.seat.changed() => {}
                 () = stop.cancelled(), if self.end == Ending::NotYet => self.begin_drain(),
                 () = tokio::time::sleep_until(due) => self.tell(Event::TimePassed),
             }
@@ -155,6 +159,7 @@ impl LaneTask {
                 self.consumed(event);
             }
             self.reported(&mut reports);
+            self.look_around();
             self.allow();
             self.show();
             if let Ending::Closing { until, .. } = self.end
@@ -209,6 +214,9 @@ impl LaneTask {
     fn notice(&self, notice: &Notice) {
         say::notice(&self.parts.name, notice);
         self.show_state();
+        if matches!(notice, Notice::CauseRemoved) {
+            self.parts.seat.explain();
+        }
         if matches!(notice, Notice::Gone) {
             let failure = self.parts.lane.status().last_failure;
             let id = Arc::clone(&self.parts.id);
@@ -377,7 +385,7 @@ impl LaneTask {
     }
 
     /// Hands the machine an event and does what it asks for.
-    fn tell(&mut self, event: Event) {
+    pub(super) fn tell(&mut self, event: Event) {
         self.tell_at(self.parts.clock.now(), event);
     }
 
@@ -406,6 +414,8 @@ impl LaneTask {
                 mailbox.pause(epoch, true);
             }
             Action::Resume(epoch) => mailbox.pause(epoch, false),
+            Action::AskForStillness => self.parts.seat.ask(),
+            Action::EndStillness => self.parts.seat.end(),
             Action::Drained { positions } => {
                 let now = self.parts.clock.now().tick;
                 let in_time = matches!(self.end, Ending::Draining(deadline) if now < deadline);

@@ -13,6 +13,7 @@ mod overview;
 mod panics;
 mod report;
 mod say;
+mod stillness;
 mod topics;
 mod upkeep;
 
@@ -44,6 +45,7 @@ use lane_task::{LaneEnd, LaneParts, LaneTask};
 use margin::Margins;
 use operators::{Door, FrontDesk, GoneWord, Known, Operators, StateTopic};
 use outlet::Outlet;
+use stillness::Stillness;
 use topics::{TopicWatch, Watched};
 use upkeep::Upkeep;
 
@@ -94,6 +96,7 @@ pub struct Relay {
     doors: Vec<Door>,
     /// Where lanes say that their endpoint is gone, and who hears it.
     gone: (mpsc::Sender<GoneWord>, Option<mpsc::Receiver<GoneWord>>),
+    stillness: Arc<Stillness>,
     _socket: Option<SocketFile>,
 }
 
@@ -153,6 +156,7 @@ impl Relay {
             stop_serving,
             doors: Vec::new(),
             gone: gone_channel(),
+            stillness: Stillness::new(),
             _socket: socket,
         };
         let lanes = relay.start_lanes(config, &producer, clock)?;
@@ -293,6 +297,7 @@ impl Relay {
         let parts = LaneParts {
             asks: from_operators,
             gone: self.gone.0.clone(),
+            seat: self.stillness.seat(),
             name: Arc::clone(&lane.name),
             id: Arc::clone(&lane.id),
             lane: Lane::new(lane.options, lane.id),
@@ -563,6 +568,7 @@ mod tests {
             stop,
             stop_serving,
             doors: Vec::new(),
+            stillness: Stillness::new(),
             gone: gone_channel(),
             _socket: None,
         };

@@ -185,9 +185,12 @@ fn times(doing: &Doing) -> (Option<Timestamp>, Option<Timestamp>) {
         Doing::Open { since, next_probe } => (Some(*since), *next_probe),
         Doing::Gone { since } | Doing::Braked { since, .. } => (Some(*since), None),
         Doing::Paused { by } => (by.as_ref().map(|by| by.at), None),
-        Doing::Starting | Doing::Running | Doing::Doubt | Doing::Blocked | Doing::Draining => {
-            (None, None)
-        }
+        Doing::Starting
+        | Doing::Running
+        | Doing::Doubt
+        | Doing::OneAtATime { .. }
+        | Doing::Blocked
+        | Doing::Draining => (None, None),
     }
 }
 

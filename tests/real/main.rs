@@ -34,6 +34,7 @@ mod metadata;
 mod numbers;
 mod operations;
 mod outage;
+mod poison;
 mod rate;
 mod rules;
 mod security;
