@@ -39,24 +39,30 @@ impl Lane {
         self.rate_wait.until = None;
         self.wake = None;
         if self.handover.is_draining() {
-            return;
+            return self.nobody_goes_alone();
         }
-        while self.in_flight < self.options.concurrency {
+        while self.in_flight < self.options.concurrency && self.may_admit() {
             let Some(Choice { place, is_trial }) = self.choose() else {
-                return;
+                return self.nobody_goes_alone();
             };
             let Some(key) = self.ready.get(place).copied() else {
                 return;
             };
+            if self.lets_others_go_first(place, key) {
+                continue;
+            }
             match self.turn(key) {
                 Turn::Gone => {}
                 Turn::Expired => self.settle(key, Settlement::Dropped),
                 Turn::DeadLetter(write) => self.write_dead_letter(key, write),
                 Turn::Send(bytes) => {
+                    if !self.may_go_alone(key) {
+                        return;
+                    }
                     if let Err(until) = self.rate.admit(now, bytes) {
                         self.rate_wait.until = Some(until);
                         self.rate_wait.since.get_or_insert(now);
-                        return;
+                        return self.goes_later(until);
                     }
                     let waited = self.rate_wait.since.take().map(|since| now.since(since));
                     self.counts.rate_wait += waited.unwrap_or_default();

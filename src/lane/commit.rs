@@ -10,7 +10,7 @@ use super::delivery::State;
 use super::event::Action;
 use super::event::Position;
 use super::machine::Lane;
-use super::progress::{Budget, Owner, Progress};
+use super::progress::{Budget, Caution, Owner, Progress};
 use super::window::{Partition, Phase};
 
 /// How long the broker may take for the acknowledgement of a commit before it is asked again.
@@ -109,21 +109,26 @@ impl Lane {
     /// partition gives way until it fits.
     fn metadata(&mut self, epoch: Epoch) -> Option<String> {
         let stopped = self.endpoint.stopwatch.total();
-        let partition = self.partitions.get(&epoch)?;
+        let partition = self.partitions.get_mut(&epoch)?;
+        let base = partition.position();
+        let caution = partition.ends.worth_committing(base);
         let owner = Owner {
             cluster_id: &self.cluster_id,
             destination_id: &self.destination_id,
             topic: &partition.topic,
             partition: partition.partition,
         };
-        let base = partition.position();
         let mut progress = Progress {
             settled: partition.settled_beyond(),
             budgets: partition.budgets_spent(stopped),
+            caution,
         };
         let mut text = progress.encode(owner, base);
         let crowded = text.is_none();
         while text.is_none() {
+            if progress.settled.is_empty() && progress.budgets.is_empty() {
+                progress.caution = Caution::default();
+            }
             shorten(&mut progress);
             text = progress.encode(owner, base);
         }

@@ -77,6 +77,12 @@ pub enum Event {
         /// When the answer must be there.
         deadline: Tick,
     },
+    /// Another lane's record must be the only one under way in the process: no request begins until it is said that this is over.
+    Hush(bool),
+    /// The answer to [`Action::AskForStillness`]: every other lane of the process is still.
+    Still,
+    /// Another lane has found the record that ended the process before it began this time.
+    Explained,
     /// A person asks for something.
     Ordered(Order),
     /// Nothing happened but time.
@@ -168,6 +174,10 @@ pub enum Action {
     Pause(Epoch),
     /// Read this partition again.
     Resume(Epoch),
+    /// Have every other lane of the process end its requests and begin none; answer with [`Event::Still`].
+    AskForStillness,
+    /// The stillness, asked for or there, is needed no more.
+    EndStillness,
 }
 
 /// A change that a person wants to know of.
@@ -204,6 +214,26 @@ pub enum Notice {
         place: Place,
         /// Its end.
         settlement: Settlement,
+    },
+    /// The process ended at one place again and again: the lane goes one record at a time to find out why.
+    Cautious {
+        /// The topic.
+        topic: Arc<str>,
+        /// Its partition.
+        partition: i32,
+        /// The position.
+        offset: i64,
+    },
+    /// The record that ended the process is a dead letter, and that is committed.
+    CauseRemoved,
+    /// The lane goes on as usual.
+    CautionOver,
+    /// The process ended again and again while this record alone was under way: it becomes a dead letter.
+    EndsTheProcess {
+        /// The delivery.
+        key: DeliveryKey,
+        /// The record.
+        record: Arc<Record>,
     },
 }
 

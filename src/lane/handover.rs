@@ -89,6 +89,7 @@ impl Lane {
                 self.handover.revocations.push(revocation);
                 continue;
             }
+            self.part(epochs);
             let positions = self.positions(|epoch| epochs.contains(&epoch));
             self.fence(epochs);
             self.actions.push_back(Action::Revoked {
@@ -99,6 +100,7 @@ impl Lane {
         if let Drain::Until(deadline) = self.handover.drain {
             let epochs: Vec<Epoch> = self.partitions.keys().copied().collect();
             if deadline <= now.tick || !epochs.iter().any(|epoch| busy(self, epoch)) {
+                self.part(&epochs);
                 let positions = self.positions(|_| true);
                 self.fence(&epochs);
                 self.handover.drain = Drain::Done;
@@ -121,6 +123,7 @@ impl Lane {
             }
         }
         self.endpoint.forget(epochs);
+        self.forget_alone(epochs);
         self.ready.retain(|key| !epochs.contains(&key.epoch));
         self.timers.retain(|(_, key)| !epochs.contains(&key.epoch));
     }

@@ -40,20 +40,25 @@ impl Lane {
             if !assigned.committed {
                 self.commit_due = Some(self.now.tick);
             }
-            self.partitions.insert(
-                assigned.epoch,
-                Partition::new(&assigned, progress.unwrap_or_default(), text.unwrap_or("")),
+            let partition = Partition::new(
+                &assigned,
+                progress.unwrap_or_default(),
+                text.unwrap_or(""),
+                self.options.window.records,
             );
+            self.partitions.insert(assigned.epoch, partition);
+            self.look_back(assigned.epoch);
         }
     }
 
     pub(super) fn committed(&mut self, positions: &[Position]) {
         for position in positions {
+            let begun = self.acknowledged(position);
             let Some(partition) = self.partitions.get_mut(&position.epoch) else {
                 continue;
             };
             partition.committed = Some((position.offset, Arc::clone(&position.metadata)));
-            if partition.phase == Phase::Starting {
+            if begun && partition.phase == Phase::Starting {
                 partition.phase = Phase::Consuming;
                 let waiting = partition
                     .unsettled()
@@ -80,6 +85,7 @@ impl Lane {
         for incoming in records {
             self.read_one(epoch, incoming);
         }
+        self.begin(epoch);
         self.check_distance(epoch);
     }
 
@@ -91,6 +97,7 @@ impl Lane {
             carried,
         } = incoming;
         let key = DeliveryKey { epoch, offset };
+        let mut accused = None;
         let appended = carried.as_ref().and_then(|carried| carried.appended);
         let destiny = match verdict {
             Verdict::NotMatched => {
@@ -112,7 +119,13 @@ impl Lane {
                 reason: DeadLetterReason::Skipped,
                 error: "skipped when it was read".to_owned(),
             },
-            Verdict::Deliver { rule } => Destiny::Deliver { rule },
+            Verdict::Deliver { rule } => match self.destiny_of_accused(key, &record) {
+                Some(destiny) => {
+                    accused = Some(rule);
+                    destiny
+                }
+                None => Destiny::Deliver { rule },
+            },
             Verdict::DeadLetter { reason, error } => Destiny::DeadLetter { reason, error },
         };
         let is_from_ladder = carried.is_some();
@@ -124,6 +137,9 @@ impl Lane {
                 Delivery::new(record, destiny, id)
             }
         };
+        if accused.is_some() {
+            delivery.removed_rule = accused;
+        }
         let Some(partition) = self.partitions.get_mut(&epoch) else {
             return;
         };
@@ -215,6 +231,7 @@ impl Lane {
     pub(super) fn reached_end(&mut self, epoch: Epoch, offset: i64) {
         if let Some(partition) = self.partitions.get_mut(&epoch) {
             partition.reach_end(offset);
+            partition.ends.reach_end(offset);
             self.want_commit();
         }
     }

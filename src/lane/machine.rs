@@ -11,6 +11,7 @@ use crate::delivery::{DeliveryKey, Epoch};
 
 use super::admit::RateWait;
 use super::brake::Brake;
+use super::caution::OneAtATime;
 use super::counts::{Counts, Waiting};
 use super::delivery::{Delivery, State};
 use super::endpoint::Endpoint;
@@ -57,6 +58,7 @@ pub struct Lane {
     pub(super) rate: Rate,
     pub(super) rate_wait: RateWait,
     pub(super) handover: Handover,
+    pub(super) one_at_a_time: OneAtATime,
     /// A person asked for a pause.
     /// Requests under way, those of fenced epochs included: they burden the receiver all the same.
     pub(super) in_flight: usize,
@@ -116,6 +118,7 @@ impl Lane {
             rate: Rate::new(&options.rate),
             rate_wait: RateWait::default(),
             handover: Handover::default(),
+            one_at_a_time: OneAtATime::default(),
             in_flight: 0,
             unsettled: 0,
             unsettled_bytes: 0,
@@ -148,6 +151,9 @@ impl Lane {
             Event::AttemptEnded { key, attempt } => self.attempt_ended(now, key, attempt),
             Event::WriteEnded { key, result } => self.write_ended(now, key, result),
             Event::Drain { deadline } => self.drain(deadline),
+            Event::Hush(hushed) => self.hush(hushed),
+            Event::Still => self.is_still_around(),
+            Event::Explained => self.is_explained(),
             Event::Ordered(order) => self.ordered(order),
             Event::TimePassed => {}
         }

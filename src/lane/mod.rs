@@ -10,6 +10,7 @@
 mod admit;
 mod brake;
 mod breaker;
+mod caution;
 mod climb;
 mod commit;
 mod counts;
@@ -51,7 +52,7 @@ pub use options::{
     RetryOptions, WindowOptions,
 };
 pub use order::Order;
-pub use progress::{Budget, METADATA_MAX, Owner, Progress};
+pub use progress::{Budget, Caution, METADATA_MAX, Owner, Progress};
 pub use skip::{Found, Place, SKIPS_MAX};
 pub use start::{
     PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,

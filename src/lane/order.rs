@@ -198,13 +198,26 @@ mod tests {
         }
     }
 
+    /// What it asks for, but commits: those are acknowledged at once.
     fn tell(lane: &mut Lane, event: Event) -> Vec<Action> {
+        tell_at(lane, 5, event)
+    }
+
+    fn tell_at(lane: &mut Lane, seconds: u32, event: Event) -> Vec<Action> {
         let now = Now {
-            tick: Tick(std::time::Duration::from_secs(5)),
-            wall: Timestamp(5000),
+            tick: Tick(std::time::Duration::from_secs(seconds.into())),
+            wall: Timestamp(i64::from(seconds) * 1000),
         };
         lane.handle(now, event);
-        std::iter::from_fn(|| lane.poll_action()).collect()
+        let mut actions = Vec::new();
+        while let Some(action) = lane.poll_action() {
+            if let Action::Commit { positions } = action {
+                lane.handle(now, Event::Committed { positions });
+            } else {
+                actions.push(action);
+            }
+        }
+        actions
     }
 
     fn sent(actions: &[Action]) -> Vec<i64> {
@@ -222,8 +235,9 @@ mod tests {
         let (mut lane, actions) = lane(&[Order::Pause, Order::Pause]);
         assert!(sent(&actions).is_empty());
         assert_eq!(lane.status().doing, Doing::Paused { by: None });
+        tell_at(&mut lane, 6, Event::TimePassed);
         assert_eq!(lane.poll_timeout(), None, "and needs no waking");
-        let actions = tell(&mut lane, Event::Ordered(Order::Resume));
+        let actions = tell_at(&mut lane, 7, Event::Ordered(Order::Resume));
         assert_eq!(sent(&actions), [0]);
         assert_eq!(lane.status().doing, Doing::Running);
     }

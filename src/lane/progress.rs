@@ -1,11 +1,12 @@
 //! What is known of a partition beyond its position, as it is committed with the offset: which records are settled already, and what was
 //! spent on those that are still being tried.
 //!
-//! The text is `pr1.` and base64 of: a hash, the base offset, the budgets, and the settled offsets as run lengths or as a bitmap, whichever
-//! is shorter. The hash covers whose it is and every byte behind it. Anybody may write metadata into a group, with the right hash
+//! The text is `pr1.` and base64 of: a hash, the base offset, the budgets, the settled offsets as run lengths or as a bitmap, whichever
+//! is shorter, and what is known of unclean ends, if anything is. The hash covers whose it is and every byte behind it. Anybody may write metadata into a group, with the right hash
 //! even, so everything is checked: what does not fit as a whole is as good as nothing, and no number in it costs more memory or time than the
 //! text is long. Numbers are varints (seven bits to a byte, the lowest first), each in its shortest form; differences, where an order is known.
 
+mod caution;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use sha2::{Digest, Sha256};
 
+pub(super) use caution::ACCUSED_MAX;
+pub use caution::Caution;
 use reader::Reader;
 
 use crate::clock::Timestamp;
@@ -45,6 +48,8 @@ pub struct Progress {
     pub settled: Vec<Range<i64>>,
     /// What was spent on records that are not settled, in the order of their offsets.
     pub budgets: Vec<Budget>,
+    /// What is known of unclean ends.
+    pub caution: Caution,
 }
 
 /// What was spent on one record.
@@ -79,13 +84,14 @@ impl Progress {
     /// [`METADATA_MAX`], or when something is out of its order or below `base`.
     #[must_use]
     pub fn encode(&self, owner: Owner<'_>, base: i64) -> Option<String> {
-        if self.settled.is_empty() && self.budgets.is_empty() {
+        if *self == Self::default() {
             return Some(String::new());
         }
         let mut body = Vec::new();
         put(&mut body, u64::try_from(base).ok()?);
         self.put_budgets(&mut body, base)?;
         self.put_settled(&mut body, base)?;
+        self.caution.put(&mut body, base)?;
         let mut bytes = hash(owner, &body).to_vec();
         bytes.extend_from_slice(&body);
         let text = format!("{PREFIX}{}", STANDARD_NO_PAD.encode(bytes));
@@ -112,7 +118,12 @@ impl Progress {
         }
         let budgets = reader.budgets(base)?;
         let settled = reader.settled(base)?;
-        reader.at_end().then_some(Self { settled, budgets })
+        let caution = Caution::read(&mut reader, base)?;
+        reader.at_end().then_some(Self {
+            settled,
+            budgets,
+            caution,
+        })
     }
 
     /// How many there are; if there are any, the earliest first attempt; then each.

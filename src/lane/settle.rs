@@ -25,6 +25,7 @@ enum Next {
 impl Lane {
     pub(super) fn attempt_ended(&mut self, now: Now, key: DeliveryKey, attempt: Attempt) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.survived(key);
         *self.counts.attempts.entry(attempt.outcome).or_default() += 1;
         if let Some(reason) = attempt.reason {
             *self.counts.attempt_failures.entry(reason).or_default() += 1;
@@ -208,6 +209,7 @@ impl Lane {
         self.unsettled -= 1;
         self.unsettled_bytes -= delivery.weight;
         self.end_skip(&delivery.record, settlement);
+        self.close_case(key);
         self.count_settled(settlement);
         self.check_distance(key.epoch);
     }

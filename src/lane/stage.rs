@@ -55,6 +55,12 @@ pub(super) struct Stage {
     pub(super) committed: BTreeMap<Epoch, Position>,
     paused: BTreeSet<Epoch>,
     life: u64,
+    /// Whether every other lane is still at once when that is asked for.
+    pub(super) grants: bool,
+    pub(super) stillness_asked: usize,
+    /// What ends the process as soon as it is sent.
+    pub(super) deadly: BTreeSet<i64>,
+    pub(super) dead: bool,
 }
 
 impl Stage {
@@ -83,6 +89,10 @@ impl Stage {
             committed: BTreeMap::new(),
             paused: BTreeSet::new(),
             life: 0,
+            grants: true,
+            stillness_asked: 0,
+            deadly: BTreeSet::new(),
+            dead: false,
         };
         stage.assign();
         stage
@@ -132,6 +142,7 @@ impl Stage {
         self.answers.clear();
         self.paused.clear();
         self.life += 1;
+        self.dead = false;
         self.assign();
     }
 
@@ -153,10 +164,16 @@ impl Stage {
     }
 
     pub(super) fn tell(&mut self, event: Event) {
+        if self.dead {
+            return;
+        }
         self.lane.handle(self.now, event);
         loop {
             while let Some(action) = self.lane.poll_action() {
                 self.obey(action);
+                if self.dead {
+                    return;
+                }
             }
             if !self.read_on() {
                 return;
@@ -214,6 +231,7 @@ impl Stage {
                     at: self.elapsed(),
                     id: send.id.to_string(),
                 };
+                self.dead |= self.deadly.contains(&seen.offset);
                 let attempt = (self.receiver)(&seen);
                 if attempt.outcome == Outcome::Delivered {
                     self.delivered.entry(seen.offset).or_insert(seen.at);
@@ -251,14 +269,22 @@ impl Stage {
             Action::Resume(epoch) => {
                 self.paused.remove(&epoch);
             }
-            Action::Revoked { .. } | Action::Drained { .. } => {}
+            Action::AskForStillness if self.grants => self.lane.handle(self.now, Event::Still),
+            Action::AskForStillness => self.stillness_asked += 1,
+            Action::EndStillness => {}
+            Action::Revoked { positions, .. } | Action::Drained { positions } => {
+                for position in positions {
+                    let number = Epoch(position.epoch.0 - self.life * 10);
+                    self.committed.insert(number, position);
+                }
+            }
         }
     }
 
     /// Lets so much time pass.
     pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now.tick + time;
-        loop {
+        while !self.dead {
             let answer = self.answers.keys().next().map(|(tick, _)| *tick);
             let ladder = self.ladder_read.iter().filter_map(|(step, place)| {
                 let (appended, ..) = self.ladder.get(step)?.get(*place)?;

@@ -59,6 +59,15 @@ pub enum Doing {
     },
     /// One record met a fault of the endpoint; another is tried, to tell whose fault it is.
     Doubt,
+    /// The process ended at one place again and again: records go one at a time.
+    OneAtATime {
+        /// The topic.
+        topic: Arc<str>,
+        /// Its partition.
+        partition: i32,
+        /// The position.
+        offset: i64,
+    },
     /// The endpoint counts as broken: nothing is sent but probes.
     Open {
         /// Since when.
@@ -126,6 +135,7 @@ impl Doing {
             Self::Running => "running",
             Self::Held { .. } => "held",
             Self::Doubt => "doubt",
+            Self::OneAtATime { .. } => "one_at_a_time",
             Self::Open { .. } => "open",
             Self::Gone { .. } => "gone",
             Self::Paused { .. } => "paused",
@@ -138,7 +148,10 @@ impl Doing {
     /// Whether records go out, or would if there were any.
     #[must_use]
     pub fn goes_on(&self) -> bool {
-        matches!(self, Self::Starting | Self::Running | Self::Doubt)
+        matches!(
+            self,
+            Self::Starting | Self::Running | Self::Doubt | Self::OneAtATime { .. }
+        )
     }
 }
 
@@ -156,6 +169,13 @@ impl LaneStatus {
                 span(*until, now)
             ),
             Doing::Doubt => format!("{name} refused a record ({why}); trying another; {wait}"),
+            Doing::OneAtATime {
+                topic,
+                partition,
+                offset,
+            } => format!(
+                "one record at a time, to find the one that ends the process: it ended again and again at {topic} partition {partition} offset {offset}; {wait}, nothing lost"
+            ),
             Doing::Open { since, next_probe } => {
                 let probe = match next_probe {
                     Some(at) => format!("next probe in {}", span(*at, now)),
@@ -327,7 +347,9 @@ impl Lane {
                 until: at(self.endpoint.hold.until()),
             },
             Endpoint::Doubt(_) => Doing::Doubt,
-            Endpoint::Closed | Endpoint::Gone => Doing::Running,
+            Endpoint::Closed | Endpoint::Gone => {
+                self.doing_one_at_a_time().unwrap_or(Doing::Running)
+            }
         }
     }
 }

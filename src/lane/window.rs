@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::clock::Tick;
 use crate::delivery::DeliveryId;
 
+use super::caution::{Ends, read_ahead};
 use super::delivery::Delivery;
 use super::event::{AssignedPartition, Position};
 use super::ladder::Source;
@@ -31,6 +32,8 @@ pub(super) struct Partition {
     taken: Taken,
     /// Whether what is known beyond the position is too long to be committed whole.
     pub(super) crowded: bool,
+    /// What is known of unclean ends.
+    pub(super) ends: Ends,
     /// What the broker has acknowledged for this assignment.
     pub(super) committed: Option<(i64, Arc<str>)>,
     /// What was last asked for, and when: the same position is not asked for again while its answer may be on the way.
@@ -44,7 +47,7 @@ pub(super) struct Partition {
 /// Where a partition stands between its assignment and its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Its start position is not committed: nothing of it may be sent.
+    /// It is not committed that it has begun, and where: nothing of it may be sent.
     Starting,
     /// Its records are delivered.
     Consuming,
@@ -61,10 +64,20 @@ struct Entry {
 
 impl Partition {
     /// A partition as it was assigned, with what is known beyond its base; `text` is how that was committed.
-    pub(super) fn new(assigned: &AssignedPartition, progress: Progress, text: &str) -> Self {
+    pub(super) fn new(
+        assigned: &AssignedPartition,
+        progress: Progress,
+        text: &str,
+        window: usize,
+    ) -> Self {
         let AssignedPartition {
             base, committed, ..
         } = *assigned;
+        let ends = Ends::after(
+            progress.caution.clone(),
+            base,
+            read_ahead(&progress, base, window),
+        );
         Self {
             entries: VecDeque::new(),
             base,
@@ -80,13 +93,10 @@ impl Partition {
                 .collect(),
             taken: Taken::default(),
             crowded: false,
+            ends,
             committed: committed.then(|| (base, text.into())),
             asked: None,
-            phase: if committed {
-                Phase::Consuming
-            } else {
-                Phase::Starting
-            },
+            phase: Phase::Starting,
             paused: false,
             busy: 0,
         }
@@ -277,7 +287,7 @@ mod tests {
             committed: true,
             metadata: None,
         };
-        Partition::new(&assigned, Progress::default(), "")
+        Partition::new(&assigned, Progress::default(), "", 10)
     }
 
     #[test]

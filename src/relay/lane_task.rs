@@ -22,6 +22,7 @@ use super::operators::{LaneAsk, LaneNews, LaneWord};
 use super::outlet::Outlet;
 use super::report::{OneReport, Promise, Report, Written};
 use super::say;
+use super::stillness::Seat;
 
 /// Reports that may wait for the lane's task.
 const REPORTS: usize = 1024;
@@ -50,6 +51,8 @@ pub(super) struct LaneParts {
     pub(super) asks: mpsc::Receiver<LaneAsk>,
     /// Where it is said what every instance must know.
     pub(super) gone: mpsc::Sender<LaneWord>,
+    /// Where a record is alone in the process.
+    pub(super) seat: Seat,
     pub(super) clock: Clock,
     pub(super) drain: Duration,
     pub(super) stop: CancellationToken,
@@ -141,6 +144,7 @@ impl LaneTask {
                 }
                 _ = self.reports.recv_many(&mut reports, 256) => {}
                 Some(ask) = self.parts.asks.recv() => self.asked(ask),
+                () = self.parts.seat.changed() => {}
                 () = stop.cancelled(), if self.end == Ending::NotYet => self.begin_drain(),
                 () = tokio::time::sleep_until(due) => self.tell(Event::TimePassed),
             }
@@ -153,6 +157,7 @@ impl LaneTask {
                 self.consumed(event);
             }
             self.reported(&mut reports);
+            self.look_around();
             self.allow();
             self.show();
             if let Ending::Closing { until, .. } = self.end
@@ -233,9 +238,13 @@ impl LaneTask {
                 LaneNews::Gone(failure.and_then(|failure| failure.status))
             }
             Notice::SkipEnded { place, .. } => LaneNews::SkipEnded(place.clone()),
+            Notice::CauseRemoved => return self.parts.seat.explain(),
             Notice::Opened { .. }
             | Notice::Closed { .. }
             | Notice::Suspect { .. }
+            | Notice::Cautious { .. }
+            | Notice::CautionOver
+            | Notice::EndsTheProcess { .. }
             | Notice::Braked
             | Notice::Released => return,
         };
@@ -404,7 +413,7 @@ impl LaneTask {
     }
 
     /// Hands the machine an event and does what it asks for.
-    fn tell(&mut self, event: Event) {
+    pub(super) fn tell(&mut self, event: Event) {
         self.tell_at(self.parts.clock.now(), event);
     }
 
@@ -433,6 +442,8 @@ impl LaneTask {
                 members.pause(epoch, true);
             }
             Action::Resume(epoch) => members.pause(epoch, false),
+            Action::AskForStillness => self.parts.seat.ask(),
+            Action::EndStillness => self.parts.seat.end(),
             Action::Drained { positions } => {
                 let now = self.parts.clock.now().tick;
                 let deadline = match self.end {

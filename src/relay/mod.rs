@@ -15,6 +15,7 @@ mod overview;
 mod panics;
 mod report;
 mod say;
+mod stillness;
 mod thread;
 mod topics;
 mod upkeep;
@@ -48,6 +49,7 @@ use lane_task::{LaneEnd, LaneParts, LaneTask};
 use margin::Margins;
 use operators::{Door, FrontDesk, Known, LaneWord, Operators, StateTopic};
 use outlet::Outlet;
+use stillness::Stillness;
 use thread::start_thread;
 use topics::{TopicWatch, Watched};
 use upkeep::Upkeep;
@@ -101,6 +103,7 @@ pub struct Relay {
     gone: (mpsc::Sender<LaneWord>, Option<mpsc::Receiver<LaneWord>>),
     /// Who takes leave of the other instances.
     desk: Option<Arc<FrontDesk>>,
+    stillness: Arc<Stillness>,
     _socket: Option<SocketFile>,
 }
 
@@ -161,6 +164,7 @@ impl Relay {
             doors: Vec::new(),
             gone: gone_channel(),
             desk: None,
+            stillness: Stillness::new(),
             _socket: socket,
         };
         let lanes = relay.start_lanes(config, &producer, clock)?;
@@ -305,6 +309,7 @@ impl Relay {
         let parts = LaneParts {
             asks: from_operators,
             gone: self.gone.0.clone(),
+            seat: self.stillness.seat(),
             name: Arc::clone(&lane.name),
             id: Arc::clone(&lane.id),
             lane: Lane::new(lane.options, lane.id),
@@ -554,6 +559,7 @@ mod tests {
             stop,
             stop_serving,
             doors: Vec::new(),
+            stillness: Stillness::new(),
             gone: gone_channel(),
             desk: None,
             _socket: None,

@@ -193,9 +193,12 @@ fn times(doing: &Doing) -> (Option<Timestamp>, Option<Timestamp>) {
             Some(by) => (Some(by.at), by.until),
             None => (None, None),
         },
-        Doing::Starting | Doing::Running | Doing::Doubt | Doing::Blocked | Doing::Draining => {
-            (None, None)
-        }
+        Doing::Starting
+        | Doing::Running
+        | Doing::Doubt
+        | Doing::OneAtATime { .. }
+        | Doing::Blocked
+        | Doing::Draining => (None, None),
     }
 }
 

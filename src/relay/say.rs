@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::delivery::{Attempt, FailureReason};
 use crate::lane::{DeadLetter, LadderRecord, Notice, Send, WriteError};
@@ -165,5 +165,31 @@ pub(super) fn notice(destination: &str, notice: &Notice) {
             settlement = settlement.name(),
             "a record that was to be skipped has come to its end"
         ),
+        Notice::Cautious {
+            topic,
+            partition,
+            offset,
+        } => warn!(
+            destination,
+            topic = &**topic,
+            partition,
+            offset,
+            "the process ended at this position again and again: records go one at a time, to find the one that ends it"
+        ),
+        Notice::CauseRemoved => info!(
+            destination,
+            "the record that ended the process is out of the way"
+        ),
+        Notice::CautionOver => info!(destination, "records go as many at a time as usual"),
+        Notice::EndsTheProcess { record, .. } => {
+            let (topic, partition, offset) = place(record);
+            error!(
+                destination,
+                topic,
+                partition,
+                offset,
+                "the process ended again and again while this record alone was being delivered: it becomes a dead letter"
+            );
+        }
     }
 }

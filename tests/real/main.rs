@@ -35,6 +35,7 @@ mod metadata;
 mod numbers;
 mod operations;
 mod outage;
+mod poison;
 mod rate;
 mod rules;
 mod security;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postrider::delivery::{Attempt, DeadLetterReason, DeliveryId, Outcome};
-use postrider::lane::{Action, AssignedPartition, Event, Notice, Owner, Progress};
+use postrider::lane::{Action, AssignedPartition, Caution, Event, Notice, Owner, Progress};
 
 use crate::foreign::{PLACES, elsewhere};
 use crate::mutant::Mutant;
@@ -42,6 +42,20 @@ impl Memory {
             (Mutant::ForgetsBudgets, Event::Assigned { partitions, .. }) => {
                 for partition in partitions {
                     self.rewrite(partition, |progress| progress.budgets.clear());
+                }
+            }
+            (Mutant::OneKillConvicts, Event::Assigned { partitions, .. }) => {
+                for partition in partitions {
+                    self.rewrite(partition, |progress| {
+                        if let Some((_, weight)) = &mut progress.caution.alone {
+                            *weight = 100;
+                        }
+                    });
+                }
+            }
+            (Mutant::ForgetsUncleanEnds, Event::Assigned { partitions, .. }) => {
+                for partition in partitions {
+                    self.rewrite(partition, |progress| progress.caution = Caution::default());
                 }
             }
             (Mutant::BelievesAnyMetadata, Event::Assigned { partitions, .. }) => {

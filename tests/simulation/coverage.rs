@@ -116,6 +116,13 @@ seen! {
     SchedulesChanged: 100,
     DestinationsRemoved: 30,
     Trickles: 3000,
+    // Records that end the process.
+    Killed: 1,
+    Cautious: 1,
+    CautionOver: 1,
+    CausesRemoved: 1,
+    AsksForStillness: 1,
+    Convicted: 1,
 }
 
 /// How often each thing was seen.

@@ -120,5 +120,6 @@ fn what_others_say(base: i64) -> Progress {
             held: Duration::ZERO,
         }],
         settled: vec![settled],
+        ..Progress::default()
     }
 }

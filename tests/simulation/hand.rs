@@ -108,6 +108,10 @@ impl World {
         }
         self.set_alarm(shell);
         self.want_poll(shell);
+        let instance = self.shells[shell].instance;
+        if self.is_asked_for_stillness(instance) {
+            self.look_around(instance);
+        }
     }
 
     fn perform(&mut self, shell: usize, action: Action, busy: bool) {
@@ -121,6 +125,7 @@ impl World {
         let Some(running) = running else { return };
         match action {
             Action::Send(send) => {
+                let hushed = running.hushed;
                 let tp = running.owned.get(&send.key.epoch).map(|owned| owned.tp);
                 let group = &self.broker.groups[destination];
                 let expelled = member.is_none_or(|member| !group.members.contains_key(&member));
@@ -136,6 +141,10 @@ impl World {
                         send.key
                     );
                     self.fail(Violation::new(Check::Start, words));
+                }
+                if hushed {
+                    let words = format!("{:?} is sent while another one is to be alone", send.key);
+                    self.fail(Violation::new(Check::Fence, words));
                 }
                 self.send(shell, send);
             }
@@ -167,6 +176,8 @@ impl World {
                 });
                 self.note(shell, told - now, Note::Leave);
             }
+            Action::AskForStillness => self.ask_for_stillness(shell),
+            Action::EndStillness => self.end_stillness(shell),
             Action::Pause(epoch) => {
                 if let Some(owned) = running.owned.get_mut(&epoch) {
                     owned.paused = true;

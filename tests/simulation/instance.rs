@@ -51,6 +51,9 @@ pub(crate) struct Running {
     pub(crate) drained: Option<Vec<Position>>,
     pub(crate) wake_at: Option<Time>,
     pub(crate) poll_due: bool,
+    /// Another lane of the instance asks for stillness: whether that is on its way here, and whether it was heard.
+    pub(crate) hush_told: bool,
+    pub(crate) hushed: bool,
 }
 
 /// A partition in the hands of the consumer.
@@ -107,6 +110,9 @@ pub(crate) enum Note {
     RequestEnds(usize),
     WriteEnds(usize),
     Order(Order),
+    Hush,
+    Still,
+    Explained,
 }
 
 impl Shell {
@@ -186,6 +192,9 @@ impl World {
                 }
                 self.tell(shell, Event::Ordered(order));
             }
+            Note::Hush => self.hush(shell),
+            Note::Explained => self.tell(shell, Event::Explained),
+            Note::Still => self.tell(shell, Event::Still),
             Note::RequestEnds(request) => self.request_ends(shell, request),
             Note::WriteEnds(write) => {
                 let (key, result) = (self.writes[write].key, self.writes[write].result.clone());
@@ -272,6 +281,8 @@ impl World {
             drained: None,
             wake_at: None,
             poll_due: false,
+            hush_told: false,
+            hushed: false,
         });
         trace!(
             self,
@@ -279,10 +290,12 @@ impl World {
         );
         let wait = self.wait(0, 300);
         self.note(shell, wait, Note::Join);
+        self.look_around(self.shells[shell].instance);
     }
 
     /// The process ends, whatever it was doing. What it has sent goes on without it.
     fn end_process(&mut self, shell: usize) {
+        self.forget_asking(shell);
         let shell = &mut self.shells[shell];
         shell.running = None;
         shell.member = None;

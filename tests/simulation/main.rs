@@ -32,6 +32,7 @@ mod oracle;
 mod outage;
 mod pace;
 mod plan;
+mod poison;
 mod reach;
 mod reader;
 mod receiver;
@@ -276,4 +277,14 @@ fn metadata_of_another_place_that_is_believed_is_found() {
 #[test]
 fn a_changed_schedule_that_strands_a_record_is_found() {
     plant(Mutant::StrandedByNewSchedule);
+}
+
+#[test]
+fn a_record_given_up_for_one_kill_is_found() {
+    plant(Mutant::OneKillConvicts);
+}
+
+#[test]
+fn a_process_that_is_ended_for_ever_is_found() {
+    plant(Mutant::ForgetsUncleanEnds);
 }

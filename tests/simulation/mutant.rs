@@ -76,6 +76,10 @@ pub(crate) enum Mutant {
     FaultStopsTheLane,
     /// An answer that may speak of the endpoint holds it for as long as a receiver could ask for.
     FaultHoldsTheLane,
+    /// The first unclean end with a record alone under way is enough to give it up.
+    OneKillConvicts,
+    /// Nobody remembers unclean ends.
+    ForgetsUncleanEnds,
 }
 
 impl Mutant {
@@ -117,6 +121,8 @@ impl Mutant {
             Self::SpendsWhileOpen,
             Self::BelievesAnyMetadata,
             Self::FaultStopsTheLane,
+            Self::OneKillConvicts,
+            Self::ForgetsUncleanEnds,
         ]);
         all.into_iter().find(|mutant| format!("{mutant:?}") == name)
     }
@@ -347,6 +353,10 @@ impl Subject {
 
     pub(crate) fn room(&self) -> Room {
         self.lane.room()
+    }
+
+    pub(crate) fn is_still(&self) -> bool {
+        self.lane.is_still()
     }
 
     pub(crate) fn counts(&self) -> &Counts {

@@ -14,6 +14,7 @@ use postrider::record::Record;
 use crate::broker::Tp;
 use crate::check::{Violation, ensure};
 use crate::plan::{Class, Kinds, Mix, Plan};
+use crate::poison::{KILLS_MIN, poison};
 use crate::reach::Reached;
 use crate::rng::Rng;
 use crate::rungs::Rung;
@@ -37,6 +38,8 @@ pub(crate) enum Behaviour {
     Drops,
     CannotBeMade,
     Panics,
+    /// Its sending ends the process, each time.
+    Kills,
     /// 403, always, whatever becomes of others.
     FaultsAlways,
     /// 429, always, whatever becomes of others.
@@ -83,6 +86,8 @@ pub(crate) struct Fate {
     pub(crate) doubled: bool,
     pub(crate) dropped: u32,
     pub(crate) not_made: u32,
+    /// How often its sending ended the process.
+    pub(crate) kills: u32,
     pub(crate) letters: u32,
     /// Requests that left for it, wherever they arrived.
     pub(crate) requests: u32,
@@ -136,6 +141,8 @@ pub(crate) struct Oracle {
     outages: Vec<u32>,
     /// Destinations with a record that is always bad.
     for_ever: BTreeSet<usize>,
+    /// How many records end their sender.
+    deadly: usize,
     pub(crate) schedules: Vec<Schedules>,
     ages_short: Vec<bool>,
 }
@@ -172,6 +179,7 @@ impl Oracle {
             steady: plan.class == Class::Long && plan.broker.is_well(),
             unclean: BTreeSet::new(),
             for_ever: BTreeSet::new(),
+            deadly: 0,
             outages: plan
                 .destinations
                 .iter()
@@ -219,6 +227,9 @@ impl Oracle {
             .map(|d| self.draw_fate(rng, if taken { Mix::default() } else { d.mix }))
             .collect();
         self.one_for_ever(&mut fates);
+        if plan.poison && !taken {
+            poison(rng, &mut self.deadly, &mut fates);
+        }
         self.produced.push(Produced {
             tp,
             record: Arc::new(record),
@@ -270,6 +281,7 @@ impl Oracle {
             doubled: false,
             dropped: 0,
             not_made: 0,
+            kills: 0,
             letters: 0,
             requests: 0,
             rungs: Vec::new(),
@@ -384,7 +396,10 @@ impl Oracle {
             DeadLetterReason::Unrenderable => {
                 fate.behaviour == Behaviour::CannotBeMade && fate.not_made > 0
             }
-            DeadLetterReason::Panic => fate.behaviour == Behaviour::Panics && fate.not_made > 0,
+            DeadLetterReason::Panic => {
+                fate.behaviour == Behaviour::Panics && fate.not_made > 0
+                    || fate.behaviour == Behaviour::Kills && fate.kills >= KILLS_MIN
+            }
             DeadLetterReason::RuleRemoved => rules_removed && !fate.rungs.is_empty(),
             DeadLetterReason::Gone | DeadLetterReason::Unmatched | DeadLetterReason::Skipped => {
                 false

@@ -102,6 +102,7 @@ fn plan(kind: OutageKind, end: Time, records: u64) -> Plan {
         broker_skew: 0,
         ladder_partitions: 1,
         broker: BrokerMood::default(),
+        poison: false,
         script,
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Plan {
     pub(crate) broker_skew: i64,
     pub(crate) ladder_partitions: usize,
     pub(crate) broker: BrokerMood,
+    /// Some records end their sender.
+    pub(crate) poison: bool,
     pub(crate) script: Vec<(Time, Step)>,
 }
 
@@ -286,8 +288,13 @@ impl Plan {
             } else {
                 BrokerMood::default()
             },
+            poison: rough && rng.chance(12),
             script: Vec::new(),
         };
+        if plan.poison {
+            // Those that share an instance with one go down with it.
+            plan.healthy_due += HOUR;
+        }
         plan.write_script(rng);
         plan
     }

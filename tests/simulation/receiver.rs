@@ -74,6 +74,10 @@ impl World {
         let index = self.requests.len();
         let fate = self.oracle.fate(destination, number);
         fate.requests += 1;
+        if fate.behaviour == Behaviour::Kills {
+            self.requests.push(request);
+            return self.sends_poison(shell, number);
+        }
         let not_made = match fate.behaviour {
             Behaviour::CannotBeMade => Some((Outcome::CannotBeMade, Seen::CannotBeMade)),
             Behaviour::Panics => Some((Outcome::Panicked, Seen::Panicked)),

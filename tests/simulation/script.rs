@@ -81,9 +81,20 @@ impl World {
             Notice::Released => Seen::BrakesReleased,
             // Nobody here asks for a record to be skipped.
             Notice::SkipEnded { .. } => return,
+            Notice::Cautious { .. } => Seen::Cautious,
+            Notice::CauseRemoved => Seen::CausesRemoved,
+            Notice::CautionOver => Seen::CautionOver,
+            Notice::EndsTheProcess { .. } => Seen::Convicted,
         });
         if let Some(running) = &mut self.shells[shell].running {
             running.suspicion.told_of(notice);
+        }
+        if matches!(notice, Notice::CauseRemoved) {
+            let instance = self.shells[shell].instance;
+            let wait = self.wait(0, 20);
+            self.each(instance, |world, shell| {
+                world.note(shell, wait, Note::Explained);
+            });
         }
         if matches!(notice, Notice::Gone | Notice::Braked) {
             let wait = self.wait(100, 50_000);

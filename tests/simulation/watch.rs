@@ -146,7 +146,12 @@ impl Watch {
             }
             Event::Lost { epochs } => self.fence(epochs),
             Event::Read { epoch, records } => self.read(now, *epoch, records),
-            Event::EndOfPartition { .. } | Event::Ordered(_) | Event::TimePassed => {}
+            Event::EndOfPartition { .. }
+            | Event::Ordered(_)
+            | Event::Hush(_)
+            | Event::Still
+            | Event::Explained
+            | Event::TimePassed => {}
             Event::AttemptEnded { key, attempt } => self.attempt_ended(now, *key, attempt),
             Event::WriteEnded { key, result } => {
                 if let Some(book) = self.book(*key) {
@@ -250,7 +255,7 @@ impl Watch {
             Action::Send(send) => self.sends(now, send.key, send.attempt),
             Action::WriteDeadLetter(letter) => self.writes(letter.key, letter.attempts),
             Action::WriteLadder(rung) => self.writes(rung.key, rung.carried.attempts),
-            Action::Tell(_) => Ok(()),
+            Action::Tell(_) | Action::AskForStillness | Action::EndStillness => Ok(()),
             Action::Commit { positions } => self.commits(positions),
             Action::Revoked { epochs, positions } => {
                 let asked = self.revoking.iter().position(|(asked, _)| asked == epochs);

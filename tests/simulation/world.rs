@@ -16,6 +16,7 @@ use crate::instance::{Note, Shell};
 use crate::mutant::Mutant;
 use crate::oracle::Oracle;
 use crate::plan::{Class, Plan, Step};
+use crate::poison::Asking;
 use crate::receiver::Request;
 use crate::rng::Rng;
 use crate::writes::OwnedWrite;
@@ -44,15 +45,32 @@ pub(crate) fn time_of(tick: Tick) -> Time {
 #[derive(Debug)]
 pub(crate) enum What {
     Step(Step),
-    Rebalance { group: usize },
-    SessionEnds { group: usize, member: u32 },
+    Rebalance {
+        group: usize,
+    },
+    SessionEnds {
+        group: usize,
+        member: u32,
+    },
     CommitArrives(Box<CommitRequest>),
-    QuestionArrives { shell: usize, life: u32 },
+    QuestionArrives {
+        shell: usize,
+        life: u32,
+    },
     RequestArrives(usize),
     WriteLands(usize),
-    Note { shell: usize, life: u32, note: Note },
+    Note {
+        shell: usize,
+        life: u32,
+        note: Note,
+    },
     HealthyDue,
     Look,
+    /// A record that was sent ends its sender.
+    Dies {
+        shell: usize,
+        life: u32,
+    },
 }
 
 struct Due {
@@ -130,6 +148,8 @@ pub(crate) struct World {
     pub(crate) faults_over: bool,
     pub(crate) broker: Broker,
     pub(crate) shells: Vec<Shell>,
+    /// For each instance.
+    pub(crate) asking: Vec<Asking>,
     pub(crate) requests: Vec<Request>,
     pub(crate) writes: Vec<OwnedWrite>,
     pub(crate) oracle: Oracle,
@@ -199,6 +219,7 @@ impl World {
                 .collect(),
             removed: BTreeSet::new(),
             alone: false,
+            asking: (0..plan.instances).map(|_| Asking::default()).collect(),
             removed_rules: BTreeSet::new(),
             queue: BinaryHeap::new(),
             sequence: 0,
@@ -260,6 +281,7 @@ impl World {
             What::Note { shell, life, note } => self.deliver(shell, life, note),
             What::HealthyDue => self.healthy_due(),
             What::Look => self.look(),
+            What::Dies { shell, life } => self.dies(shell, life),
         }
     }
 

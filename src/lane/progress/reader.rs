@@ -113,8 +113,13 @@ impl<'a> Reader<'a> {
     }
 
     /// A point that lies so far behind `from`.
-    fn forward(&mut self, from: i64) -> Option<i64> {
+    pub(super) fn forward(&mut self, from: i64) -> Option<i64> {
         from.checked_add(i64::try_from(self.number()?).ok()?)
+    }
+
+    /// A number that is no offset.
+    pub(super) fn small(&mut self) -> Option<u32> {
+        u32::try_from(self.number()?).ok()
     }
 
     fn seconds(&mut self) -> Option<u64> {

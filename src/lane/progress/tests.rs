@@ -61,7 +61,33 @@ fn random(random: &mut Random) -> (i64, Progress) {
         });
         next = offset + 1;
     }
-    (base, Progress { settled, budgets })
+    let caution = random_caution(random, base);
+    let progress = Progress {
+        settled,
+        budgets,
+        caution,
+    };
+    (base, progress)
+}
+
+fn random_caution(random: &mut Random, base: i64) -> Caution {
+    if random.below(3) == 0 {
+        return Caution::default();
+    }
+    let mut offset = || base + random.number(1 << 30);
+    let (until, alone) = (offset() + 1, offset());
+    let accused = (0..5).map(|_| offset()).collect::<Vec<_>>();
+    let mut number = |limit| u32::try_from(random.below(limit)).unwrap();
+    Caution {
+        starts: number(1 << 32),
+        until: (number(2) == 1).then_some(until),
+        alone: (number(2) == 1).then_some((alone, 1 + number(1 << 20))),
+        accused: accused
+            .into_iter()
+            .take(number(6) as usize)
+            .map(|offset| (offset, number(300)))
+            .collect(),
+    }
 }
 
 fn decode(base: i64, text: &[u8]) -> Option<Progress> {
@@ -106,6 +132,7 @@ fn parts_of_seconds_round_away_from_being_early() {
     let progress = Progress {
         settled: Vec::new(),
         budgets: vec![budget],
+        ..Progress::default()
     };
     let text = progress.encode(OWNER, 5).unwrap();
     let read = decode(5, text.as_bytes()).unwrap();
@@ -148,6 +175,7 @@ fn every_change_of_one_byte_says_nothing() {
     let progress = Progress {
         settled: vec![101..110, 120..121],
         budgets: Vec::new(),
+        ..Progress::default()
     };
     let text = progress.encode(OWNER, 100).unwrap().into_bytes();
     for place in 0..text.len() {
@@ -164,6 +192,7 @@ fn what_belongs_to_another_says_nothing() {
     let progress = Progress {
         settled: vec![12..20],
         budgets: Vec::new(),
+        ..Progress::default()
     };
     let text = progress.encode(OWNER, 10).unwrap().into_bytes();
     assert!(decode(10, &text).is_some());
@@ -265,6 +294,7 @@ fn what_is_out_of_order_is_not_written() {
     let runs = |settled: Vec<Range<i64>>| Progress {
         settled,
         budgets: Vec::new(),
+        ..Progress::default()
     };
     assert_eq!(runs(vec![5..6]).encode(OWNER, 10), None);
     assert_eq!(runs(vec![20..22, 12..14]).encode(OWNER, 10), None);
@@ -288,6 +318,7 @@ fn budgets(count: i64) -> Progress {
     Progress {
         settled: Vec::new(),
         budgets: (0..count).map(budget).collect(),
+        ..Progress::default()
     }
 }
 
@@ -306,6 +337,7 @@ fn how_much_fits() {
             .map(|n| 1_000_001 + n * gap..1_000_002 + n * gap)
             .collect(),
         budgets: Vec::new(),
+        ..Progress::default()
     };
     assert!(fits(&every_second(8000, 2)), "17,000 offsets as a bitmap");
     let far = (0..5000)

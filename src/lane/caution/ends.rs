@@ -1,0 +1,121 @@
+//! The unclean ends of one partition: what was found beside its position, and what is to be committed there.
+
+use crate::lane::progress::{ACCUSED_MAX, Caution, Progress};
+
+/// So many unclean ends at one position make a lane cautious.
+const UNCLEAN_ENDS: u32 = 3;
+
+/// A record against which so much speaks is not sent any more.
+pub(super) const CONVICTED: u32 = 5;
+
+/// The unclean ends of one partition.
+#[derive(Debug, Default)]
+pub(in crate::lane) struct Ends {
+    pub(super) known: Caution,
+    /// Whether a record was read that is to be delivered: an assignment without one proves nothing and counts for nothing.
+    begun: bool,
+    /// The record that ended the process is settled, and the broker has not acknowledged that yet.
+    pub(super) closing: Option<i64>,
+    /// Whether the assignment ends gracefully.
+    pub(super) parting: bool,
+    /// The position that the starts are counted for.
+    at: i64,
+}
+
+impl Ends {
+    /// What follows from what was found; `read_ahead` is the highest offset that an earlier assignment may have sent.
+    pub(in crate::lane) fn after(mut found: Caution, base: i64, read_ahead: i64) -> Self {
+        if let Some((offset, weight)) = found.alone.take() {
+            let room = found.accused.len() < ACCUSED_MAX;
+            if room || found.accused.contains_key(&offset) {
+                let points = found.accused.entry(offset).or_default();
+                *points = points.saturating_add(weight);
+            }
+        }
+        if found.starts >= UNCLEAN_ENDS && found.until.is_none() {
+            found.until = Some(read_ahead);
+        }
+        Self {
+            known: found,
+            begun: false,
+            closing: None,
+            parting: false,
+            at: base,
+        }
+    }
+
+    /// Whether records of this partition go one at a time.
+    pub(super) fn is_cautious(&self, position: i64) -> bool {
+        let until = self.known.until.is_some_and(|until| position < until);
+        let accused = self.known.accused.range(position..).next().is_some();
+        until || accused || self.closing.is_some()
+    }
+
+    /// The first record to deliver was read. False when it was not the first.
+    pub(super) fn begin(&mut self, position: i64) -> bool {
+        if self.begun {
+            return false;
+        }
+        self.begun = true;
+        let found = if position == self.at {
+            self.known.starts
+        } else {
+            0
+        };
+        self.at = position;
+        self.known.starts = found.saturating_add(1);
+        true
+    }
+
+    /// What is to be committed at this position.
+    pub(in crate::lane) fn worth_committing(&mut self, position: i64) -> Caution {
+        if position > self.at {
+            self.at = position;
+            self.known.starts = 0;
+        }
+        self.known.until = self.known.until.filter(|until| *until > position);
+        self.known.accused.retain(|offset, _| *offset >= position);
+        let mut caution = self.known.clone();
+        if let Some(settled) = self.closing {
+            caution.accused.remove(&settled);
+        }
+        if self.begun && self.parting {
+            caution.starts = 0;
+        }
+        caution.alone = caution
+            .alone
+            .filter(|(offset, _)| !self.parting && *offset >= position);
+        caution
+    }
+
+    /// There is no reason for caution any more, but for records that are accused too often.
+    pub(super) fn calm_down(&mut self, explained: bool) {
+        self.known.until = None;
+        self.known.starts = 0;
+        if explained {
+            self.known.accused.retain(|_, points| *points >= CONVICTED);
+        }
+    }
+
+    /// Nothing beyond this was there to be sent.
+    pub(in crate::lane) fn reach_end(&mut self, offset: i64) {
+        self.known.until = self.known.until.map(|until| until.min(offset));
+    }
+
+    /// Whether a commit with this caution says that this assignment has begun.
+    pub(super) fn is_begun_by(&self, acknowledged: &Caution) -> bool {
+        self.begun && acknowledged.starts >= self.known.starts
+    }
+
+    pub(super) fn points(&self, offset: i64) -> u32 {
+        self.known.accused.get(&offset).copied().unwrap_or(0)
+    }
+}
+
+/// How far an assignment that began at `base` may have sent: a window ahead, and beyond what is known to be settled.
+pub(in crate::lane) fn read_ahead(progress: &Progress, base: i64, window: usize) -> i64 {
+    let settled = progress.settled.last().map_or(base, |range| range.end);
+    let window = i64::try_from(window).unwrap_or(i64::MAX);
+    base.saturating_add(window)
+        .max(settled.saturating_add(window))
+}

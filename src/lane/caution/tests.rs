@@ -1,0 +1,284 @@
+//! A record that ends the process, and what looks like one.
+
+use std::time::Duration;
+
+use crate::clock::Tick;
+use crate::delivery::{Attempt, DeadLetterReason};
+use crate::lane::stage::{Seen, Stage, answer};
+use crate::lane::{Doing, Event, LaneOptions, Notice, WindowOptions};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn takes_all() -> Stage {
+    Stage::new(LaneOptions::default(), |_| answer(200))
+}
+
+/// Lets the process run for so long; begins it again when it ends meanwhile. Gives how often that was, at most `most`.
+fn run(stage: &mut Stage, time: Duration, most: u32) -> u32 {
+    for crashes in 0..=most {
+        stage.pass(time);
+        if !stage.dead {
+            return crashes;
+        }
+        stage.crash(None);
+    }
+    panic!("it ends again and again: {:?}", stage.committed);
+}
+
+/// Lets the process run for so long, and kills it.
+fn kill_after(stage: &mut Stage, time: Duration) {
+    stage.pass(time);
+    stage.crash(None);
+}
+
+fn drain(stage: &mut Stage) {
+    stage.tell(Event::Drain {
+        deadline: stage.now.tick + SECOND,
+    });
+    stage.pass(2 * SECOND);
+}
+
+fn letters(stage: &Stage) -> Vec<(i64, DeadLetterReason)> {
+    let letters = stage.letters.iter();
+    letters.map(|l| (l.record.offset, l.reason)).collect()
+}
+
+fn is_cautious(stage: &Stage) -> bool {
+    matches!(stage.lane.status().doing, Doing::OneAtATime { .. })
+}
+
+#[test]
+fn the_record_that_ends_the_process_becomes_a_dead_letter_and_the_others_are_delivered() {
+    for deadly in [0, 1, 500, 999] {
+        let mut stage = takes_all();
+        stage.deadly.insert(deadly);
+        stage.produce(1000);
+        let crashes = run(&mut stage, 10 * SECOND, 9);
+        assert!((5..=8).contains(&crashes), "{deadly}: {crashes}");
+        assert_eq!(letters(&stage), [(deadly, DeadLetterReason::Panic)]);
+        assert_eq!(stage.letters[0].rule.as_deref(), Some("r"));
+        let delivered = stage.delivered.keys().filter(|o| **o != deadly).count();
+        assert_eq!(delivered, 999);
+        assert!(!is_cautious(&stage), "with its end the caution ends");
+    }
+}
+
+#[test]
+fn alone_without_others_it_takes_a_little_more() {
+    let mut stage = takes_all();
+    stage.deadly.insert(0);
+    stage.produce(1);
+    let crashes = run(&mut stage, 10 * SECOND, 20);
+    assert_eq!(crashes, 8);
+    assert_eq!(letters(&stage), [(0, DeadLetterReason::Panic)]);
+}
+
+#[test]
+fn two_of_them_are_found_one_after_the_other() {
+    let mut stage = takes_all();
+    stage.deadly.extend([10, 11]);
+    stage.produce(100);
+    let crashes = run(&mut stage, 10 * SECOND, 20);
+    assert!(crashes <= 14, "{crashes}");
+    let mut letters = letters(&stage);
+    letters.sort_unstable_by_key(|(offset, _)| *offset);
+    let panic = DeadLetterReason::Panic;
+    assert_eq!(letters, [(10, panic), (11, panic)]);
+}
+
+#[test]
+fn one_that_is_far_behind_a_slow_beginning_is_found_as_well() {
+    let mut stage = takes_all();
+    stage.latency = Duration::from_millis(300);
+    stage.deadly.insert(700);
+    stage.produce(1000);
+    let crashes = run(&mut stage, 1000 * SECOND, 20);
+    assert!(crashes <= 12, "{crashes}");
+    assert_eq!(letters(&stage), [(700, DeadLetterReason::Panic)]);
+}
+
+#[test]
+fn after_three_unclean_ends_at_one_position_records_go_one_at_a_time() {
+    let mut stage = takes_all();
+    stage.latency = 30 * SECOND;
+    stage.produce(100);
+    for _ in 0..3 {
+        assert!(!is_cautious(&stage));
+        kill_after(&mut stage, SECOND);
+    }
+    assert!(is_cautious(&stage));
+    assert_eq!(stage.lane.waiting().in_flight, 1);
+    stage.latency = Duration::from_millis(10);
+    let already = stage.seen.len();
+    stage.pass(45 * SECOND);
+    assert_eq!(stage.delivered.len(), 100, "and all go through");
+    let seen = &stage.seen[already..];
+    for (one, next) in seen.iter().zip(&seen[1..]) {
+        assert!(next.at >= one.at + stage.latency, "{one:?} {next:?}");
+    }
+    // What was not there when the caution began is not under suspicion.
+    stage.lane.handle(
+        stage.now,
+        Event::EndOfPartition {
+            epoch: *stage.lane.partitions.keys().next().unwrap(),
+            offset: 100,
+        },
+    );
+    stage.produce(100);
+    assert!(!is_cautious(&stage));
+    assert_eq!(stage.lane.waiting().in_flight, 16);
+}
+
+#[test]
+fn a_graceful_end_or_a_position_that_moves_begins_the_count_anew() {
+    let mut stage = takes_all();
+    stage.latency = 30 * SECOND;
+    stage.produce(100);
+    for _ in 0..2 {
+        kill_after(&mut stage, SECOND);
+    }
+    drain(&mut stage);
+    stage.crash(None);
+    for _ in 0..3 {
+        assert!(!is_cautious(&stage));
+        kill_after(&mut stage, SECOND);
+    }
+    assert!(is_cautious(&stage), "the third without a graceful end");
+
+    let mut stage = takes_all();
+    for _ in 0..20 {
+        stage.produce(100);
+        kill_after(&mut stage, 2 * SECOND);
+        assert!(!is_cautious(&stage), "a partition with nothing in it");
+    }
+    stage.latency = 700 * Duration::from_millis(1);
+    stage.produce(1000);
+    for _ in 0..12 {
+        kill_after(&mut stage, 2 * SECOND);
+        assert!(!is_cautious(&stage), "the position moves");
+    }
+    assert!(stage.letters.is_empty());
+}
+
+#[test]
+fn kills_while_nothing_works_make_no_dead_letter() {
+    // Down, or slower than the process lives; with many records, and with one alone.
+    for (records, latency, status) in [
+        (1000, SECOND / 100, 401),
+        (1000, SECOND / 100, 503),
+        (1000, 20 * SECOND, 200),
+        (1, 20 * SECOND, 200),
+    ] {
+        let mut stage = Stage::new(LaneOptions::default(), move |_| answer(status));
+        stage.latency = latency;
+        stage.produce(records);
+        for _ in 0..7 {
+            kill_after(&mut stage, 2 * SECOND);
+        }
+        assert!(stage.letters.is_empty(), "{records} {latency:?} {status}");
+    }
+}
+
+#[test]
+fn kills_from_outside_hit_another_record_each_time() {
+    let mut stage = takes_all();
+    stage.latency = 20 * SECOND;
+    stage.produce(1000);
+    for _ in 0..60 {
+        kill_after(&mut stage, 2 * SECOND);
+    }
+    assert!(stage.letters.is_empty());
+    stage.latency = Duration::from_millis(1);
+    stage.pass(60 * SECOND);
+    assert_eq!(stage.delivered.len(), 1000);
+    assert!(stage.letters.is_empty());
+}
+
+#[test]
+fn an_outage_of_three_days_with_kills_in_it_makes_no_dead_letter() {
+    let mended = Duration::from_secs(3 * 24 * 3600);
+    let mut stage = Stage::new(LaneOptions::default(), move |seen: &Seen| -> Attempt {
+        answer(if seen.at < mended { 401 } else { 200 })
+    });
+    stage.produce(5000);
+    for _ in 0..9 {
+        kill_after(&mut stage, Duration::from_secs(8 * 3600 - 7));
+    }
+    stage.pass(10 * Duration::from_secs(3600));
+    assert!(stage.letters.is_empty());
+    assert_eq!(stage.delivered.len(), 5000);
+}
+
+#[test]
+fn an_accused_record_waits_until_every_other_lane_is_still() {
+    let mut stage = takes_all();
+    stage.deadly.insert(0);
+    stage.produce(1);
+    for _ in 0..4 {
+        stage.pass(SECOND);
+        assert!(stage.dead);
+        stage.crash(None);
+    }
+    stage.grants = false;
+    stage.crash(None);
+    stage.pass(60 * SECOND);
+    assert!(!stage.dead && stage.stillness_asked == 1);
+    // The mark is not there while it waits: kills meanwhile say nothing.
+    for _ in 0..9 {
+        kill_after(&mut stage, SECOND);
+    }
+    assert!(stage.letters.is_empty());
+    stage.deadly.clear();
+    stage.tell(Event::Still);
+    stage.pass(SECOND);
+    assert_eq!(stage.delivered.len(), 1, "and is acquitted");
+}
+
+#[test]
+fn a_hushed_lane_begins_nothing() {
+    let mut stage = takes_all();
+    stage.tell(Event::Hush(true));
+    stage.produce(10);
+    stage.pass(SECOND);
+    assert!(stage.seen.is_empty() && stage.lane.is_still());
+    stage.tell(Event::Hush(false));
+    stage.pass(SECOND);
+    assert_eq!(stage.delivered.len(), 10);
+}
+
+#[test]
+fn who_is_suspected_is_told() {
+    let mut stage = takes_all();
+    stage.deadly.insert(3);
+    stage.produce(10);
+    run(&mut stage, 10 * SECOND, 10);
+    let cautious = |n: &&Notice| matches!(n, Notice::Cautious { offset: 0, .. });
+    assert!(stage.notices.iter().any(|n| cautious(&n)));
+    let found = |n: &Notice| matches!(n, Notice::EndsTheProcess { key, .. } if key.offset == 3);
+    assert!(stage.notices.iter().any(found));
+    assert_eq!(stage.notices.last(), Some(&Notice::CautionOver));
+}
+
+#[test]
+fn caution_ends_behind_the_window_that_it_began_with() {
+    let window = WindowOptions {
+        records: 50,
+        ..WindowOptions::default()
+    };
+    let options = LaneOptions {
+        window,
+        ..LaneOptions::default()
+    };
+    let mut stage = Stage::new(options, |_| answer(200));
+    stage.latency = 30 * SECOND;
+    stage.produce(1000);
+    for _ in 0..3 {
+        kill_after(&mut stage, SECOND);
+    }
+    stage.latency = Duration::from_millis(10);
+    assert!(is_cautious(&stage));
+    stage.pass(33 * SECOND);
+    assert!(!is_cautious(&stage));
+    assert_eq!(stage.delivered.len(), 1000);
+    assert!(stage.now.tick > Tick::default());
+}
