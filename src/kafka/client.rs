@@ -67,7 +67,7 @@ pub fn consumer_config(options: &KafkaOptions) -> ClientConfig {
 /// The settings of the ladder's consumer, complete but for its group. Next to nothing comes from there, none of it in a hurry: it waits
 /// longer for it, and keeps less.
 #[must_use]
-pub fn ladder_config(options: &KafkaOptions) -> ClientConfig {
+pub(super) fn ladder_config(options: &KafkaOptions) -> ClientConfig {
     let mut config = consumer_config(options);
     let ladder = [
         // A partition that is read on has to wait for the end of the request that is under way without it.

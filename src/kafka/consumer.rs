@@ -109,6 +109,8 @@ const NAP: Duration = Duration::from_millis(50);
 const LONG_NAP: Duration = Duration::from_millis(250);
 /// The while. Longer than a commit and its answer take.
 const AWAKE: Duration = Duration::from_secs(2);
+/// When the ladder's member joins although nobody has seen that its topics are there.
+const LADDER_AT_LATEST: Duration = Duration::from_secs(5);
 /// How long brokers may take to decide who reads what before it is said that they may not know how.
 const DOUBT_AFTER: Duration = Duration::from_secs(30);
 /// When a topic that has just been made is looked for. librdkafka believes for a tenth of a second that what was missing is missing; and in a
@@ -186,6 +188,8 @@ pub(super) struct ConsumerThread {
     misses_a_topic: bool,
     /// Whether it was asked to stay out of its group.
     away: bool,
+    /// Whether librdkafka was ever told what to read.
+    has_subscribed: bool,
     pub(super) pauses: Pauses,
     /// Where the records of the ladder wait.
     pub(super) gate: Gatehouse,
@@ -241,6 +245,7 @@ impl ConsumerThread {
             looks: BTreeSet::new(),
             misses_a_topic: false,
             away: false,
+            has_subscribed: false,
             pauses: Pauses::default(),
             gate: Gatehouse::default(),
             chunk: Vec::new(),
@@ -265,7 +270,11 @@ impl ConsumerThread {
 
     fn run(mut self) {
         self.outbox.running = true;
-        self.subscribe();
+        match self.part {
+            Part::Topics => self.subscribe(),
+            // Whose topics come one by one while it joins begins to join more than once, and its group waits for who it was.
+            Part::Ladder => self.rejoin_at = Some(self.clock.now().tick + LADDER_AT_LATEST),
+        }
         loop {
             self.beat(Duration::ZERO);
             let orders = self.mailbox.take();
@@ -298,6 +307,7 @@ impl ConsumerThread {
         if self.away {
             return self.consumer.unsubscribe();
         }
+        self.has_subscribed = true;
         let topics = self.plan.topics.iter().flatten();
         let topics: Vec<&str> = topics.map(String::as_str).collect();
         if topics.is_empty() {
@@ -343,7 +353,11 @@ impl ConsumerThread {
         }
         // With cooperative rebalances only the difference comes and goes. But whoever is told something while it joins for the first time
         // joins anew, and the group waits for the member that it began to be until its session ends: so nobody is told without need.
-        let told = orders.topics.is_some() || (look && self.misses_a_topic);
+        let first = look && !self.has_subscribed;
+        if first {
+            self.rejoin_at = None;
+        }
+        let told = orders.topics.is_some() || first || (look && self.misses_a_topic);
         if told && self.rejoin_at.is_none() {
             self.subscribe();
         }

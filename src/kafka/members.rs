@@ -14,8 +14,11 @@ use crate::clock::{Clock, Tick, Timestamp};
 use crate::delivery::Epoch;
 use crate::lane::{Position, Room};
 
+use super::client::ladder_config;
 use super::consumer::{ConsumerPlan, ConsumerThread, FromConsumer, StartError};
 use super::mailbox::{Allowance, Mailbox};
+use super::options::KafkaOptions;
+use super::topics::OwnedTopic;
 
 /// What a member reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +32,25 @@ pub enum Part {
 /// What a lane's members need to know.
 pub struct MembersPlan {
     /// What they have in common, and what the first one reads.
-    pub topics: ConsumerPlan,
+    pub(super) topics: ConsumerPlan,
     /// librdkafka's settings for the second, and what it reads; nobody in the audit.
-    pub ladder: Option<(ClientConfig, Vec<String>)>,
+    pub(super) ladder: Option<(ClientConfig, Vec<String>)>,
+}
+
+impl MembersPlan {
+    /// A member that reads `topics`, and one for the ladder if there is something of the lane on it.
+    #[must_use]
+    pub fn new(options: &KafkaOptions, topics: ConsumerPlan, with_ladder: bool) -> Self {
+        let ladder = || {
+            let topics = OwnedTopic::ladder(&options.prefix).into_iter();
+            let names = topics.map(|topic| topic.name).collect();
+            (ladder_config(options), names)
+        };
+        Self {
+            topics,
+            ladder: with_ladder.then(ladder),
+        }
+    }
 }
 
 /// The members of a lane's group, as the lane sees them.

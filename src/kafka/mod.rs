@@ -31,7 +31,7 @@ mod state;
 mod topics;
 mod waiting;
 
-pub use client::{client_config, consumer_config, ladder_config, producer_config};
+pub use client::{client_config, consumer_config, producer_config};
 pub use complaints::Complaints;
 pub use consumer::{ConsumerPlan, FromConsumer, StartError};
 pub use ends::{Ends, TopicPartition};

@@ -35,7 +35,7 @@ use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
     self, AUDIT, Broker, Complaints, ConsumerPlan, Ends, KafkaError, LadderView, Mailbox,
     MembersPlan, OwnedTopic, Producer, StartAtOption, StartError, StateReader, consumer_config,
-    ladder_config, producer_config, start_members,
+    producer_config, start_members,
 };
 use crate::lane::{Lane, LaneOptions, RenderErrorPolicy, StartAt};
 use crate::metrics::Metrics;
@@ -189,6 +189,7 @@ impl Relay {
             lanes: std::mem::take(&mut relay.mailboxes),
             health: Arc::clone(&relay.health),
             metrics: Arc::clone(&relay.metrics),
+            said_there: false,
             unfit: None,
             said_hidden: false,
         };
@@ -268,14 +269,6 @@ impl Relay {
         // With patterns, the cluster is asked first: subscribing to the names and then to the rest would be two rebalances.
         let named = || topics.resolve(&BTreeSet::new(), &config.kafka.prefix);
         let named = (!topics.has_patterns()).then(named);
-        // The audit delivers nothing, so nothing of it is on the ladder.
-        let ladder = lane.outlet.as_ref().map(|_| {
-            let topics = OwnedTopic::ladder(&config.kafka.prefix).into_iter();
-            (
-                ladder_config(&config.kafka),
-                topics.map(|topic| topic.name).collect(),
-            )
-        });
         let reading = ConsumerPlan {
             client: consumer_config(&config.kafka),
             destination: Arc::clone(&lane.name),
@@ -287,10 +280,8 @@ impl Relay {
             on_records_lost: config.kafka.on_records_lost,
             complaints: Arc::clone(&self.complaints),
         };
-        let plan = MembersPlan {
-            topics: reading,
-            ladder,
-        };
+        // The audit delivers nothing, so nothing of it is on the ladder.
+        let plan = MembersPlan::new(&config.kafka, reading, lane.outlet.is_some());
         let members = start_members(plan, clock)?;
         self.mailboxes.extend(members.of_ladder());
         self.health.watch(&lane.name, members.beats());

@@ -25,10 +25,12 @@ pub(super) struct Upkeep {
     pub(super) topics: Vec<OwnedTopic>,
     pub(super) options: OwnedTopicsOptions,
     pub(super) producer: Arc<Producer>,
-    /// The consumers that are told when a topic was made, so that they find it at once.
+    /// The consumers that are told that the topics are there, so that they find them at once.
     pub(super) lanes: Vec<Arc<Mailbox>>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
+    /// Whether that was said.
+    pub(super) said_there: bool,
     /// What was said of the settings of the topics.
     pub(super) unfit: Option<String>,
     /// Whether it was said that settings cannot be seen.
@@ -75,7 +77,10 @@ impl Upkeep {
             self.health.broker_answered();
         }
         let made = self.broker.ensure(&self.topics, &self.options).await;
-        if let Ok(true) = made {
+        // What was there all the time they are told once.
+        if let Ok(anything) = made
+            && (anything || !std::mem::replace(&mut self.said_there, true))
+        {
             for lane in &self.lanes {
                 lane.look_again();
             }
