@@ -12,6 +12,7 @@ mod ends;
 mod envelope;
 mod gatehouse;
 mod inspection;
+mod letters;
 mod mailbox;
 mod names;
 mod options;
@@ -34,9 +35,12 @@ pub use client::{client_config, consumer_config, producer_config};
 pub use complaints::Complaints;
 pub use consumer::{ConsumerHandle, ConsumerPlan, FromConsumer, StartError, start_consumer};
 pub use ends::{Ends, TopicPartition};
-pub use envelope::{Opened, dead_letter_headers};
+pub use envelope::{Letter, Opened, dead_letter_headers};
 pub use gatehouse::FromLadder;
 pub use inspection::{Inspection, Unfit};
+pub use letters::{
+    Cut, Letters, LettersError, Mark, Marks, Missing, Replayer, Round, Scanned, Sent,
+};
 pub use mailbox::{Allowance, Mailbox};
 pub use names::{AUDIT, NameError, TOPIC_MAX, check_topic};
 pub use options::{KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption};

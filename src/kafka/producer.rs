@@ -54,7 +54,7 @@ impl Producer {
             producer: config.create_with_context(context.clone())?,
             number: 0,
         });
-        let ladder = OwnedTopic::ladder(prefix).into_iter();
+        let ladder = OwnedTopic::read_by_lanes(prefix).into_iter();
         let ladder: BTreeMap<Step, String> = ladder
             .filter_map(|topic| Some((topic.step?, topic.name)))
             .collect();
@@ -90,9 +90,9 @@ impl Producer {
         let value = record
             .value
             .as_deref()
-            .filter(|_| letter.shed != Shed::Value);
-        self.write(&self.dead_letters, record.key.as_deref(), value, headers)
-            .await
+            .filter(|_| letter.shed < Shed::Value);
+        let key = record.key.as_deref().filter(|_| letter.shed < Shed::Record);
+        self.write(&self.dead_letters, key, value, headers).await
     }
 
     /// Writes a record to the ladder; `Ok` when every in-sync replica has it. Its key there is the delivery's id, so that a delivery stays in one

@@ -357,7 +357,7 @@ impl LaneTask {
                 say::written(&name, written);
             }
             (Written::DeadLetter(letter), Err(WriteError::TooLarge))
-                if letter.shed != Shed::Value =>
+                if letter.shed != Shed::Record =>
             {
                 say::too_large(&name, letter);
             }

@@ -166,7 +166,7 @@ impl Relay {
         let prefix = &config.kafka.prefix;
         let mut topics = vec![OwnedTopic::dead_letters(prefix), OwnedTopic::state(prefix)];
         if !config.destinations.is_empty() {
-            topics.extend(OwnedTopic::ladder(prefix));
+            topics.extend(OwnedTopic::read_by_lanes(prefix));
         }
         let upkeep = Upkeep {
             broker: Arc::clone(&broker),
@@ -258,7 +258,7 @@ impl Relay {
         let named = (!topics.has_patterns()).then(named);
         // The audit delivers nothing, so nothing of it is on the ladder.
         let ladder = match lane.outlet {
-            Some(_) => OwnedTopic::ladder(&config.kafka.prefix),
+            Some(_) => OwnedTopic::read_by_lanes(&config.kafka.prefix),
             None => Vec::new(),
         };
         let plan = ConsumerPlan {

@@ -71,6 +71,7 @@ impl Rng {
             attempts: self.below(1 << 32) as u32,
             faults: self.below(4) as u32,
             hop: self.below(9) as u32,
+            round: self.below(3) as u32,
             due: self.time(),
             first_attempt: self.maybe(Self::time),
             last_attempt: self.maybe(Self::time),
