@@ -22,6 +22,7 @@ mod harness;
 mod bad_input;
 mod content;
 mod crowd;
+mod dead_letters;
 mod evidence;
 mod first_run;
 mod graphspace;

@@ -26,6 +26,8 @@ use super::{Letters, LettersError, marks};
 
 /// So many letters are replayed in one transaction at most.
 pub(super) const CHUNK_RECORDS: usize = 500;
+/// After this the broker ends a transaction that was left open.
+const TRANSACTION_MS: &str = "15000";
 /// How long a broker may take to begin or to end a transaction.
 const TRANSACTION: Duration = Duration::from_secs(60);
 /// Hops of the ladder in different rounds are never the same, so that a second copy is known from the next round.
@@ -73,6 +75,10 @@ impl Letters {
         }
         let mut config = self.producer.clone();
         config.set("transactional.id", &topic);
+        // Behind a transaction that was left open, a lane that reads the topic waits.
+        config.set("transaction.timeout.ms", TRANSACTION_MS);
+        config.set("message.timeout.ms", TRANSACTION_MS);
+        config.set("socket.timeout.ms", TRANSACTION_MS);
         let reports = Reports::new(Arc::clone(&self.complaints));
         let producer: ThreadedProducer<Reports> = config.create_with_context(reports)?;
         producer.init_transactions(TRANSACTION)?;
