@@ -75,10 +75,10 @@ fn by_id(records: &[Stored]) -> BTreeMap<String, usize> {
     ids
 }
 
-fn wait_dead(kafka: &Broker, topic: &str, count: i64) {
-    wait_until(2 * SOON, &format!("{count} in {topic}"), || {
-        kafka.topics().contains(topic) && kafka.end_offsets(topic).values().sum::<i64>() == count
-    });
+/// Waits until the relay has written so many since it started.
+fn wait_dead(relay: &mut Relay, count: usize) {
+    let name = "postrider_dead_letters_total";
+    relay.wait_metric(name, &[], 2 * SOON, |n| n == count as f64);
 }
 
 /// A replay that is under way.
@@ -124,7 +124,7 @@ fn five_thousand_are_replayed_once_each_through_three_interrupts_and_a_kill() {
                 .lane("concurrency = 32"),
         );
     let mut relay = Relay::start(&config);
-    wait_dead(kafka, "many.dead-letters", COUNT as i64);
+    wait_dead(&mut relay, COUNT);
     wait_no_lag(kafka, "many.hook", &["many-in"]);
     let refused = receiver.attempts();
     assert_eq!(relay.stop(SOON).code(), Some(0));
@@ -233,7 +233,7 @@ fn dead_letters_are_listed_shown_replayed_in_rounds_and_purged() {
         New::to("deal-in").key([0xff]).value(r#"{"type": "worse"}"#),
     ]);
     let mut relay = Relay::start(&config);
-    wait_dead(kafka, "deal.dead-letters", 2);
+    wait_dead(&mut relay, 2);
     wait_no_lag(kafka, "deal.hook", &["deal-in"]);
     let file = relay.file();
 
@@ -293,9 +293,9 @@ fn dead_letters_are_listed_shown_replayed_in_rounds_and_purged() {
 
     // It dies again, twice; then a person must want it.
     for round in 1..=2 {
-        let report = object(&file, &format!("replay --type bad --yes"), 0);
+        let report = object(&file, "replay --type bad --yes", 0);
         assert_eq!(report["replayed"], 1, "round {round}");
-        wait_dead(kafka, "deal.dead-letters", 2 + round);
+        wait_dead(&mut relay, 2 + round);
         assert_eq!(object(&file, "list --type bad", 0)["round"], round);
     }
     let report = object(&file, "replay --type bad --yes", 1);
@@ -381,8 +381,8 @@ fn a_value_that_was_left_out_comes_from_its_origin_or_is_refused_by_name() {
     let config = Config::new(kafka.brokers(), "shed")
         .topics(&["shed-in"])
         .destination(Destination::new("hook", &receiver.url()).lane(NO_BRAKE));
-    let relay = Relay::start(&config);
-    wait_dead(kafka, "shed.dead-letters", 4);
+    let mut relay = Relay::start(&config);
+    wait_dead(&mut relay, 4);
     wait_no_lag(kafka, "shed.hook", &["shed-in"]);
     let file = relay.file();
     let sheds: Vec<Value> = objects(&file, "list", 0)

@@ -139,8 +139,7 @@ impl Letters {
     ) -> Result<Vec<(i32, i64, i64)>, LettersError> {
         let mut starts = Vec::new();
         for partition in self.partitions(consumer, topic)? {
-            let marks = consumer.fetch_watermarks(topic, partition, TIMEOUT);
-            let (low, high) = marks.map_err(|error| self.away(&error.to_string()))?;
+            let (low, high) = self.watermarks(consumer, topic, partition)?;
             starts.push((partition, low, high));
         }
         let Some(Timestamp(since)) = since else {
@@ -167,6 +166,40 @@ impl Letters {
             }
         }
         Ok(starts)
+    }
+}
+
+impl Letters {
+    /// The first offset of a partition and the one after its last. One that was only just made has nobody to ask for a moment.
+    pub(super) fn watermarks(
+        &self,
+        consumer: &BaseConsumer<Plain>,
+        topic: &str,
+        partition: i32,
+    ) -> Result<(i64, i64), LettersError> {
+        let mut waited = Duration::ZERO;
+        loop {
+            self.go_on()?;
+            let error = match consumer.fetch_watermarks(topic, partition, TIMEOUT) {
+                Ok(marks) => return Ok(marks),
+                Err(error) => error,
+            };
+            let is_new = matches!(
+                error.rdkafka_error_code(),
+                Some(
+                    RDKafkaErrorCode::NotLeaderForPartition
+                        | RDKafkaErrorCode::LeaderNotAvailable
+                        | RDKafkaErrorCode::UnknownTopicOrPartition
+                        | RDKafkaErrorCode::UnknownPartition
+                )
+            );
+            if !is_new || waited >= TIMEOUT {
+                return Err(self.away(&error.to_string()));
+            }
+            // Nothing is assigned, so that this only waits.
+            drop(consumer.poll(TURN));
+            waited += TURN;
+        }
     }
 }
 
