@@ -429,3 +429,64 @@ fn a_value_that_was_left_out_comes_from_its_origin_or_is_refused_by_name() {
     );
     assert_eq!(bare.headers[0], produced[2].headers[0]);
 }
+
+#[test]
+fn no_secret_is_in_a_dead_letter_whatever_the_receiver_says() {
+    const SECRETS: [&str; 4] = [
+        "s3cr3t-t0ken",
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX",
+        "T0123-path-t0ken",
+        "secret-in-0001",
+    ];
+    let kafka = Broker::shared();
+    kafka.create_topic("secret-in", 1, &[]);
+    kafka.produce(&[New::to("secret-in").value("{}")]);
+    let receiver = Receiver::start(|request| {
+        let shown = |(name, value): &(String, Vec<u8>)| {
+            let value = String::from_utf8_lossy(value);
+            format!("{name}: {value}\n")
+        };
+        let headers: String = request.headers.iter().map(shown).collect();
+        let body = format!("{} refused\n{headers}whsec_{}", request.path, SECRETS[1]);
+        Answer::status(400).body(body)
+    });
+    let [token, key, path, rendered] = SECRETS;
+    let url = format!("{}{path}", receiver.url());
+    let config = Config::new(kafka.brokers(), "secret")
+        .topics(&["secret-in"])
+        .destination(
+            Destination::new("hook", &url)
+                .webhook(&format!(
+                    "headers = {{ authorization = \"Bearer {token}\", x-api-key = \"{{{{ topic }}}}-0001\" }}"
+                ))
+                .webhook(&format!(
+                    "signing = {{ scheme = \"standard-webhooks\", secrets = [\"whsec_{key}\"] }}"
+                )),
+        );
+    let mut relay = Relay::start(&config);
+    wait_dead(&mut relay, 1);
+    let sent = receiver.attempts()[0].clone();
+    let had = |text: &str| {
+        sent.headers
+            .iter()
+            .any(|(_, v)| String::from_utf8_lossy(v).contains(text))
+    };
+    assert!(had(token) && had(rendered), "they were sent");
+    let [letter] = &kafka.read_all("secret.dead-letters")[..] else {
+        panic!("one dead letter")
+    };
+    let text = format!("{:?}", letter.header("postrider-excerpt").unwrap());
+    assert!(
+        text.contains("refused") && text.contains("[secret]"),
+        "{text}"
+    );
+    let whole = object(&relay.file(), &format!("show {}", sent.id.unwrap()), 0).to_string();
+    for secret in SECRETS {
+        for (_, value) in &letter.headers {
+            let value = String::from_utf8_lossy(value.as_deref().unwrap_or_default()).into_owned();
+            assert!(!value.contains(secret), "{secret}: {value}");
+        }
+        assert!(!whole.contains(secret), "{secret}: {whole}");
+        assert!(!relay.log().contains(secret), "{secret} is in the log");
+    }
+}
