@@ -141,7 +141,14 @@ enum Failure {
 
 impl From<LettersError> for Failure {
     fn from(error: LettersError) -> Self {
-        Self::Letters(error, String::new())
+        let done = match error {
+            LettersError::Interrupted => "; nothing was changed",
+            LettersError::Unreachable(_)
+            | LettersError::Fenced
+            | LettersError::Unreadable(_)
+            | LettersError::Refused(_) => "",
+        };
+        Self::Letters(error, done.to_owned())
     }
 }
 
