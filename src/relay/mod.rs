@@ -1,6 +1,7 @@
 //! The wiring: starts the lanes, watches them, and brings them to their end. The only place that knows all rooms.
 
 mod background;
+mod blocked;
 mod book;
 mod desk;
 mod judging;
@@ -301,6 +302,7 @@ impl Relay {
             outlet: lane.outlet,
             unknown: lane.unknown,
             producer: Arc::clone(producer),
+            health: Arc::clone(&self.health),
             consumer,
             clock,
             drain: config.limits.drain,

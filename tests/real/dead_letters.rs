@@ -488,3 +488,83 @@ fn no_secret_is_in_a_dead_letter_whatever_the_receiver_says() {
         assert!(!relay.log().contains(secret), "{secret} is in the log");
     }
 }
+
+#[test]
+fn what_fits_nowhere_stays_and_health_says_so() {
+    let kafka = Broker::shared();
+    kafka.create_topic("tight-in", 1, &[]);
+    kafka.create_topic("tight.dead-letters", 1, &[("max.message.bytes", "200")]);
+    let produced = kafka.produce(&[
+        New::to("tight-in").value("{}"),
+        New::to("tight-in").value("[]"),
+    ]);
+    let receiver = Receiver::start(|request| match &request.body[..] {
+        b"{}" => Answer::status(422),
+        _ => Answer::ok(),
+    });
+    let config = Config::new(kafka.brokers(), "tight")
+        .topics(&["tight-in"])
+        .destination(Destination::new("hook", &receiver.url()));
+    let mut relay = Relay::start(&config);
+    receiver.wait_accepted(1, SOON);
+    relay.wait_log("dead letter not written", SOON);
+    let (status, why) = relay.get("/readyz").unwrap();
+    assert_eq!(status, 503);
+    assert!(why.contains("hook: its records stay"), "{why}");
+    assert!(why.contains("max.message.bytes"), "{why}");
+    let blocked = [("state", "blocked")];
+    assert_eq!(relay.metrics().sum("postrider_lane_state", &blocked), 1.0);
+    assert_eq!(kafka.lag("tight.hook", "tight-in"), 2);
+
+    kafka.alter_topic("tight.dead-letters", &[]);
+    wait_dead(&mut relay, 1);
+    wait_no_lag(kafka, "tight.hook", &["tight-in"]);
+    relay.wait_ready(SOON);
+    let dead = kafka.read_all("tight.dead-letters");
+    assert_eq!(dead[0].header("postrider-shed"), Some("record"));
+    receiver.script(|_| Answer::ok());
+    let report = object(&relay.file(), "replay --all --yes", 0);
+    assert_eq!(report["replayed"], 1, "{report}");
+    receiver.wait_accepted(2, SOON);
+    let last = receiver.attempts().pop().unwrap();
+    assert_eq!(last.body.as_deref(), produced[0].value.as_deref());
+}
+
+#[test]
+fn a_second_replay_ends_the_first_and_what_a_killed_one_left_open() {
+    const COUNT: usize = 300;
+    let kafka = Broker::shared();
+    kafka.create_topic("fence-in", 1, &[]);
+    let record = |n: usize| New::to("fence-in").value(n.to_string());
+    kafka.produce(&(0..COUNT).map(record).collect::<Vec<_>>());
+    let receiver = Receiver::start(|_| Answer::status(422));
+    let config = Config::new(kafka.brokers(), "fence")
+        .topics(&["fence-in"])
+        .destination(Destination::new("hook", &receiver.url()).lane(NO_BRAKE));
+    let mut relay = Relay::start(&config);
+    wait_dead(&mut relay, COUNT);
+    wait_no_lag(kafka, "fence.hook", &["fence-in"]);
+    receiver.script(|_| Answer::ok());
+    let file = relay.file();
+    // As if it had been killed within a transaction: what is open there has no mark that counts.
+    let begun = kafka.begin_transaction("fence.replay", "fence.replay");
+
+    let slow = begin(&file, "--all --yes --rate 20/s");
+    receiver.wait_accepted(40, SOON);
+    let report = object(&file, "replay --all --yes", 0);
+    let output = slow.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("another replay has begun"), "{error}");
+    let [now, before] = ["replayed", "replayed_before"].map(|name| report[name].as_u64().unwrap());
+    assert!((40..COUNT as u64).contains(&before), "{report}");
+    // The slow one may have come further while the fast one made its plan.
+    assert!(now + before <= COUNT as u64, "{report}");
+    receiver.wait_accepted(COUNT, SOON);
+    wait_no_lag(kafka, "fence.hook", &["fence-in", "fence.replay"]);
+    assert_eq!(receiver.accepted_count(), COUNT);
+    let ids = by_id(&kafka.read_all("fence.replay"));
+    assert_eq!(ids.len(), COUNT);
+    assert!(ids.values().all(|count| *count == 1), "each exactly once");
+    drop(begun);
+}
