@@ -25,7 +25,7 @@ JSON is one object on each line. Times are UTC.")]
 pub(super) struct ListArguments {
     #[command(flatten)]
     filter: FilterArguments,
-    /// List those too that were replayed.
+    /// List also those that were replayed.
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -42,7 +42,7 @@ What was never replayed is open.")]
 pub(super) struct StatsArguments {
     #[command(flatten)]
     filter: FilterArguments,
-    /// Count destinations too of which nothing is open.
+    /// Show also what has nothing open.
     #[arg(long)]
     all: bool,
     #[command(flatten)]

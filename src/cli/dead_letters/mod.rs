@@ -37,15 +37,15 @@ use stop::Stop;
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "Examples:
-  postrider dead-letters stats                            how many, where and why
-  postrider dead-letters list -d shop --since 2h          those of the last two hours
-  postrider dead-letters show msg_2f6c                    one of them, with the record and the answer
-  postrider dead-letters replay -d shop --dry-run         what a replay would do
-  postrider dead-letters replay -d shop --rate 50/s       deliver them again, under their old ids
-  postrider dead-letters purge --before 30d               delete the oldest
+  postrider dead-letters stats                        how many, where and why
+  postrider dead-letters list -d shop --since 2h      those of the last two hours
+  postrider dead-letters show msg_2f6c                the record, and what was answered
+  postrider dead-letters replay -d shop --dry-run     what a replay would do
+  postrider dead-letters replay -d shop --rate 50/s   deliver them again, under their old ids
+  postrider dead-letters purge --before 30d           delete the oldest
 
-All of them read the topic of dead letters that the file of -c names; a daemon need not run, but only a
-running one delivers what is replayed."
+All of them read from the Kafka of the configuration file, whether a daemon runs or not. What is
+replayed is delivered by the daemon; without one it waits for the next start."
 )]
 pub(super) struct DeadLettersArguments {
     #[command(subcommand)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use crate::clock::Timestamp;
 use crate::delivery::DeliveryId;
 use crate::kafka::Letter;
 
@@ -15,7 +16,8 @@ pub(super) const ROUNDS_MAX: u32 = 2;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) id: DeliveryId,
-    /// Its place in the topic of dead letters.
+    /// When it was written to the dead letters, and its place there.
+    pub(super) written: Option<Timestamp>,
     pub(super) place: (i32, i64),
     /// The round that its replay begins.
     pub(super) round: u32,
@@ -116,6 +118,7 @@ fn candidate(letter: &Letter) -> Candidate {
     }
     Candidate {
         id: letter.id,
+        written: letter.written,
         place: (letter.partition, letter.offset),
         round: letter.round + 1,
         destination: letter.destination.clone(),
@@ -125,9 +128,9 @@ fn candidate(letter: &Letter) -> Candidate {
     }
 }
 
-/// As they lie in their topic, so that they are read in one go; but those of one group as they were first, each on the place of another.
+/// As they were written, which is how they lie in each partition; but those of one group as they were first, each on the place of another.
 fn in_order(mut all: Vec<Candidate>) -> Vec<Candidate> {
-    all.sort_by_key(|candidate| candidate.place);
+    all.sort_by_key(|candidate| (candidate.written, candidate.place));
     let mut groups: BTreeMap<u64, Vec<Candidate>> = BTreeMap::new();
     for candidate in &all {
         let group = groups.entry(candidate.group).or_default();

@@ -34,10 +34,10 @@ const NAMED: usize = 20;
   postrider dead-letters replay -d shop --reason exhausted   asks before it does anything
   postrider dead-letters replay --all --rate 50/s --yes      from a script, gently
 
-A record goes only to the destination that it did not reach, under its old webhook-id, with new attempts.
-Each is replayed once, however often a replay is interrupted or repeated: Ctrl-C ends it between two
-steps, and the same command goes on with what is left. What dies again can be replayed once more; after
-two rounds it is left unless --force is given. Records of one key keep their order.
+A record goes only to the destination that it did not reach, under its old webhook-id, with new
+attempts. Each is replayed once, however often a replay is interrupted or repeated: Ctrl-C ends it
+between two steps, and the same command goes on with what is left. What dies again can be replayed
+once more; after two rounds it is left unless --force is given. Records of one key keep their order.
 
 Exit code: 0 all done; 1 some were left, and which; 69 Kafka is away; 130 interrupted.")]
 pub(super) struct ReplayArguments {
@@ -55,7 +55,7 @@ pub(super) struct ReplayArguments {
     /// Replay so many at most, the oldest first.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Replay those too that have died in two rounds.
+    /// Replay also those that have died in two rounds.
     #[arg(long)]
     force: bool,
     /// Do not ask.

@@ -142,7 +142,7 @@ impl Letters {
             let (low, high) = self.watermarks(consumer, topic, partition)?;
             starts.push((partition, low, high));
         }
-        let Some(Timestamp(since)) = since else {
+        let Some(Timestamp(since)) = since.filter(|_| !starts.is_empty()) else {
             return Ok(starts);
         };
         let mut times = TopicPartitionList::new();
