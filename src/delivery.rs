@@ -226,7 +226,7 @@ names! {
 pub struct Carried {
     /// Its id, made from where the record was first.
     pub id: DeliveryId,
-    /// The rule that wants it delivered.
+    /// The rule that wants it delivered. Empty when it died before a rule was found: then the rules are asked.
     pub rule: Arc<str>,
     /// Attempts spent.
     pub attempts: u32,
@@ -235,6 +235,8 @@ pub struct Carried {
     /// Writes to the ladder so far, this one included: with the id and the attempts it tells a second copy from the next hop. The step would
     /// not: a record that waits for a day stays on the longest step three times.
     pub hop: u32,
+    /// How often somebody has replayed it from the dead letters.
+    pub round: u32,
     /// When its next attempt is due.
     pub due: Timestamp,
     /// When its first attempt began.

@@ -30,6 +30,8 @@ struct State {
     owned_topics: Option<String>,
     /// What is wrong with the state topic, if anything is known to be.
     state_topic: Option<String>,
+    /// What a destination cannot write to the topics of our own, and why: by destination and kind of write.
+    unwritten: BTreeMap<(String, &'static str), String>,
 }
 
 impl Health {
@@ -49,7 +51,9 @@ impl Health {
 
     /// Stops watching a destination's consumers: they have ended on purpose.
     pub fn forget(&self, destination: &str) {
-        self.lock().loops.remove(destination);
+        let mut state = self.lock();
+        state.loops.remove(destination);
+        state.unwritten.retain(|(name, _), _| name != destination);
     }
 
     /// A broker has answered.
@@ -79,6 +83,16 @@ impl Health {
     /// What is wrong with the state topic beyond being there; `None` when nothing is.
     pub fn state_topic(&self, problem: Option<String>) {
         self.lock().state_topic = problem;
+    }
+
+    /// Why a destination cannot write what it must; `None` when it can.
+    pub fn writes(&self, destination: &str, kind: &'static str, problem: Option<String>) {
+        let key = (destination.to_owned(), kind);
+        let unwritten = &mut self.lock().unwritten;
+        match problem {
+            Some(problem) => drop(unwritten.insert(key, problem)),
+            None => drop(unwritten.remove(&key)),
+        }
     }
 
     /// The destinations whose consumers' loops have not turned when they should have; none: the process is alive.
@@ -114,7 +128,14 @@ impl Health {
             Some("") => {}
             Some(problem) => reasons.push(problem.to_owned()),
         }
-        reasons.extend(self.lock().state_topic.clone());
+        let state = self.lock();
+        reasons.extend(state.state_topic.clone());
+        let unwritten = state.unwritten.iter();
+        reasons.extend(unwritten.map(|((destination, kind), problem)| {
+            format!(
+                "{destination}: its records stay, because a {kind} cannot be written: {problem}"
+            )
+        }));
         reasons
     }
 

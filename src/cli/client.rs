@@ -34,7 +34,7 @@ pub(super) struct SocketArguments {
 pub(super) enum Format {
     /// For people.
     Human,
-    /// For machines: as the daemon says it.
+    /// For machines.
     Json,
 }
 

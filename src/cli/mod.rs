@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod dead_letters;
 mod demo;
 mod orders;
 mod run;
@@ -23,12 +24,16 @@ pub(crate) mod exit {
     pub(crate) const OK: u8 = 0;
     /// The answer is no.
     pub(crate) const NO: u8 = 1;
+    /// What was typed makes no sense.
+    pub(crate) const USAGE: u8 = 2;
     /// Something needed could not be reached.
     pub(crate) const UNAVAILABLE: u8 = 69;
     /// A panic, or a task that ended unasked.
     pub(crate) const SOFTWARE: u8 = 70;
     /// The configuration is wrong.
     pub(crate) const CONFIG: u8 = 78;
+    /// Ctrl-C.
+    pub(crate) const INTERRUPTED: u8 = 130;
 }
 
 const DEFAULT_CONFIG: &str = "/etc/postrider/postrider.toml";
@@ -45,6 +50,7 @@ const DEFAULT_CONFIG: &str = "/etc/postrider/postrider.toml";
   postrider check postrider.toml       every problem of the file at once
   postrider -c postrider.toml run      run in the foreground; Ctrl-C drains and ends
   postrider status                     what the running daemon does, and why
+  postrider dead-letters list          what could not be delivered
   postrider demo                       see it work, with nothing to install"
 )]
 struct Arguments {
@@ -78,6 +84,8 @@ enum Command {
     Skip(orders::SkipArguments),
     /// What waits in the ladder for a destination.
     Retries(orders::RetriesArguments),
+    /// Records that could not be delivered: look at them, replay them, delete them.
+    DeadLetters(dead_letters::DeadLettersArguments),
     /// Print the version.
     Version,
 }
@@ -103,6 +111,7 @@ fn obey(arguments: Arguments) -> u8 {
         Command::RetryNow(order) => orders::order(config, Verb::RetryNow, order),
         Command::Skip(skip) => orders::skip(config, skip),
         Command::Retries(retries) => orders::retries(config, retries),
+        Command::DeadLetters(letters) => dead_letters::main(config, letters),
         Command::Version => {
             say(concat!("postrider ", env!("CARGO_PKG_VERSION"), "\n"));
             exit::OK

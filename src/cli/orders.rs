@@ -256,7 +256,7 @@ fn ask(config: &Path, verb: Verb, request: &OrderRequest, socket: &SocketArgumen
 }
 
 /// What the person is called on this machine; the daemon adds what the kernel knows.
-fn me() -> String {
+pub(super) fn me() -> String {
     let names = ["SUDO_USER", "USER", "LOGNAME"];
     let mut found = names.iter().filter_map(|name| std::env::var(name).ok());
     found.find(|name| !name.is_empty()).unwrap_or_default()

@@ -114,6 +114,14 @@ pub struct DestinationConfig {
     pub webhook: WebhookOptions,
 }
 
+/// A rate as the file writes them: after how long another one may go.
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub fn rate(text: &str) -> Result<Duration, String> {
+    rate::requests(text).map_err(|refusal| format!("{}; {}", refusal.message, refusal.hint))
+}
+
 /// The limits of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitOptions {

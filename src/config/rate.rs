@@ -59,6 +59,17 @@ fn limit(reader: &Reader<'_>) -> Option<RateOptions> {
     })
 }
 
+/// `50/s`: after how long another one may go.
+pub(super) fn requests(text: &str) -> Result<Duration, Refusal> {
+    match parse(text)? {
+        (period, RateUnit::Requests) => Ok(period),
+        (_, RateUnit::Bytes) => Err(Refusal::new(
+            "is a rate of bytes",
+            "write \"50/s\" or \"200/m\"",
+        )),
+    }
+}
+
 /// `50/s`, `1MiB/s`: after how long another unit may go.
 fn parse(text: &str) -> Result<(Duration, RateUnit), Refusal> {
     let refused = |message: &str| Refusal::new(message, LIMIT_HINT);

@@ -206,10 +206,11 @@ fn cause(message: &str) -> (&str, u64) {
     (cause, after_ms.unwrap_or(u64::MAX))
 }
 
-/// Whether a complaint is about a topic of the ladder.
+/// Whether a complaint is about a topic of the ladder, or about the replay.
 fn names_a_step(reason: &str) -> bool {
     let named = |step: &Step| reason.contains(&format!(".retry.{}:", step.name()));
-    Step::ALL.iter().any(named)
+    let replay = format!(".{}:", Step::Replay.name());
+    reason.contains(&replay) || Step::ALL.iter().any(named)
 }
 
 #[cfg(test)]

@@ -22,25 +22,26 @@ const OURS: &str = "postrider-";
 const NAME: &str = "postrider-header-name";
 const VALUE: &str = "postrider-header-value";
 
-/// The headers of a dead letter: the record's own first, in order, then ours.
-///
-/// Header names that are not UTF-8 cannot be produced by this client; they are kept with each wrong byte replaced by U+FFFD. Headers of the
-/// record that already begin with `postrider-` come from somebody else and are left out, so that ours can be believed.
+/// So much of an error is kept in a dead letter that is cut to the bone.
+const ERROR_BYTES: usize = 512;
+
+/// The headers of a dead letter: the record's own first, in order, then ours. What a replay makes a delivery of again is [`read_letter`]'s.
 #[must_use]
 pub fn dead_letter_headers(letter: &DeadLetter, destination_id: &str) -> OwnedHeaders {
     let mut headers = Headers::new(&letter.record);
-    for header in &letter.record.headers {
-        let name = String::from_utf8_lossy(&header.name);
-        if !name.starts_with(OURS) {
-            headers.bytes(&name, header.value.as_deref());
-        }
+    let mut error = letter.error.as_str();
+    if letter.shed < Shed::Record {
+        headers.own(&letter.record);
+    } else {
+        error = &error[..error.floor_char_boundary(ERROR_BYTES)];
     }
     headers.whose(letter.id, destination_id);
     headers.text("rule", letter.rule.as_deref());
     headers.text("reason", Some(letter.reason.name()));
     headers.text("status", letter.status);
-    headers.text("error", Some(&letter.error).filter(|e| !e.is_empty()));
+    headers.text("error", Some(error).filter(|e| !e.is_empty()));
     headers.text("attempts", Some(letter.attempts));
+    headers.text("round", Some(letter.round).filter(|round| *round > 0));
     headers.time("first-attempt", letter.first_attempt);
     headers.time("last-attempt", letter.last_attempt);
     headers.origin(&letter.cluster_id, &letter.record);
@@ -48,6 +49,7 @@ pub fn dead_letter_headers(letter: &DeadLetter, destination_id: &str) -> OwnedHe
         Shed::Nothing => None,
         Shed::Excerpt => Some("excerpt"),
         Shed::Value => Some("value"),
+        Shed::Record => Some("record"),
     };
     headers.text("shed", shed);
     if letter.shed == Shed::Nothing && !letter.excerpt.is_empty() {
@@ -67,21 +69,13 @@ pub(super) fn ladder_headers(
         record, carried, ..
     } = ladder;
     let mut headers = Headers::new(record);
-    for header in &record.headers {
-        let value = header.value.as_deref();
-        match std::str::from_utf8(&header.name) {
-            Ok(name) if !name.starts_with(OURS) => headers.bytes(name, value),
-            _ => {
-                headers.bytes(NAME, Some(&header.name));
-                headers.bytes(VALUE, value);
-            }
-        }
-    }
+    headers.own(record);
     headers.whose(carried.id, destination_id);
     headers.text("rule", Some(&carried.rule));
     headers.text("attempts", Some(carried.attempts));
     headers.text("faults", Some(carried.faults));
     headers.text("hop", Some(carried.hop));
+    headers.text("round", Some(carried.round).filter(|round| *round > 0));
     headers.time("due", Some(carried.due));
     headers.time("written", Some(now));
     headers.time("first-attempt", carried.first_attempt);
@@ -107,6 +101,20 @@ impl Headers {
     fn bytes(&mut self, key: &str, value: Option<&[u8]>) {
         let headers = std::mem::take(&mut self.0);
         self.0 = headers.insert(Outgoing { key, value });
+    }
+
+    /// The record's own, so that they can be taken for what they were.
+    fn own(&mut self, record: &Record) {
+        for header in &record.headers {
+            let value = header.value.as_deref();
+            match std::str::from_utf8(&header.name) {
+                Ok(name) if !name.starts_with(OURS) => self.bytes(name, value),
+                _ => {
+                    self.bytes(NAME, Some(&header.name));
+                    self.bytes(VALUE, value);
+                }
+            }
+        }
     }
 
     /// One of ours; none without a value.
@@ -167,12 +175,7 @@ pub(super) enum Address {
 /// Reads who an envelope is for; else says why that cannot be told.
 pub(super) fn address(record: &Record, destination_id: &str) -> Result<Address, String> {
     let fields = Fields(&record.headers);
-    let version = fields.text("version")?;
-    if version != VERSION {
-        return Err(format!(
-            "its envelope has version {version:?}; this program reads version {VERSION}"
-        ));
-    }
+    fields.check_version()?;
     let destination = fields.text("destination")?;
     if destination != destination_id {
         return Ok(Address::Foreign(destination.to_owned()));
@@ -201,6 +204,7 @@ pub(super) fn open(record: Record, destination_id: &str) -> Result<Opened, Strin
         attempts: fields.required("attempts")?,
         faults: fields.required("faults")?,
         hop: fields.required("hop")?,
+        round: fields.number("round")?.unwrap_or(0),
         due: Timestamp(fields.required("due")?),
         first_attempt: fields.number("first-attempt")?.map(Timestamp),
         last_attempt: fields.number("last-attempt")?.map(Timestamp),
@@ -213,18 +217,84 @@ pub(super) fn open(record: Record, destination_id: &str) -> Result<Opened, Strin
         cluster_id: fields.text("cluster")?.into(),
         appended,
     };
-    let first = Record {
-        topic: Arc::from(fields.text("topic")?),
-        partition: fields.required("partition")?,
-        offset: fields.required("offset")?,
-        timestamp: fields.number("timestamp")?.map(Timestamp),
-        key: fields.find("key").and_then(|header| header.value.clone()),
-        headers: own_headers(&record.headers)?,
-        value: record.value,
-    };
+    let key = fields.find("key").and_then(|header| header.value.clone());
+    let first = fields.first_record(key, record.value)?;
     Ok(Opened::Ours {
         record: first,
         carried: Box::new(carried),
+    })
+}
+
+/// A dead letter, read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// Its partition of the topic of dead letters.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// When it was written, by the broker's clock.
+    pub written: Option<Timestamp>,
+    /// The id of its delivery.
+    pub id: DeliveryId,
+    /// The id of the destination that it did not reach.
+    pub destination: String,
+    /// The rule that wanted it delivered, if one was found.
+    pub rule: Option<String>,
+    /// Why it ended: one of [`DeadLetterReason`](crate::delivery::DeadLetterReason)'s names, or one of a newer program.
+    pub reason: String,
+    /// The last status.
+    pub status: Option<u16>,
+    /// The last error, in words.
+    pub error: String,
+    /// The first bytes of the last answer.
+    pub excerpt: Bytes,
+    /// Attempts spent.
+    pub attempts: u32,
+    /// When the first attempt began.
+    pub first_attempt: Option<Timestamp>,
+    /// When the last attempt ended.
+    pub last_attempt: Option<Timestamp>,
+    /// The cluster it came from.
+    pub cluster_id: String,
+    /// How often it had been replayed before it died.
+    pub round: u32,
+    /// What was left out of it.
+    pub shed: Shed,
+    /// The record as it was on its first topic, but for what was left out.
+    pub record: Record,
+}
+
+/// Reads a dead letter; else says why it cannot be one.
+pub(super) fn read_letter(record: Record) -> Result<Letter, String> {
+    let fields = Fields(&record.headers);
+    fields.check_version()?;
+    let text = |name| fields.optional_text(name);
+    let shed = match text("shed")? {
+        None => Shed::Nothing,
+        Some("excerpt") => Shed::Excerpt,
+        Some("value") => Shed::Value,
+        Some("record") => Shed::Record,
+        Some(other) => return Err(format!("it lacks something that is not known: {other:?}")),
+    };
+    let excerpt = fields.find("excerpt").and_then(|h| h.value.clone());
+    Ok(Letter {
+        partition: record.partition,
+        offset: record.offset,
+        written: record.timestamp,
+        id: fields.id()?,
+        destination: fields.text("destination")?.to_owned(),
+        rule: text("rule")?.filter(|r| !r.is_empty()).map(str::to_owned),
+        reason: fields.text("reason")?.to_owned(),
+        status: fields.number("status")?,
+        error: text("error")?.unwrap_or_default().to_owned(),
+        excerpt: excerpt.unwrap_or_default(),
+        attempts: fields.number("attempts")?.unwrap_or(0),
+        first_attempt: fields.number("first-attempt")?.map(Timestamp),
+        last_attempt: fields.number("last-attempt")?.map(Timestamp),
+        cluster_id: text("cluster")?.unwrap_or_default().to_owned(),
+        round: fields.number("round")?.unwrap_or(0),
+        shed,
+        record: fields.first_record(record.key.clone(), record.value.clone())?,
     })
 }
 
@@ -293,6 +363,29 @@ impl<'a> Fields<'a> {
         let number = digits.and_then(|hex| u128::from_str_radix(hex, 16).ok());
         let id = number.map(|number| DeliveryId(number.to_be_bytes()));
         id.ok_or_else(|| format!("its header {OURS}id is no id: {text:?}"))
+    }
+
+    fn check_version(&self) -> Result<(), String> {
+        let version = self.text("version")?;
+        if version == VERSION {
+            return Ok(());
+        }
+        Err(format!(
+            "its envelope has version {version:?}; this program reads version {VERSION}"
+        ))
+    }
+
+    /// The record as it was on its first topic.
+    fn first_record(&self, key: Option<Bytes>, value: Option<Bytes>) -> Result<Record, String> {
+        Ok(Record {
+            topic: Arc::from(self.text("topic")?),
+            partition: self.required("partition")?,
+            offset: self.required("offset")?,
+            timestamp: self.number("timestamp")?.map(Timestamp),
+            key,
+            headers: own_headers(self.0)?,
+            value,
+        })
     }
 }
 

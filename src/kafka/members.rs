@@ -42,7 +42,7 @@ impl MembersPlan {
     #[must_use]
     pub fn new(options: &KafkaOptions, topics: ConsumerPlan, with_ladder: bool) -> Self {
         let ladder = || {
-            let topics = OwnedTopic::ladder(&options.prefix).into_iter();
+            let topics = OwnedTopic::read_by_lanes(&options.prefix).into_iter();
             let names = topics.map(|topic| topic.name).collect();
             (ladder_config(options), names)
         };

@@ -12,6 +12,7 @@ mod ends;
 mod envelope;
 mod gatehouse;
 mod inspection;
+mod letters;
 mod mailbox;
 mod members;
 mod names;
@@ -35,9 +36,12 @@ pub use client::{client_config, consumer_config, producer_config};
 pub use complaints::Complaints;
 pub use consumer::{ConsumerPlan, FromConsumer, StartError};
 pub use ends::{Ends, TopicPartition};
-pub use envelope::{Opened, dead_letter_headers};
+pub use envelope::{Letter, Opened, dead_letter_headers};
 pub use gatehouse::FromLadder;
 pub use inspection::{Inspection, Unfit};
+pub use letters::{
+    Cut, Letters, LettersError, Mark, Marks, Missing, Replayer, Round, Scanned, Sent,
+};
 pub use mailbox::Mailbox;
 pub use members::{Members, MembersPlan, Part, start_members};
 pub use names::{AUDIT, NameError, TOPIC_MAX, check_topic};

@@ -27,6 +27,8 @@ pub struct Producer {
     shut: RwLock<BTreeMap<String, String>>,
     context: Plain,
     client: Mutex<Client>,
+    /// Sends every record in a batch of its own; made when it is first needed.
+    lone: Mutex<Option<FutureProducer<Plain>>>,
 }
 
 /// One client, and how many were made before it.
@@ -54,7 +56,7 @@ impl Producer {
             producer: config.create_with_context(context.clone())?,
             number: 0,
         });
-        let ladder = OwnedTopic::ladder(prefix).into_iter();
+        let ladder = OwnedTopic::read_by_lanes(prefix).into_iter();
         let ladder: BTreeMap<Step, String> = ladder
             .filter_map(|topic| Some((topic.step?, topic.name)))
             .collect();
@@ -68,6 +70,7 @@ impl Producer {
             ladder,
             context,
             client,
+            lone: Mutex::new(None),
         })
     }
 
@@ -90,9 +93,9 @@ impl Producer {
         let value = record
             .value
             .as_deref()
-            .filter(|_| letter.shed != Shed::Value);
-        self.write(&self.dead_letters, record.key.as_deref(), value, headers)
-            .await
+            .filter(|_| letter.shed < Shed::Value);
+        let key = record.key.as_deref().filter(|_| letter.shed < Shed::Record);
+        self.write(&self.dead_letters, key, value, headers).await
     }
 
     /// Writes a record to the ladder; `Ok` when every in-sync replica has it. Its key there is the delivery's id, so that a delivery stays in one
@@ -122,18 +125,52 @@ impl Producer {
         if let Some(why) = self.why_shut(topic) {
             return Err(WriteError::Failed(why));
         }
-        let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
-        if let Some(key) = key {
-            record = record.key(key);
-        }
-        if let Some(value) = value {
-            record = record.payload(value);
-        }
+        let record = |headers| {
+            let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
+            if let Some(key) = key {
+                record = record.key(key);
+            }
+            if let Some(value) = value {
+                record = record.payload(value);
+            }
+            record
+        };
         let Client { producer, number } = self.client().clone();
-        match producer.send(record, QUEUE_WAIT).await {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(self.failed(&error, number)),
+        let Err((error, _)) = producer.send(record(headers.clone()), QUEUE_WAIT).await else {
+            return Ok(());
+        };
+        if !is_too_large(&error) {
+            return Err(self.failed(&error, number));
         }
+        // The broker has refused its whole batch, which may be another one's fault.
+        let lone = self.lone()?;
+        match lone.send(record(headers), QUEUE_WAIT).await {
+            Ok(_) => Ok(()),
+            Err((error, _)) if is_too_large(&error) => Err(WriteError::TooLarge),
+            Err((error, _)) => {
+                // What is wrong with the client, the next one is made without.
+                self.locked_lone().take();
+                Err(WriteError::Failed(error.to_string()))
+            }
+        }
+    }
+
+    /// A client that puts nothing together.
+    fn lone(&self) -> Result<FutureProducer<Plain>, WriteError> {
+        let mut lone = self.locked_lone();
+        if let Some(made) = &*lone {
+            return Ok(made.clone());
+        }
+        let mut config = self.config.clone();
+        config.set("batch.num.messages", "1").set("linger.ms", "0");
+        let made: FutureProducer<Plain> = config
+            .create_with_context(self.context.clone())
+            .map_err(|error| WriteError::Failed(error.to_string()))?;
+        Ok(lone.insert(made).clone())
+    }
+
+    fn locked_lone(&self) -> MutexGuard<'_, Option<FutureProducer<Plain>>> {
+        self.lone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn why_shut(&self, topic: &str) -> Option<String> {
@@ -147,14 +184,10 @@ impl Producer {
 
     /// A client that has met a fatal error never writes again: it is made anew, and the lane writes again.
     fn failed(&self, error: &KafkaError, number: u64) -> WriteError {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
-                return WriteError::TooLarge;
-            }
-            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::OutOfOrderSequenceNumber) => {
-                self.renew(number, error);
-            }
-            _ => {}
+        if let Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::OutOfOrderSequenceNumber) =
+            error.rdkafka_error_code()
+        {
+            self.renew(number, error);
         }
         WriteError::Failed(error.to_string())
     }
@@ -171,6 +204,14 @@ impl Producer {
             *client = Client { producer, number };
         }
     }
+}
+
+fn is_too_large(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(
+        code,
+        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize)
+    )
 }
 
 #[cfg(test)]

@@ -99,6 +99,9 @@ impl StateReader {
         config.set("group.id", &self.topic);
         // Small and read once: what is kept ready for a lane's speed would only be memory here.
         config.set("queued.max.messages.kbytes", "1024");
+        // The only transactions here write the marks of replays, which are nothing to a lane. One that was killed would else keep an
+        // operator's orders from every instance until the broker ends it.
+        config.set("isolation.level", "read_uncommitted");
         let context = Plain(Arc::clone(&self.complaints));
         let topic = self.topic.clone();
         let opened = tokio::task::spawn_blocking(move || open(&config, context, &topic)).await;

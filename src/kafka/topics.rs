@@ -62,6 +62,24 @@ impl OwnedTopic {
         Step::ALL.map(topic).into()
     }
 
+    /// Where replayed dead letters come back: a step with no delay.
+    #[must_use]
+    pub fn replay(prefix: &str) -> Self {
+        Self {
+            name: format!("{prefix}.{}", Step::Replay.name()),
+            step: Some(Step::Replay),
+            compacted: false,
+        }
+    }
+
+    /// Those that every lane reads: the ladder, the shortest step first, and the replay.
+    #[must_use]
+    pub fn read_by_lanes(prefix: &str) -> Vec<Self> {
+        let mut topics = Self::ladder(prefix);
+        topics.push(Self::replay(prefix));
+        topics
+    }
+
     /// How long a record must stay readable: what the ladder loses is lost for good, so there it is the step and a day for those who come late.
     pub(super) fn retention_needed(&self) -> Option<Duration> {
         self.step.map(|step| step.delay() + ALLOWANCE_MIN)
@@ -86,7 +104,11 @@ impl OwnedTopic {
 
 /// The step of the ladder that a topic is, if it is one. `owned_prefix` ends with its dot.
 pub(super) fn step_of(owned_prefix: &str, topic: &str) -> Option<Step> {
-    let name = topic.strip_prefix(owned_prefix)?.strip_prefix("retry.")?;
+    let name = topic.strip_prefix(owned_prefix)?;
+    if name == Step::Replay.name() {
+        return Some(Step::Replay);
+    }
+    let name = name.strip_prefix("retry.")?;
     Step::ALL.into_iter().find(|step| step.name() == name)
 }
 
@@ -340,10 +362,16 @@ mod tests {
 
     #[test]
     fn a_topic_of_the_ladder_is_known_by_its_name() {
-        for topic in OwnedTopic::ladder("p") {
+        for topic in OwnedTopic::read_by_lanes("p") {
             assert_eq!(step_of("p.", &topic.name), topic.step);
         }
-        for other in ["p.retry.1h", "p.dead-letters", "q.retry.1m", "retry.1m"] {
+        for other in [
+            "p.retry.1h",
+            "p.retry.replay",
+            "p.dead-letters",
+            "q.retry.1m",
+            "retry.1m",
+        ] {
             assert_eq!(step_of("p.", other), None, "{other}");
         }
     }

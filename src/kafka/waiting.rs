@@ -17,7 +17,7 @@ use super::complaints::Complaints;
 use super::context::Plain;
 use super::envelope::{Opened, open};
 use super::raw::{Fetched, copied};
-use super::topics::OwnedTopic;
+use super::topics::{OwnedTopic, step_of};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -96,10 +96,8 @@ impl LadderView {
 
 impl WaitingRetries {
     fn add(&mut self, record: Record, prefix: &str, destination_id: &str, first: usize) {
-        let steps = Step::ALL.into_iter().zip(OwnedTopic::ladder(prefix));
-        let step = steps.map(|(step, topic)| (step, topic.name));
-        let step = step.into_iter().find(|(_, name)| **name == *record.topic);
-        let (Some((step, _)), Ok(Opened::Ours { record, carried })) =
+        let step = step_of(&format!("{prefix}."), &record.topic);
+        let (Some(step), Ok(Opened::Ours { record, carried })) =
             (step, open(record, destination_id))
         else {
             return;
@@ -119,7 +117,7 @@ impl WaitingRetries {
 /// committed nothing for, it reads from the beginning.
 fn begin(consumer: &BaseConsumer<Plain>, prefix: &str) -> Result<usize, KafkaError> {
     let mut list = TopicPartitionList::new();
-    for topic in OwnedTopic::ladder(prefix) {
+    for topic in OwnedTopic::read_by_lanes(prefix) {
         let metadata = consumer.fetch_metadata(Some(&topic.name), TIMEOUT)?;
         let known = metadata.topics().iter().filter(|t| t.name() == topic.name);
         for partition in known.flat_map(|topic| topic.partitions()) {

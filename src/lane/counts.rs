@@ -50,6 +50,8 @@ pub struct Counts {
     pub read: u64,
     /// Those of them that came up from the ladder.
     pub read_from_ladder: u64,
+    /// Those of them that were replayed from the dead letters.
+    pub read_from_replay: u64,
     /// How often the endpoint was opened.
     pub opens: u64,
     /// Deliveries by how they ended.

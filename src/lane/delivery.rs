@@ -32,6 +32,8 @@ pub(super) struct Delivery {
     pub(super) pushed_back: Option<PushedBack>,
     /// Writes to the ladder so far.
     pub(super) hop: u32,
+    /// How often it was replayed from the dead letters.
+    pub(super) round: u32,
     /// When its next attempt is due, as far as that is more than its turn.
     pub(super) due: Option<Timestamp>,
     pub(super) first_attempt: Option<FirstAttempt>,
@@ -164,6 +166,7 @@ impl Delivery {
             lonely_push_backs: 0,
             pushed_back: None,
             hop: 0,
+            round: 0,
             due: None,
             first_attempt: None,
             last_attempt: None,

@@ -281,6 +281,8 @@ pub struct DeadLetter {
     pub cluster_id: Arc<str>,
     /// What had to be left out to make it fit.
     pub shed: Shed,
+    /// How often it was replayed before this end.
+    pub round: u32,
 }
 
 /// A record to write to the ladder: untouched, and what it must bring along when it comes up.
@@ -308,4 +310,6 @@ pub enum Shed {
     Excerpt,
     /// The excerpt and the value; the origin's topic, partition and offset say where the value is.
     Value,
+    /// The record's key and headers too: what is left is what is known of its end, and where it is.
+    Record,
 }

@@ -12,7 +12,7 @@ use crate::record::Record;
 use super::counts::Settlement;
 use super::delivery::{Delivery, Destiny, FirstAttempt, State};
 use super::event::{Action, AssignedPartition, Incoming, Position};
-use super::ladder::IN_WINDOW;
+use super::ladder::{IN_WINDOW, Source, Step};
 use super::machine::Lane;
 use super::progress::{Budget, Owner, Progress};
 use super::window::{Partition, Phase};
@@ -143,6 +143,7 @@ impl Lane {
         let Some(partition) = self.partitions.get_mut(&epoch) else {
             return;
         };
+        let is_replayed = partition.source == Source::Ladder(Step::Replay);
         if partition.is_settled_already(offset) {
             partition.receive(offset, None);
             return;
@@ -154,7 +155,8 @@ impl Lane {
             partition.receive(offset, None);
             self.counts.read += 1;
             self.counts.copies += 1;
-            self.counts.read_from_ladder += 1;
+            self.counts.read_from_ladder += u64::from(!is_replayed);
+            self.counts.read_from_replay += u64::from(is_replayed);
             return self.count_settled(Settlement::Dropped);
         }
         if self.ladder_orders.releases(appended) {
@@ -179,7 +181,8 @@ impl Lane {
             return;
         }
         self.counts.read += 1;
-        self.counts.read_from_ladder += u64::from(is_from_ladder);
+        self.counts.read_from_ladder += u64::from(is_from_ladder && !is_replayed);
+        self.counts.read_from_replay += u64::from(is_replayed);
         self.unsettled += 1;
         self.unsettled_bytes += weight;
         *self.tally.of(State::Ready) += 1;
@@ -265,13 +268,14 @@ fn goes_on(record: Arc<Record>, destiny: Destiny, carried: Carried) -> Delivery 
         carried_attempts: carried.attempts,
         faults: carried.faults,
         hop: carried.hop,
+        round: carried.round,
         due: Some(carried.due),
         first_attempt: carried
             .first_attempt
             .map(|wall| FirstAttempt::at(wall, carried.held)),
         last_attempt: carried.last_attempt,
         last_failure: Some(last_failure),
-        removed_rule: Some(carried.rule),
+        removed_rule: Some(carried.rule).filter(|rule| !rule.is_empty()),
         cluster_id: Some(carried.cluster_id),
         ..Delivery::new(record, destiny, carried.id)
     }

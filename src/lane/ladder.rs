@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 /// Waits below this are spent in the window; longer ones on the ladder.
 pub const IN_WINDOW: Duration = Duration::from_secs(60);
 
-/// One topic of the ladder.
+/// One topic of the ladder, or the one where replayed dead letters come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
     /// A minute.
@@ -24,10 +24,12 @@ pub enum Step {
     TwoHours,
     /// Eight hours.
     EightHours,
+    /// No time at all: a dead letter that somebody has replayed. Nothing waits there, so no wait leads there.
+    Replay,
 }
 
 impl Step {
-    /// Every step, the shortest first.
+    /// Every step on which a record waits, the shortest first.
     pub const ALL: [Self; 5] = [
         Self::OneMinute,
         Self::FiveMinutes,
@@ -45,10 +47,11 @@ impl Step {
             Self::HalfHour => 30 * 60,
             Self::TwoHours => 2 * 3600,
             Self::EightHours => 8 * 3600,
+            Self::Replay => 0,
         })
     }
 
-    /// The end of its topic's name, behind `<prefix>.retry.`.
+    /// The end of its topic's name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -57,6 +60,7 @@ impl Step {
             Self::HalfHour => "30m",
             Self::TwoHours => "2h",
             Self::EightHours => "8h",
+            Self::Replay => "replay",
         }
     }
 
@@ -83,7 +87,7 @@ impl Step {
 pub enum Source {
     /// A topic that the rules name.
     Topic,
-    /// A step of the ladder.
+    /// A step of the ladder, or the replay.
     Ladder(Step),
 }
 

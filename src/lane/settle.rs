@@ -139,6 +139,7 @@ impl Lane {
                 .clone()
                 .unwrap_or_else(|| Arc::clone(&self.cluster_id)),
             shed: write.shed,
+            round: delivery.round,
         };
         partition.busy += 1;
         self.actions
@@ -190,7 +191,16 @@ impl Lane {
                     },
                 );
             }
-            (Err(WriteError::TooLarge), Shed::Value) | (Err(WriteError::Failed(_)), _) => {
+            (Err(WriteError::TooLarge), Shed::Value) => {
+                self.write_dead_letter(
+                    key,
+                    DeadLetterWrite {
+                        shed: Shed::Record,
+                        ..write
+                    },
+                );
+            }
+            (Err(WriteError::TooLarge), Shed::Record) | (Err(WriteError::Failed(_)), _) => {
                 let failures = write.failures.saturating_add(1);
                 self.enter(key, State::Write(DeadLetterWrite { failures, ..write }));
                 self.timers.insert((now.tick + write_delay(failures), key));

@@ -40,7 +40,7 @@ pub struct LaneMetrics {
     /// How old records were when delivered, in seconds.
     pub delivery_age: Histogram,
     /// From topics, and from the ladder.
-    read: [IntCounter; 2],
+    read: [IntCounter; 3],
     copies: IntCounter,
     opens: IntCounter,
     /// In the order of [`ENDPOINT_STATES`].
@@ -138,7 +138,7 @@ impl Metrics {
         let lane = LaneMetrics {
             attempt_duration: self.attempt_duration.with_label_values(&[d]),
             delivery_age: self.delivery_age.with_label_values(&[d]),
-            read: ["topic", "ladder"]
+            read: ["topic", "ladder", "replay"]
                 .map(|source| self.records_read.with_label_values(&[d, source])),
             copies: self.ladder_duplicates.with_label_values(&[d]),
             opens: self.breaker_opens.with_label_values(&[d]),
@@ -196,9 +196,11 @@ impl LaneMetrics {
             now.copied().unwrap_or(0) - then.copied().unwrap_or(0)
         };
         let from_ladder = counts.read_from_ladder - before.read_from_ladder;
-        let [topic, ladder] = &self.read;
-        topic.inc_by(counts.read - before.read - from_ladder);
+        let replayed = counts.read_from_replay - before.read_from_replay;
+        let [topic, ladder, replay] = &self.read;
+        topic.inc_by(counts.read - before.read - from_ladder - replayed);
         ladder.inc_by(from_ladder);
+        replay.inc_by(replayed);
         self.copies.inc_by(counts.copies - before.copies);
         self.opens.inc_by(counts.opens - before.opens);
         self.released.inc_by(counts.released - before.released);

@@ -70,7 +70,8 @@ impl LaneTask {
         incoming
     }
 
-    /// A record of the ladder was judged when it was new; it is delivered unless its rule is gone.
+    /// A record of the ladder was judged when it was new; it is delivered unless its rule is gone. A replayed one may have died before a rule
+    /// was found for it: the rules are asked again.
     pub(super) fn judge_ladder(&mut self, records: Vec<FromLadder>) -> Vec<Incoming> {
         let mut incoming = Vec::with_capacity(records.len());
         for FromLadder {
@@ -90,7 +91,9 @@ impl LaneTask {
                 }
                 Opened::Ours { record, carried } => {
                     let rule = Arc::clone(&carried.rule);
-                    let verdict = if self.rules.contains(&rule) {
+                    let verdict = if rule.is_empty() {
+                        judged(&mut self.parts.matcher, &record).verdict
+                    } else if self.rules.contains(&rule) {
                         Verdict::Deliver { rule }
                     } else {
                         Verdict::DeadLetter {

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::admin::Health;
 use crate::clock::{Clock, Now, Tick, Timestamp};
 use crate::delivery::Outcome;
 use crate::kafka::{FromConsumer, Members, Producer};
@@ -45,6 +46,7 @@ pub(super) struct LaneParts {
     /// `None` in the audit, whose records are never sent.
     pub(super) outlet: Option<Arc<Outlet>>,
     pub(super) producer: Arc<Producer>,
+    pub(super) health: Arc<Health>,
     pub(super) members: Members,
     pub(super) metrics: LaneMetrics,
     /// What operators ask.
@@ -83,7 +85,7 @@ pub(super) struct LaneTask {
     stale: bool,
     partitions: usize,
     /// The kinds of writes of which the last one failed.
-    blocked: BTreeSet<OwnedWrite>,
+    pub(super) blocked: BTreeSet<OwnedWrite>,
     /// Whether it was told to begin: before, it may be paused for all that is known.
     begun: bool,
     end: Ending,
@@ -367,7 +369,7 @@ impl LaneTask {
     }
 
     /// Shows whether the lane does its work.
-    fn show_state(&self) {
+    pub(super) fn show_state(&self) {
         if self.end == Ending::NotYet {
             let doing = self.parts.lane.status().doing;
             let asks_for_a_person = matches!(doing, Doing::Paused { .. } | Doing::Braked { .. });
@@ -389,11 +391,11 @@ impl LaneTask {
         let was_blocked = !self.blocked.is_empty();
         match (written, result) {
             (_, Ok(())) => {
-                self.blocked.remove(&kind);
+                self.wrote_again(kind);
                 say::written(&name, written);
             }
             (Written::DeadLetter(letter), Err(WriteError::TooLarge))
-                if letter.shed != Shed::Value =>
+                if letter.shed != Shed::Record =>
             {
                 say::too_large(&name, letter);
             }
@@ -402,7 +404,7 @@ impl LaneTask {
                 say::too_large_for_ladder(&name, record);
             }
             (_, Err(failure)) => {
-                if self.blocked.insert(kind) {
+                if self.cannot_write(kind, failure) {
                     say::not_written(&name, written, failure);
                 }
             }
@@ -502,6 +504,7 @@ impl LaneTask {
     }
 
     fn publish(&mut self) {
+        self.forget_blocks();
         let LaneParts {
             lane,
             metrics,

@@ -1,6 +1,7 @@
 //! The wiring: starts the lanes, watches them, and brings them to their end. The only place that knows all rooms.
 
 mod background;
+mod blocked;
 mod book;
 mod desk;
 mod instances;
@@ -178,7 +179,7 @@ impl Relay {
         let prefix = &config.kafka.prefix;
         let mut topics = vec![OwnedTopic::dead_letters(prefix), OwnedTopic::state(prefix)];
         if !config.destinations.is_empty() {
-            topics.extend(OwnedTopic::ladder(prefix));
+            topics.extend(OwnedTopic::read_by_lanes(prefix));
         }
         let upkeep = Upkeep {
             broker: Arc::clone(&broker),
@@ -309,6 +310,7 @@ impl Relay {
             outlet: lane.outlet,
             unknown: lane.unknown,
             producer: Arc::clone(producer),
+            health: Arc::clone(&self.health),
             members,
             clock,
             drain: config.limits.drain,

@@ -214,6 +214,14 @@ impl Matcher {
         }
     }
 
+    /// The type of a record, as the file reads it; nothing when that cannot be told.
+    #[must_use]
+    pub fn kind(&self, record: &Record) -> Option<String> {
+        let read = &self.reads[self.read_of(&record.topic)].1;
+        let reading = Reading::new(record, read);
+        reading.kind().ok().map(str::to_owned)
+    }
+
     /// What is sent for a record where no template says otherwise.
     #[must_use]
     pub fn payload(&self, record: &Record) -> Bytes {

@@ -10,6 +10,7 @@ mod options;
 mod outcomes;
 mod request;
 mod retry_after;
+mod scrub;
 mod sign;
 mod success;
 mod url;

@@ -62,6 +62,11 @@ impl SigningSecret {
         Ok(Self { key, not_after })
     }
 
+    /// What must be seen by nobody.
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
     fn signature(&self, parts: &[&[u8]]) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes any key");
         parts.iter().for_each(|part| mac.update(part));

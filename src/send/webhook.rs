@@ -18,6 +18,7 @@ use super::options::WebhookOptions;
 use super::outcomes::Failure;
 use super::request::{Content, Request};
 use super::retry_after::retry_after;
+use super::scrub::Scrub;
 use super::success::SuccessCondition;
 
 /// How long the rest of a body may take once its head has said that the record was taken.
@@ -42,6 +43,7 @@ pub struct Webhook {
     options: WebhookOptions,
     content_type: HeaderValue,
     excerpt_bytes: usize,
+    scrub: Scrub,
 }
 
 /// Why no client can be made for a webhook.
@@ -87,6 +89,7 @@ impl Webhook {
         })?;
         Ok(Self {
             sender,
+            scrub: Scrub::new(&options),
             options,
             content_type: HeaderValue::from_static(content_type),
             excerpt_bytes,
@@ -113,15 +116,21 @@ impl Webhook {
     pub async fn attempt(&self, make: impl Fn() -> Request, now: Timestamp) -> Attempt {
         // One timer for all of it, a second request and the body included.
         let mut limit = pin!(tokio::time::sleep(self.options.total_timeout));
-        let sent = self.sender.send(&self.options, make);
+        let sent = self.sender.send(&self.options, &make);
         match within(limit.as_mut(), sent).await {
-            Some(Ok(response)) => self.answered(response, limit, now).await,
+            Some(Ok(response)) => self.answered(response, limit, now, &make).await,
             Some(Err(error)) => self.failed(error),
             None => self.failure(Failure::Timeout, "operation timed out".to_owned()),
         }
     }
 
-    async fn answered(&self, response: Response, limit: Limit<'_>, now: Timestamp) -> Attempt {
+    async fn answered(
+        &self,
+        response: Response,
+        limit: Limit<'_>,
+        now: Timestamp,
+        make: &impl Fn() -> Request,
+    ) -> Attempt {
         let status = response.status();
         let retry_after = retry_after(response.headers(), now);
         let outcome = self
@@ -132,7 +141,7 @@ impl Webhook {
         if outcome == Outcome::Delivered {
             return match condition.filter(|_| status.is_success()) {
                 Some(condition) => {
-                    Box::pin(self.judged(response, condition, retry_after, limit)).await
+                    Box::pin(self.judged(response, condition, retry_after, limit, make)).await
                 }
                 None => {
                     // The status is the acknowledgement. The body is read only so that the connection can be used again.
@@ -144,6 +153,7 @@ impl Webhook {
             };
         }
         let (body, broken) = Box::pin(self.body(response, limit)).await;
+        let excerpt = self.excerpt(&body, broken.is_some(), make);
         let broken = broken
             .map(|why| format!("; its body {why}"))
             .unwrap_or_default();
@@ -152,7 +162,7 @@ impl Webhook {
             reason: reason(status.as_u16()),
             status: Some(status.as_u16()),
             error: format!("the receiver answered {}{broken}", status.as_u16()),
-            excerpt: self.excerpt(&body),
+            excerpt,
             retry_after,
         }
     }
@@ -164,6 +174,7 @@ impl Webhook {
         condition: &SuccessCondition,
         retry_after: Option<Duration>,
         limit: Limit<'_>,
+        make: &impl Fn() -> Request,
     ) -> Attempt {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
@@ -175,6 +186,7 @@ impl Webhook {
         let Err(unmet) = condition.check(status, &headers, &body) else {
             return Attempt::delivered(status);
         };
+        let excerpt = self.excerpt(&body, broken.is_some(), make);
         let broken = broken
             .map(|why| format!("; its body {why}"))
             .unwrap_or_default();
@@ -185,13 +197,21 @@ impl Webhook {
             error: format!(
                 "the receiver answered {status}, but {unmet} that `success` asks for{broken}"
             ),
-            excerpt: self.excerpt(&body),
+            excerpt,
             retry_after,
         }
     }
 
-    fn excerpt(&self, body: &Bytes) -> Bytes {
-        body.slice(..body.len().min(self.excerpt_bytes))
+    /// The first bytes of an answer, without what was sent there and is for nobody else.
+    fn excerpt(&self, body: &Bytes, broken: bool, make: &impl Fn() -> Request) -> Bytes {
+        if body.is_empty() || self.excerpt_bytes == 0 {
+            return Bytes::new();
+        }
+        let rendered = self
+            .scrub
+            .with_request(&make().headers, &self.options.headers);
+        let scrub = rendered.as_ref().unwrap_or(&self.scrub);
+        scrub.first(body, self.excerpt_bytes, broken)
     }
 
     /// The body of an answer that needs none, if it comes soon. In a box, because most answers have none, and every request would carry

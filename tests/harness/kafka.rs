@@ -16,7 +16,9 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header as HeaderView, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer,
+};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::place::{Header, New, Offsets, Place, Stored};
@@ -148,6 +150,25 @@ impl Kafka {
         }
         stored.sort_by_key(|(index, _)| *index);
         stored.into_iter().map(|(_, record)| record).collect()
+    }
+
+    /// Begins a transaction with a record of no use, and leaves it open.
+    pub fn begin_transaction(&self, id: &str, topic: &str) -> BaseProducer {
+        let mut client = self.client();
+        let producer: BaseProducer = client
+            .set("transactional.id", id)
+            .set("transaction.timeout.ms", "600000")
+            .create()
+            .expect("a producer");
+        producer.init_transactions(TIMEOUT).expect("the id is free");
+        producer.begin_transaction().expect("it is begun");
+        let record = BaseRecord::<[u8], [u8]>::to(topic).payload(b"open");
+        producer
+            .send(record)
+            .map_err(|(error, _)| error)
+            .expect("it is queued");
+        producer.flush(TIMEOUT).expect("it is written");
+        producer
     }
 
     /// Every record of a topic, by partition and offset; of transactions only what was committed.

@@ -106,3 +106,75 @@ fn a_misspelt_password_is_not_shown() {
         assert!(!stderr.contains("hunter2") && output.stdout.is_empty());
     }
 }
+
+#[test]
+fn dead_letters_say_how_they_are_asked_for() {
+    let (code, _, stderr) = said(&["dead-letters"]);
+    assert_eq!(code, 2);
+    for verb in ["list", "stats", "show", "replay", "purge"] {
+        assert!(stderr.contains(verb), "{verb}: {stderr}");
+        let (code, stdout, _) = said(&["dead-letters", verb, "--help"]);
+        assert_eq!(code, 0);
+        let example = format!("postrider dead-letters {verb}");
+        assert!(
+            stdout.contains("Examples:") && stdout.contains(&example),
+            "{stdout}"
+        );
+    }
+    let (_, stdout, _) = said(&["dead-letters", "replay", "--help"]);
+    let stdout = stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for word in [
+        "--dry-run",
+        "--rate",
+        "--limit",
+        "--force",
+        "--yes",
+        "130 interrupted",
+        "rejected",
+    ] {
+        assert!(stdout.contains(word), "{word}: {stdout}");
+    }
+}
+
+#[test]
+fn dead_letters_are_not_touched_by_what_makes_no_sense() {
+    let asked = |words: &[&str]| {
+        let words: Vec<&str> = ["-c", "config.example.toml", "dead-letters"]
+            .into_iter()
+            .chain(words.iter().copied())
+            .collect();
+        let (code, stdout, stderr) = said(&words);
+        assert_eq!(stdout, "", "{words:?}");
+        (code, stderr)
+    };
+    for (words, hint) in [
+        (&["replay"] as &[&str], "or --all"),
+        (&["replay", "--all", "--rate", "fast"], "\"50/s\""),
+        (&["replay", "--all", "--rate", "1MiB/s"], "\"50/s\""),
+        (&["list", "--since", "noon"], "how long ago"),
+        (&["purge", "--yes"], "--before"),
+        (&["show", "everything"], "begin with msg_"),
+    ] {
+        let (code, stderr) = asked(words);
+        assert_eq!(code, 2, "{words:?}: {stderr}");
+        assert!(stderr.contains(hint), "{words:?}: {stderr}");
+    }
+    let (code, stdout, _) = said(&["-c", "no-such.toml", "dead-letters", "list"]);
+    assert_eq!((code, stdout.as_str()), (78, ""));
+}
+
+/// That Kafka is away is said with what is known of it, and is no crash.
+#[test]
+fn dead_letters_of_a_kafka_that_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("postrider.toml");
+    let text = std::fs::read_to_string("config.example.toml").unwrap();
+    std::fs::write(&file, text.replace("localhost:9092", "127.0.0.1:9")).unwrap();
+    let file = file.to_str().unwrap();
+    let (code, stdout, stderr) = said(&["-c", file, "dead-letters", "stats"]);
+    assert_eq!((code, stdout.as_str()), (69, ""), "{stderr}");
+    assert!(
+        stderr.starts_with("error: Kafka does not answer: "),
+        "{stderr}"
+    );
+}

@@ -23,6 +23,7 @@ mod bad_input;
 mod churn;
 mod content;
 mod crowd;
+mod dead_letters;
 mod evidence;
 mod first_run;
 mod graphspace;

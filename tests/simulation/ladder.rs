@@ -197,5 +197,6 @@ fn ladder_seen(step: Step) -> Seen {
         Step::HalfHour => Seen::Ladder30m,
         Step::TwoHours => Seen::Ladder2h,
         Step::EightHours => Seen::Ladder8h,
+        Step::Replay => unreachable!("no wait leads there"),
     }
 }

@@ -71,6 +71,7 @@ impl Rng {
             attempts: self.below(1 << 32) as u32,
             faults: self.below(4) as u32,
             hop: self.below(9) as u32,
+            round: self.below(3) as u32,
             due: self.time(),
             first_attempt: self.maybe(Self::time),
             last_attempt: self.maybe(Self::time),
@@ -143,6 +144,106 @@ fn a_record_comes_back_from_the_ladder_exactly_as_it_was() {
         };
         assert_eq!(opened, Ok(expected));
     }
+}
+
+/// What a consumer of the dead letters reads.
+fn dead(letter: &DeadLetter) -> Record {
+    let headers = dead_letter_headers(letter, ME);
+    let whole = letter.shed < Shed::Record;
+    Record {
+        topic: "p.dead-letters".into(),
+        partition: 1,
+        offset: 9,
+        timestamp: Some(WRITTEN),
+        key: letter.record.key.clone().filter(|_| whole),
+        value: letter
+            .record
+            .value
+            .clone()
+            .filter(|_| letter.shed < Shed::Value),
+        headers: headers
+            .iter()
+            .map(|header| Header {
+                name: Bytes::copy_from_slice(header.key.as_bytes()),
+                value: header.value.map(Bytes::copy_from_slice),
+            })
+            .collect(),
+    }
+}
+
+fn letter(rng: &mut Rng, shed: Shed) -> DeadLetter {
+    let LadderRecord {
+        key,
+        record,
+        carried,
+        ..
+    } = rng.ladder_record();
+    DeadLetter {
+        key,
+        id: carried.id,
+        record,
+        rule: rng.maybe(|_| "röle".into()),
+        reason: crate::delivery::DeadLetterReason::Rejected,
+        status: carried.status,
+        error: carried.error,
+        excerpt: rng.bytes().unwrap_or_default(),
+        attempts: carried.attempts,
+        first_attempt: carried.first_attempt,
+        last_attempt: carried.last_attempt,
+        cluster_id: carried.cluster_id,
+        shed,
+        round: carried.round,
+    }
+}
+
+#[test]
+fn a_dead_letter_is_read_back_exactly_as_it_was_but_for_what_was_left_out() {
+    let mut rng = Rng(0xdead);
+    for shed in [Shed::Nothing, Shed::Excerpt, Shed::Value, Shed::Record].repeat(1000) {
+        let written = letter(&mut rng, shed);
+        let read = read_letter(dead(&written)).unwrap();
+        let mut expected = (*written.record).clone();
+        if shed >= Shed::Value {
+            expected.value = None;
+        }
+        if shed == Shed::Record {
+            expected.key = None;
+            expected.headers.clear();
+        }
+        assert_eq!(read.record, expected);
+        let excerpt = Some(written.excerpt).filter(|_| shed == Shed::Nothing);
+        assert_eq!(read.excerpt, excerpt.unwrap_or_default());
+        assert_eq!(
+            (read.partition, read.offset, read.written),
+            (1, 9, Some(WRITTEN))
+        );
+        assert_eq!(
+            (read.id, read.round, read.shed),
+            (written.id, written.round, shed)
+        );
+        assert_eq!((&*read.reason, &*read.destination), ("rejected", ME));
+        assert_eq!(read.rule.as_deref(), written.rule.as_deref());
+        assert_eq!((read.status, read.error), (written.status, written.error));
+        assert_eq!(read.attempts, written.attempts);
+    }
+}
+
+#[test]
+fn what_is_cut_to_the_bone_is_small_whatever_the_record_was() {
+    let mut cut = letter(&mut Rng(7), Shed::Record);
+    cut.error = "ö".repeat(100_000);
+    let headers = dead(&cut).headers;
+    let length = |h: &Header| h.name.len() + h.value.as_ref().map_or(0, Bytes::len);
+    assert!(headers.iter().map(length).sum::<usize>() < 2048);
+}
+
+#[test]
+fn a_dead_letter_of_another_kind_is_not_guessed_at() {
+    let good = dead(&letter(&mut Rng(8), Shed::Nothing));
+    let why = |record: Record| read_letter(record).unwrap_err();
+    assert!(why(with(good.clone(), "postrider-version", "2")).contains("version \"2\""));
+    assert!(why(with(good.clone(), "postrider-shed", "key")).contains("\"key\""));
+    assert!(why(without(good, "postrider-destination")).contains("destination"));
 }
 
 #[test]
