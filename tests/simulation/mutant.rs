@@ -204,6 +204,13 @@ impl Subject {
         Some(match self.mutant {
             Some(Mutant::CommitBeforeSettlement) => self.commit_what_was_read(action),
             Some(Mutant::NewIdOnRetry) => with_new_id(action),
+            Some(Mutant::SendsBeforeStart) => {
+                if let Action::Commit { positions } = &action {
+                    let positions = positions.clone();
+                    self.lane.handle(self.now, Event::Committed { positions });
+                }
+                action
+            }
             Some(Mutant::DeadLetterNotAwaited) => {
                 if let Action::WriteDeadLetter(letter) = &action {
                     self.ended.insert(letter.key);
@@ -375,11 +382,6 @@ fn is_fault(event: &Event) -> bool {
 /// What the lane hears of an event, with bugs that need no memory.
 fn bent(mutant: Mutant, now: Now, mut event: Event) -> Event {
     match (mutant, &mut event) {
-        (Mutant::SendsBeforeStart, Event::Assigned { partitions, .. }) => {
-            partitions
-                .iter_mut()
-                .for_each(|partition| partition.committed = true);
-        }
         (Mutant::RevokesAtOnce, Event::Revoking { deadline, .. }) => *deadline = now.tick,
         (Mutant::GivesUpAtOnce, Event::AttemptEnded { attempt, .. })
             if attempt.outcome == Outcome::Retry =>
