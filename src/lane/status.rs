@@ -8,6 +8,7 @@ use crate::clock::{Tick, Timestamp};
 
 use super::counts::Waiting;
 use super::endpoint::State as Endpoint;
+use super::endpoints::{EndpointStates, Slot};
 use super::ladder::Source;
 use super::machine::Lane;
 use super::options::BrakeMode;
@@ -28,8 +29,12 @@ pub struct LaneStatus {
     pub lag_by_topic: BTreeMap<Arc<str>, u64>,
     /// The timestamp of the oldest record that waits.
     pub oldest_waiting: Option<Timestamp>,
-    /// The last attempt that failed.
+    /// The last attempt that failed; of the endpoint that is spoken of, where there are many.
     pub last_failure: Option<LastFailure>,
+    /// The endpoint that is spoken of: the worst of many. `None`: the destination has one, or all of them are well.
+    pub endpoint: Option<Arc<str>>,
+    /// How many endpoints are in which state.
+    pub endpoints: EndpointStates,
 }
 
 /// Where a lane stands in a partition: everything below is settled.
@@ -142,6 +147,34 @@ impl LaneStatus {
     /// The same in words; `name` is what the destination's endpoint is called: its host.
     #[must_use]
     pub fn words(&self, now: Timestamp, name: &str) -> String {
+        let Some(endpoint) = &self.endpoint else {
+            return self.words_of(now, name);
+        };
+        let words = self.words_of(now, &format!("{endpoint} at {name}"));
+        format!("{words}; {}", self.others_words())
+    }
+
+    /// How many endpoints of many take nothing.
+    fn others_words(&self) -> String {
+        let EndpointStates {
+            open,
+            half_open,
+            gone,
+            ..
+        } = self.endpoints;
+        let mut words = format!(
+            "{} of {} are open",
+            grouped((open + half_open) as u64),
+            count_of(self.endpoints.total() as u64, "endpoint")
+        );
+        if gone > 0 {
+            words.push_str(&format!(", {} gone", grouped(gone as u64)));
+        }
+        words.push_str(", the others go on");
+        words
+    }
+
+    fn words_of(&self, now: Timestamp, name: &str) -> String {
         let wait = self.wait_words();
         let why = self.failure_words();
         match &self.doing {
@@ -246,12 +279,12 @@ impl Lane {
     /// What the lane does at this moment, and why.
     #[must_use]
     pub fn status(&self) -> LaneStatus {
-        let doing = if self.handover.is_draining() {
-            Doing::Draining
-        } else if self.endpoint.paused {
-            Doing::Paused { by: None }
+        let (doing, of) = if self.handover.is_draining() {
+            (Doing::Draining, None)
+        } else if self.paused {
+            (Doing::Paused { by: None }, None)
         } else if self.partitions.is_empty() {
-            Doing::Starting
+            (Doing::Starting, None)
         } else {
             self.doing()
         };
@@ -262,7 +295,13 @@ impl Lane {
             lag: None,
             lag_by_topic: BTreeMap::new(),
             oldest_waiting: self.oldest_waiting(),
-            last_failure: self.last_failure.clone(),
+            last_failure: of
+                .map_or(&self.last_failure, |slot| {
+                    &self.endpoints[slot].last_failure
+                })
+                .clone(),
+            endpoint: of.and_then(|slot| self.endpoints[slot].key.clone()),
+            endpoints: self.endpoint_states(),
         }
     }
 
@@ -281,33 +320,66 @@ impl Lane {
         of_rules.map(position).collect()
     }
 
-    /// What its endpoint and its brake let it do.
-    fn doing(&self) -> Doing {
+    /// What its endpoints and its brake let it do: of many, the worst is spoken of.
+    fn doing(&self) -> (Doing, Option<Slot>) {
         let now = self.now;
-        let at = |tick: Tick| after(now.wall, tick.since(now.tick));
-        if let Endpoint::Gone = self.endpoint.state {
-            let since = self.last_failure.as_ref().map_or(now.wall, |f| f.at);
-            return Doing::Gone { since };
-        }
-        if let Some(since) = self.brake.since() {
-            return Doing::Braked {
+        let gone = matches!(self.endpoints[Slot::SOLE].state, Endpoint::Gone);
+        if let Some(since) = self.brake.since().filter(|_| !gone) {
+            let braked = Doing::Braked {
                 since: before(now.wall, now.tick.since(since)),
                 stopped: self.options.brake.mode == BrakeMode::Stop,
             };
+            return (braked, None);
         }
-        match &self.endpoint.state {
+        if !self.endpoints.are_many() {
+            return (self.doing_of(Slot::SOLE), None);
+        }
+        let all = self.endpoints.all();
+        let of_all = all.map(|(slot, _)| (self.doing_of(slot), Some(slot)));
+        // Of those that are equally bad, the one that is so for the longest.
+        let worst = of_all.min_by_key(|(doing, _)| match doing {
+            Doing::Open { since, .. } => (0, *since),
+            Doing::Gone { since } => (1, *since),
+            Doing::Held { until } => (2, Timestamp(i64::MAX - until.0)),
+            Doing::Doubt => (3, Timestamp::default()),
+            Doing::Starting
+            | Doing::Running
+            | Doing::Paused { .. }
+            | Doing::Braked { .. }
+            | Doing::Blocked
+            | Doing::Draining => (4, Timestamp::default()),
+        });
+        match worst {
+            Some((Doing::Running, _)) | None => (Doing::Running, None),
+            Some(worst) => worst,
+        }
+    }
+
+    fn doing_of(&self, slot: Slot) -> Doing {
+        let now = self.now;
+        let at = |tick: Tick| after(now.wall, tick.since(now.tick));
+        let endpoint = &self.endpoints[slot];
+        match &endpoint.state {
+            Endpoint::Gone => {
+                let failure = endpoint
+                    .last_failure
+                    .as_ref()
+                    .or(self.last_failure.as_ref());
+                let since = failure.map_or(now.wall, |failure| failure.at);
+                Doing::Gone { since }
+            }
             Endpoint::Open(open) => Doing::Open {
                 since: open.since.wall,
                 next_probe: open
                     .trial
                     .is_none()
-                    .then(|| at(open.next_probe.max(self.endpoint.hold.until()))),
+                    .then(|| at(open.next_probe.max(endpoint.hold.until()))),
             },
-            _ if self.endpoint.hold.is_held(now.tick) => Doing::Held {
-                until: at(self.endpoint.hold.until()),
+            _ if endpoint.hold.is_held(now.tick) => Doing::Held {
+                until: at(endpoint.hold.until()),
             },
             Endpoint::Doubt(_) => Doing::Doubt,
-            Endpoint::Closed | Endpoint::Gone => Doing::Running,
+            Endpoint::Closed => Doing::Running,
         }
     }
 }
@@ -393,6 +465,8 @@ mod tests {
                 error: "unauthorized".to_owned(),
                 at: ago(60),
             }),
+            endpoint: None,
+            endpoints: EndpointStates::default(),
         }
     }
 
