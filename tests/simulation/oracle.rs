@@ -60,6 +60,7 @@ impl Behaviour {
 #[derive(Debug, Clone)]
 pub(crate) struct Fate {
     pub(crate) behaviour: Behaviour,
+    pub(crate) endpoint: Option<Arc<str>>,
     pub(crate) verdict: Verdict,
     /// What must be left out of its dead letter.
     pub(crate) shed: Shed,
@@ -134,6 +135,8 @@ pub(crate) struct Oracle {
     /// Partitions whose last owner did not hand them over in good order.
     pub(crate) unclean: BTreeSet<(usize, Tp)>,
     outages: Vec<u32>,
+    /// Endpoints, of several, that have said that they are gone.
+    pub(crate) gone: BTreeSet<(usize, Arc<str>)>,
     /// Destinations with a record that is always bad.
     for_ever: BTreeSet<usize>,
     pub(crate) schedules: Vec<Schedules>,
@@ -172,6 +175,7 @@ impl Oracle {
             steady: plan.class == Class::Long && plan.broker.is_well(),
             unclean: BTreeSet::new(),
             for_ever: BTreeSet::new(),
+            gone: BTreeSet::new(),
             outages: plan
                 .destinations
                 .iter()
@@ -216,7 +220,10 @@ impl Oracle {
         let mut fates: Vec<Fate> = plan
             .destinations
             .iter()
-            .map(|d| self.draw_fate(rng, if taken { Mix::default() } else { d.mix }))
+            .map(|d| {
+                let mix = if taken { Mix::default() } else { d.mix };
+                self.draw_fate(rng, mix, d.endpoint_of(number))
+            })
             .collect();
         self.one_for_ever(&mut fates);
         self.produced.push(Produced {
@@ -227,7 +234,7 @@ impl Oracle {
         number
     }
 
-    fn draw_fate(&self, rng: &mut Rng, mix: Mix) -> Fate {
+    fn draw_fate(&self, rng: &mut Rng, mix: Mix, endpoint: Option<Arc<str>>) -> Fate {
         let verdict = if rng.chance(mix.unsent) {
             match rng.below(10) {
                 0..5 => Verdict::NotMatched,
@@ -254,6 +261,7 @@ impl Oracle {
         };
         Fate {
             behaviour,
+            endpoint,
             verdict,
             shed,
             tries: 0,
@@ -361,6 +369,8 @@ impl Oracle {
         );
         let record = Arc::clone(&self.produced[number].record);
         let rules_removed = self.rules_removed;
+        let endpoint = self.fate(destination, number).endpoint.clone();
+        let gone = endpoint.is_some_and(|endpoint| self.gone.contains(&(destination, endpoint)));
         let fate = self.fate(destination, number);
         fate.letters += 1;
         let reason = letter.reason;
@@ -386,9 +396,8 @@ impl Oracle {
             }
             DeadLetterReason::Panic => fate.behaviour == Behaviour::Panics && fate.not_made > 0,
             DeadLetterReason::RuleRemoved => rules_removed && !fate.rungs.is_empty(),
-            DeadLetterReason::Gone | DeadLetterReason::Unmatched | DeadLetterReason::Skipped => {
-                false
-            }
+            DeadLetterReason::Gone => gone,
+            DeadLetterReason::Unmatched | DeadLetterReason::Skipped => false,
         };
         ensure!(
             justified,

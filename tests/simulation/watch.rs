@@ -33,7 +33,9 @@ pub(crate) struct Watch {
     unsettled_bytes: usize,
     /// The weight of the heaviest record of the last chunk: so much may be over the bound.
     over: usize,
-    held_until: Time,
+    held_until: BTreeMap<Option<Arc<str>>, Time>,
+    /// The endpoints of what was sent: an answer counts for its endpoint after the end of its assignment as well.
+    endpoints_asked: BTreeMap<DeliveryKey, Option<Arc<str>>>,
     revoking: Vec<(Vec<Epoch>, Time)>,
     draining: Option<Time>,
     drained: bool,
@@ -55,7 +57,8 @@ impl Watch {
             unsettled: 0,
             unsettled_bytes: 0,
             over: 0,
-            held_until: 0,
+            held_until: BTreeMap::new(),
+            endpoints_asked: BTreeMap::new(),
             revoking: Vec::new(),
             draining: None,
             drained: false,
@@ -191,7 +194,9 @@ impl Watch {
         // A push-back that only this record gets holds nobody.
         if repeats && let Some(asked) = attempt.retry_after {
             let hold = asked.min(longest_hold).as_nanos() as Time;
-            self.held_until = self.held_until.max(now + hold);
+            let endpoint = self.endpoints_asked.get(&key).cloned().flatten();
+            let until = self.held_until.entry(endpoint).or_default();
+            *until = (*until).max(now + hold);
         }
         let Some(book) = self.book(key) else { return };
         book.in_flight = false;
@@ -302,7 +307,6 @@ impl Watch {
 
     fn sends(&mut self, now: Now, key: DeliveryKey, attempt: u32) -> Result<(), Violation> {
         let now = time_of(now.tick);
-        let held_until = self.held_until;
         let Some(assignment) = self.epochs.get_mut(&key.epoch) else {
             return Err(Violation::new(
                 crate::check::Check::Fence,
@@ -337,6 +341,8 @@ impl Watch {
             book.spent,
             book.spent_at_most
         );
+        let held_until = self.held_until.get(&book.endpoint).copied().unwrap_or(0);
+        self.endpoints_asked.insert(key, book.endpoint.clone());
         if attempt - 1 > book.spent {
             book.not_before = book.last_ended + least_wait(&self.options, attempt - 1);
         }
