@@ -257,7 +257,7 @@ impl Endpoints {
     }
 
     /// Those that were named since the last time.
-    pub(super) fn to_weigh(&mut self) -> BTreeSet<Slot> {
+    pub(super) fn take_to_weigh(&mut self) -> BTreeSet<Slot> {
         std::mem::take(&mut self.surplus)
     }
 

@@ -179,10 +179,12 @@ impl Lane {
         if !to_deliver || left.is_zero() {
             let slot = delivery.endpoint;
             self.queue_last(slot, key);
-        } else if left <= IN_WINDOW {
-            self.wait_in_window(key, left);
-        } else {
+        } else if left > IN_WINDOW {
             self.wait_for_retry(key, left);
+        } else if self.has_its_share(key) {
+            self.make_room(key);
+        } else {
+            self.wait_in_window(key, left);
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! The sole endpoint of a destination has the whole window: there the lane stops reading instead, and the backlog waits on its topic.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::delivery::DeliveryKey;
@@ -26,9 +27,12 @@ impl Lane {
             return;
         }
         let crowded = self.is_full() && self.looks_through_all();
-        // Where there is no room at all, one each is enough to tell when they are well again; the next to come up will be the others' probe.
-        let share = if crowded { 1 } else { self.share() };
-        for slot in self.endpoints.to_weigh() {
+        let slots = self.endpoints.take_to_weigh();
+        let share = match crowded {
+            true => self.share_of_many(&slots),
+            false => self.share(),
+        };
+        for slot in slots {
             self.keep_to_share(slot, share);
         }
         if self.is_full() {
@@ -37,11 +41,33 @@ impl Lane {
         }
     }
 
+    /// Whether the endpoint of a record takes nothing and has its share of the window.
+    pub(super) fn has_its_share(&self, key: DeliveryKey) -> bool {
+        let slot = self.peek(key).map_or(Slot::SOLE, |d| d.endpoint);
+        let endpoint = &self.endpoints[slot];
+        slot != Slot::SOLE
+            && endpoint.keeps_others_waiting(self.now.tick)
+            && endpoint.here > self.share()
+            && self.may_be_parked(key)
+    }
+
     fn share(&self) -> usize {
         let records = self.options.window.records;
         (records / SHARE)
             .max(WAITING_WHILE_OPEN)
             .min((records / 2).max(1))
+    }
+
+    /// Where there is no room at all, one record each is enough to tell when they are well again; and where they are too many for that, the next
+    /// that comes up when a probe is due.
+    fn share_of_many(&self, slots: &BTreeSet<Slot>) -> usize {
+        let now = self.now.tick;
+        let in_the_way = |slot: &&Slot| {
+            let endpoint = &self.endpoints[**slot];
+            endpoint.keeps_others_waiting(now) && !endpoint.ready.is_empty()
+        };
+        let count = slots.iter().filter(in_the_way).count();
+        usize::from(2 * count <= self.options.window.records)
     }
 
     /// Whether it is time to weigh all of them.

@@ -263,6 +263,7 @@ impl World {
                 options,
                 Arc::clone(&self.plan.destinations[destination].id),
                 self.patience(destination),
+                self.plan.class == Class::Long && self.oracle.is_calm(),
             ),
             suspicions: BTreeMap::new(),
             owned: BTreeMap::new(),

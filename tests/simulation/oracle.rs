@@ -67,6 +67,8 @@ pub(crate) struct Fate {
     /// Requests that reached the receiver while it was minded to look at them.
     pub(crate) tries: u32,
     pub(crate) accepted: u32,
+    /// When it was taken first.
+    pub(crate) taken_at: crate::world::Time,
     pub(crate) rejected: u32,
     /// Answers that ask for another try, and those of them that came of the record and not of an outage.
     pub(crate) retried: u32,
@@ -103,6 +105,7 @@ impl Fate {
 pub(crate) struct Produced {
     pub(crate) tp: Tp,
     pub(crate) record: Arc<Record>,
+    pub(crate) written_at: crate::world::Time,
     /// One for each destination.
     pub(crate) fates: Vec<Fate>,
 }
@@ -203,7 +206,7 @@ impl Oracle {
         plan: &Plan,
         (tp, topic): (Tp, &Arc<str>),
         offset: i64,
-        timestamp: Timestamp,
+        (written_at, timestamp): (crate::world::Time, Timestamp),
         taken: bool,
     ) -> usize {
         let number = self.produced.len();
@@ -229,6 +232,7 @@ impl Oracle {
         self.produced.push(Produced {
             tp,
             record: Arc::new(record),
+            written_at,
             fates,
         });
         number
@@ -266,6 +270,7 @@ impl Oracle {
             shed,
             tries: 0,
             accepted: 0,
+            taken_at: 0,
             rejected: 0,
             retried: 0,
             own_failures: 0,
@@ -289,14 +294,17 @@ impl Oracle {
         &mut self.produced[number].fates[destination]
     }
 
-    /// Among few records two that are always bad accuse each other, and nobody can tell.
+    /// Among few records two that are always bad accuse each other, and nobody can tell. One that is always pushed back is told from a receiver that
+    /// limits its rate by many that pass, more than one endpoint of several gets here.
     fn one_for_ever(&mut self, fates: &mut [Fate]) {
         for (destination, fate) in fates.iter_mut().enumerate() {
             let for_ever = matches!(
                 fate.behaviour,
                 Behaviour::PushesBackAlways | Behaviour::FaultsAlways
             );
-            if for_ever && !self.for_ever.insert(destination) {
+            let among_few =
+                fate.endpoint.is_some() && fate.behaviour == Behaviour::PushesBackAlways;
+            if for_ever && (among_few || !self.for_ever.insert(destination)) {
                 fate.behaviour = Behaviour::FailsFirst(3);
             }
         }

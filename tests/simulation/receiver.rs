@@ -303,6 +303,11 @@ impl World {
         if written.is_some_and(|at| at.0 - WALL_AT_START < before as i64) {
             self.oracle.all_taken_at = self.now;
         }
+        let now = self.now;
+        let fate = self.oracle.fate(destination, number);
+        if fate.accepted == 0 {
+            fate.taken_at = now;
+        }
         let result = self.oracle.accept(destination, number);
         if self.oracle.fate(destination, number).accepted > 1 {
             self.coverage.see(Seen::Repeats);

@@ -147,7 +147,7 @@ impl World {
                 &self.plan,
                 (tp, name),
                 log.end,
-                timestamp,
+                (self.now, timestamp),
                 taken,
             );
             log.records.push(crate::broker::Stored {

@@ -21,12 +21,15 @@ const CLOCK_GRAIN: Time = 2 * MILLISECOND;
 /// What is known of one lane.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    options: LaneOptions,
+    pub(crate) options: LaneOptions,
     /// How long a record may wait here that is taken at its first try; when nothing else goes wrong.
     patience: Option<Time>,
+    /// Endpoints that are open, and since when; looked at when nothing else keeps a record in the window.
+    pub(crate) open: BTreeMap<Arc<str>, Time>,
+    pub(crate) looks_at_shares: bool,
     destination_id: Arc<str>,
     pace: Pace,
-    epochs: BTreeMap<Epoch, Assignment>,
+    pub(crate) epochs: BTreeMap<Epoch, Assignment>,
     /// Requests under way for assignments that are not over.
     in_flight: usize,
     unsettled: usize,
@@ -46,12 +49,15 @@ impl Watch {
         options: LaneOptions,
         destination_id: Arc<str>,
         patience: Option<Time>,
+        looks_at_shares: bool,
     ) -> Self {
         Self {
             pace: Pace::new(&options.rate),
             options,
             destination_id,
             patience,
+            open: BTreeMap::new(),
+            looks_at_shares,
             epochs: BTreeMap::new(),
             in_flight: 0,
             unsettled: 0,
@@ -255,7 +261,10 @@ impl Watch {
             Action::Send(send) => self.sends(now, send.key, send.attempt),
             Action::WriteDeadLetter(letter) => self.writes(letter.key, letter.attempts),
             Action::WriteLadder(rung) => self.writes(rung.key, rung.carried.attempts),
-            Action::Tell(_) => Ok(()),
+            Action::Tell(notice) => {
+                self.hears(now, notice);
+                Ok(())
+            }
             Action::Commit { positions } => self.commits(positions),
             Action::Revoked { epochs, positions } => {
                 let asked = self.revoking.iter().position(|(asked, _)| asked == epochs);
@@ -474,6 +483,7 @@ impl Watch {
             "the drain was to be answered by {:?}, it is {now}",
             self.draining
         );
+        self.shares(now)?;
         self.distances()
     }
 
