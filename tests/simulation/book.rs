@@ -78,7 +78,9 @@ impl Assignment {
         let left = due.map_or(0, |due| (due.0 - now.wall.0).max(0));
         Some(Book {
             weight: record.weight(),
-            endpoint: endpoint.clone(),
+            endpoint: endpoint
+                .clone()
+                .filter(|_| matches!(verdict, Verdict::Deliver { .. })),
             spent,
             spent_at_most: spent,
             read_at: time_of(now.tick),

@@ -11,7 +11,7 @@ use crate::plan::{
 use crate::rng::Rng;
 use crate::world::{HOUR, MILLISECOND, SECOND, Time, Watching, World};
 
-const OUT_FOR: Time = 2 * HOUR;
+const OUT_FOR: Time = HOUR;
 /// A record of an endpoint that is well may take so long from being written to being taken.
 const SOON: Time = 5 * SECOND;
 /// So many failures in a row open an endpoint: of one that hardly gets records they may be nearly all of one record.

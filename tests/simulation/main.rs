@@ -241,12 +241,19 @@ fn three_days_of_503_cost_no_dead_letter() {
 }
 
 /// Runs of one destination with many endpoints.
-const CROWDS: u64 = 40;
+const CROWDS: u64 = 24;
 
 #[test]
 fn nobody_waits_for_another_endpoint_of_the_destination() {
     if let Some(seed) = chosen_seed() {
-        return crowd::run(seed, HONEST).unwrap_or_else(|violation| panic!("{violation}"));
+        return crowd::run(
+            seed,
+            Watching {
+                trace: true,
+                ..HONEST
+            },
+        )
+        .unwrap_or_else(|violation| panic!("{violation}"));
     }
     for seed in 0..CROWDS {
         crowd::run(seed, HONEST).unwrap_or_else(|violation| panic!("crowd {seed}: {violation}"));
