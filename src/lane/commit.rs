@@ -145,7 +145,7 @@ impl Lane {
         let consuming = partition.phase == Phase::Consuming;
         let waiting = partition
             .unsettled()
-            .filter(|(_, d)| d.state == State::Retry);
+            .filter(|(_, d)| d.state == State::Retry && d.order_key.is_none());
         let oldest: Vec<i64> = waiting.map(|(offset, _)| offset).take(GIVE_WAY).collect();
         self.check_distance(epoch);
         if consuming && !self.handover.is_draining() {

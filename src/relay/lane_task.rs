@@ -22,6 +22,7 @@ use super::judging::Unknown;
 use super::operators::{GoneWord, LaneAsk};
 use super::outlet::Outlet;
 use super::report::{OneReport, Promise, Report, Written};
+use super::requests::Requests;
 use super::say;
 
 /// Reports that may wait for the lane's task.
@@ -73,6 +74,7 @@ pub(super) struct LaneTask {
     /// The rules that deliver here.
     pub(super) rules: BTreeSet<Arc<str>>,
     reports: mpsc::Receiver<Report>,
+    requests: Requests,
     desk: Arc<Desk>,
     /// Records and bytes handed to the machine since the start.
     pub(super) handed: Allowance,
@@ -116,6 +118,7 @@ impl LaneTask {
             rules: parts.matcher.rule_names().into_iter().collect(),
             parts,
             reports,
+            requests: Requests::default(),
             desk: Arc::new(desk),
             handed: Allowance::default(),
             told: Tick::default(),
@@ -316,7 +319,8 @@ impl LaneTask {
             match report {
                 Report::Attempt(key, attempt) => {
                     delivered |= attempt.outcome == Outcome::Delivered;
-                    self.tell_at(now, Event::AttemptEnded { key, attempt });
+                    let ended = self.requests.ended(key, attempt);
+                    self.tell_at(now, ended);
                 }
                 Report::Write(written, result) => {
                     self.written(&written, &result);
@@ -392,6 +396,7 @@ impl LaneTask {
         let mailbox = &self.parts.consumer.mailbox;
         match action {
             Action::Send(send) => self.send(send),
+            Action::Abort { keys } => self.requests.abort(keys),
             Action::WriteDeadLetter(letter) => self.write(Written::DeadLetter(letter)),
             Action::WriteLadder(record) => self.write(Written::Ladder(record)),
             Action::Tell(notice) => self.notice(&notice),
@@ -423,16 +428,19 @@ impl LaneTask {
         }
     }
 
-    fn send(&self, send: Send) {
+    fn send(&mut self, send: Send) {
         let report = OneReport::of(&self.desk, Promise::Attempt(send.key));
         let payload = self.parts.matcher.payload(&send.record);
-        tokio::spawn(async move {
-            let key = send.key;
+        let key = send.key;
+        let request = tokio::spawn(async move {
             // No rule of the audit delivers. If one did, the promise of a report makes a dead letter of the record.
             if let Some(attempt) = report.desk().attempt(&send, payload).await {
                 report.send(Report::Attempt(key, attempt)).await;
             }
         });
+        if self.keeps_order() {
+            self.requests.began(key, request.abort_handle());
+        }
     }
 
     fn write(&self, written: Written) {
