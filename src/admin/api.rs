@@ -130,6 +130,9 @@ pub struct OrderRequest {
     /// Which record, where one is meant.
     #[serde(default)]
     pub record: Option<RecordPlace>,
+    /// Which key, where one is meant: in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// Where a record was first.
@@ -154,6 +157,8 @@ pub enum Verb {
     RetryNow,
     /// One record to the dead letters.
     Skip,
+    /// The records of a key go on.
+    Release,
     /// What waits in the ladder is due now.
     ReleaseRetries,
     /// What waits in the ladder goes to the dead letters.
@@ -162,11 +167,12 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Pause,
         Self::Resume,
         Self::RetryNow,
         Self::Skip,
+        Self::Release,
         Self::ReleaseRetries,
         Self::CancelRetries,
     ];
@@ -179,6 +185,7 @@ impl Verb {
             Self::Resume => "resume",
             Self::RetryNow => "retry-now",
             Self::Skip => "skip",
+            Self::Release => "release",
             Self::ReleaseRetries => "retries/release",
             Self::CancelRetries => "retries/cancel",
         }

@@ -4,6 +4,7 @@
 //! A chain is as long as what was read: nothing of it goes to the ladder, where others would overtake it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -184,7 +185,7 @@ impl Lane {
                 }
                 held.push(HeldKey {
                     key: key.clone(),
-                    topic: partition.topic.clone(),
+                    topic: Arc::clone(&partition.topic),
                     partition: partition.partition,
                     offset: *head,
                     behind: chain.len() - usize::from(!by_a_person),

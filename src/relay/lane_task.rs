@@ -19,7 +19,7 @@ use crate::rules::Matcher;
 use super::CLOSE_DEADLINE;
 use super::desk::Desk;
 use super::judging::Unknown;
-use super::operators::{GoneWord, LaneAsk};
+use super::operators::{LaneAsk, LaneWord, Said};
 use super::outlet::Outlet;
 use super::report::{OneReport, Promise, Report, Written};
 use super::requests::Requests;
@@ -51,7 +51,7 @@ pub(super) struct LaneParts {
     /// What operators ask.
     pub(super) asks: mpsc::Receiver<LaneAsk>,
     /// Where it is said that the endpoint is gone.
-    pub(super) gone: mpsc::Sender<GoneWord>,
+    pub(super) gone: mpsc::Sender<LaneWord>,
     pub(super) clock: Clock,
     pub(super) drain: Duration,
     pub(super) stop: CancellationToken,
@@ -212,13 +212,23 @@ impl LaneTask {
     fn notice(&self, notice: &Notice) {
         say::notice(&self.parts.name, notice);
         self.show_state();
-        if matches!(notice, Notice::Gone { endpoint: None }) {
-            let failure = self.parts.lane.status().last_failure;
-            let id = Arc::clone(&self.parts.id);
-            let status = failure.and_then(|failure| failure.status);
-            // A lane says it once in a long while: where there is no room, there is something else wrong.
-            drop(self.parts.gone.try_send(GoneWord { id, status }));
-        }
+        let said = match notice {
+            Notice::Gone { endpoint: None } => {
+                let failure = self.parts.lane.status().last_failure;
+                Said::Gone(failure.and_then(|failure| failure.status))
+            }
+            Notice::KeyHeld { key } => Said::Held(key.clone()),
+            Notice::Gone { .. }
+            | Notice::Opened { .. }
+            | Notice::Closed { .. }
+            | Notice::Suspect { .. }
+            | Notice::HeldUp { .. }
+            | Notice::Braked
+            | Notice::Released => return,
+        };
+        let id = Arc::clone(&self.parts.id);
+        // A lane says it once in a long while: where there is no room, there is something else wrong.
+        drop(self.parts.gone.try_send(LaneWord { id, said }));
     }
 
     fn begin_drain(&mut self) {

@@ -43,7 +43,7 @@ use background::Background;
 use judging::Unknown;
 use lane_task::{LaneEnd, LaneParts, LaneTask};
 use margin::Margins;
-use operators::{Door, FrontDesk, GoneWord, Known, Operators, StateTopic};
+use operators::{Door, FrontDesk, Known, LaneWord, Operators, StateTopic};
 use outlet::Outlet;
 use topics::{TopicWatch, Watched};
 use upkeep::Upkeep;
@@ -94,7 +94,7 @@ pub struct Relay {
     /// The ways to the lanes, until those who use them are started.
     doors: Vec<Door>,
     /// Where lanes say that their endpoint is gone, and who hears it.
-    gone: (mpsc::Sender<GoneWord>, Option<mpsc::Receiver<GoneWord>>),
+    gone: (mpsc::Sender<LaneWord>, Option<mpsc::Receiver<LaneWord>>),
     _socket: Option<SocketFile>,
 }
 
@@ -427,7 +427,7 @@ impl Relay {
     }
 }
 
-fn gone_channel() -> (mpsc::Sender<GoneWord>, Option<mpsc::Receiver<GoneWord>>) {
+fn gone_channel() -> (mpsc::Sender<LaneWord>, Option<mpsc::Receiver<LaneWord>>) {
     let (say, hear) = mpsc::channel(ASKS);
     (say, Some(hear))
 }
