@@ -148,6 +148,9 @@ pub struct OrderRequest {
     /// Of a pause: so many milliseconds, and then it ends by itself.
     #[serde(default)]
     pub for_ms: Option<u64>,
+    /// Which key, where one is meant: in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// Where a record was first.
@@ -172,6 +175,8 @@ pub enum Verb {
     RetryNow,
     /// One record to the dead letters.
     Skip,
+    /// The records of a key go on.
+    Release,
     /// What waits in the ladder is due now.
     ReleaseRetries,
     /// What waits in the ladder goes to the dead letters.
@@ -180,11 +185,12 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Pause,
         Self::Resume,
         Self::RetryNow,
         Self::Skip,
+        Self::Release,
         Self::ReleaseRetries,
         Self::CancelRetries,
     ];
@@ -197,6 +203,7 @@ impl Verb {
             Self::Resume => "resume",
             Self::RetryNow => "retry-now",
             Self::Skip => "skip",
+            Self::Release => "release",
             Self::ReleaseRetries => "retries/release",
             Self::CancelRetries => "retries/cancel",
         }

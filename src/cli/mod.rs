@@ -82,6 +82,8 @@ enum Command {
     RetryNow(orders::OrderArguments),
     /// Write one record to the dead letters instead of trying it on.
     Skip(orders::SkipArguments),
+    /// Let the records of a key go on that wait because one of them is a dead letter.
+    Release(orders::ReleaseArguments),
     /// What waits in the ladder for a destination.
     Retries(orders::RetriesArguments),
     /// Records that could not be delivered: look at them, replay them, delete them.
@@ -110,6 +112,7 @@ fn obey(arguments: Arguments) -> u8 {
         Command::Resume(order) => orders::order(config, Verb::Resume, order),
         Command::RetryNow(order) => orders::order(config, Verb::RetryNow, order),
         Command::Skip(skip) => orders::skip(config, skip),
+        Command::Release(release) => orders::release(config, release),
         Command::Retries(retries) => orders::retries(config, retries),
         Command::DeadLetters(letters) => dead_letters::main(config, letters),
         Command::Version => {

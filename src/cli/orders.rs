@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
 
 use crate::admin::api::{OrderReport, OrderRequest, OrderResult, RecordPlace, RetriesReport, Verb};
@@ -54,6 +56,25 @@ pub(super) struct SkipArguments {
     /// Its offset there.
     #[arg(long)]
     offset: i64,
+    /// Why.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    socket: SocketArguments,
+}
+
+/// One key of one destination.
+#[derive(Debug, clap::Args)]
+pub(super) struct ReleaseArguments {
+    /// The destination.
+    #[arg(short, long, value_name = "NAME")]
+    destination: String,
+    /// The key whose records wait.
+    #[arg(long, value_name = "KEY")]
+    key: String,
+    /// The key is written in base64.
+    #[arg(long)]
+    base64: bool,
     /// Why.
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
@@ -163,6 +184,25 @@ pub(super) fn skip(config: &Path, arguments: SkipArguments) -> u8 {
         ..request(destination, reason)
     };
     ask(config, Verb::Skip, &request, &socket)
+}
+
+pub(super) fn release(config: &Path, arguments: ReleaseArguments) -> u8 {
+    let ReleaseArguments {
+        destination,
+        key,
+        base64,
+        reason,
+        socket,
+    } = arguments;
+    let key = match base64 {
+        true => key,
+        false => STANDARD.encode(key),
+    };
+    let request = OrderRequest {
+        key: Some(key),
+        ..request(destination, reason)
+    };
+    ask(config, Verb::Release, &request, &socket)
 }
 
 pub(super) fn retries(config: &Path, arguments: RetriesArguments) -> u8 {

@@ -25,6 +25,7 @@ pub(super) use ends::{Ends, read_ahead};
 use ends::CONVICTED;
 
 use super::delivery::Destiny;
+use super::endpoints::Slot;
 use super::event::{Action, Notice, Position};
 use super::machine::Lane;
 use super::progress::{Owner, Progress};
@@ -236,9 +237,14 @@ impl Lane {
     }
 
     /// An accused record lets another one go first, so that something is known to compare it with.
-    pub(super) fn lets_others_go_first(&mut self, place: usize, key: DeliveryKey) -> bool {
+    pub(super) fn lets_others_go_first(
+        &mut self,
+        slot: Slot,
+        place: usize,
+        key: DeliveryKey,
+    ) -> bool {
         let accused = |key: &DeliveryKey| self.points_of(*key) > 0;
-        let other_waits = || self.ready.iter().any(|key| !accused(key));
+        let other_waits = || self.endpoints[slot].ready.iter().any(|key| !accused(key));
         if self.one_at_a_time.epochs.is_empty()
             || self.one_at_a_time.others_passed
             || place > 0
@@ -247,8 +253,9 @@ impl Lane {
         {
             return false;
         }
-        self.ready.remove(place);
-        self.ready.push_back(key);
+        let ready = &mut self.endpoints[slot].ready;
+        ready.remove(place);
+        ready.push_back(key);
         true
     }
 

@@ -23,7 +23,8 @@ impl Lane {
         // What was spent on it is worth a commit.
         self.want_commit();
         match Step::for_wait(delay) {
-            Some(step) if self.may_begin(key.epoch) => {
+            // What stands in an order keeps its place.
+            Some(step) if self.may_begin(key.epoch) && !self.is_in_order(key) => {
                 let write = LadderWrite {
                     step,
                     failures: 0,
@@ -43,8 +44,13 @@ impl Lane {
 
     /// Hands a record to the ladder for the shortest time, though it is due before, because it stands where others have no room. Nothing is spent.
     pub(super) fn make_room(&mut self, key: DeliveryKey) {
+        self.make_room_for(key, Step::OneMinute);
+    }
+
+    /// The same for the time of this step.
+    pub(super) fn make_room_for(&mut self, key: DeliveryKey, step: Step) {
         let write = LadderWrite {
-            step: Step::OneMinute,
+            step,
             failures: 0,
             makes_room: true,
         };
@@ -53,7 +59,7 @@ impl Lane {
 
     /// Asks for a record to be written to the ladder. It is settled when the write is acknowledged, never before.
     fn write_ladder(&mut self, key: DeliveryKey, write: LadderWrite) {
-        let stopped = self.endpoint.stopwatch.total();
+        let stopped = self.stopped(key);
         let (wall, cluster_id) = (self.now.wall, Arc::clone(&self.cluster_id));
         self.enter(key, State::Ladder(write));
         let Some(partition) = self.partitions.get_mut(&key.epoch) else {
@@ -135,6 +141,9 @@ impl Lane {
             Ok(()) => self.settle(key, Settlement::Deferred),
             // What does not fit the topic waits here.
             Err(WriteError::TooLarge) => {
+                if let Some(delivery) = self.delivery(key) {
+                    delivery.stays_here = true;
+                }
                 let left = due.map_or(0, |due| due.0.saturating_sub(wall.0));
                 let left = u64::try_from(left).unwrap_or(0);
                 self.wait_in_window(key, Duration::from_millis(left));

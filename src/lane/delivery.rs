@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::clock::{Tick, Timestamp};
 use crate::delivery::{Attempt, DeadLetterReason, DeliveryId};
 use crate::record::Record;
 
+use super::endpoints::Slot;
 use super::event::Shed;
 use super::ladder::Step;
 use super::progress::Budget;
@@ -19,6 +22,12 @@ pub(super) struct Delivery {
     pub(super) id: DeliveryId,
     pub(super) destiny: Destiny,
     pub(super) state: State,
+    /// The records with this key go one after the other.
+    pub(super) order_key: Option<Bytes>,
+    /// The endpoint it goes to.
+    pub(super) endpoint: Slot,
+    /// Whether it does not fit the ladder's topics.
+    pub(super) stays_here: bool,
     /// Attempts spent.
     pub(super) attempts: u32,
     /// Those of them that it brought along from the ladder.
@@ -109,6 +118,8 @@ impl FirstAttempt {
 pub(super) enum State {
     /// A free place among the requests.
     Ready,
+    /// The settlement of another one, which has the same key and stands before it.
+    Behind,
     /// The end of its request.
     InFlight,
     /// The time of its next attempt.
@@ -159,6 +170,9 @@ impl Delivery {
             id,
             destiny,
             state: State::Ready,
+            order_key: None,
+            endpoint: Slot::SOLE,
+            stays_here: false,
             attempts: 0,
             carried_attempts: 0,
             faults: 0,

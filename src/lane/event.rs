@@ -16,6 +16,7 @@ use super::endpoint::Why;
 use super::ladder::{Source, Step};
 use super::order::Order;
 use super::skip::Place;
+use super::status::HeldKey;
 
 /// Something that happened outside the lane.
 #[derive(Debug, Clone)]
@@ -64,6 +65,11 @@ pub enum Event {
         key: DeliveryKey,
         /// How.
         attempt: Attempt,
+    },
+    /// A request that was to be aborted is not under way any more, and nobody knows how it would have ended.
+    Aborted {
+        /// Which delivery.
+        key: DeliveryKey,
     },
     /// A write to an owned topic ended.
     WriteEnded {
@@ -117,6 +123,10 @@ pub struct Incoming {
     pub record: Arc<Record>,
     /// What becomes of it.
     pub verdict: Verdict,
+    /// What its endpoint is known by, where the destination has many; `None`: it has one.
+    pub endpoint: Option<Arc<str>>,
+    /// The records of the partition that have this key go one after the other; `None`: it is in no order.
+    pub order_key: Option<Bytes>,
     /// What it brings along from the ladder.
     pub carried: Option<Box<Carried>>,
 }
@@ -146,6 +156,12 @@ pub enum WriteError {
 pub enum Action {
     /// Make a request; answer with [`Event::AttemptEnded`].
     Send(Send),
+    /// Leave off these requests: others have their partitions, and may send later records of the same keys. Answer each with [`Event::Aborted`], or with
+    /// [`Event::AttemptEnded`] when it has ended.
+    Abort {
+        /// Which deliveries.
+        keys: Vec<DeliveryKey>,
+    },
     /// Write a dead letter; answer with [`Event::WriteEnded`].
     WriteDeadLetter(Box<DeadLetter>),
     /// Write a record to the ladder; answer with [`Event::WriteEnded`].
@@ -185,6 +201,8 @@ pub enum Action {
 pub enum Notice {
     /// The endpoint is left alone but for probes.
     Opened {
+        /// Which, if the destination has many.
+        endpoint: Option<Arc<str>>,
         /// The answer that made the difference.
         why: Why,
         /// The time until the first probe.
@@ -192,17 +210,34 @@ pub enum Notice {
     },
     /// The endpoint does its work again.
     Closed {
+        /// Which, if the destination has many.
+        endpoint: Option<Arc<str>>,
         /// How long it was left alone.
         open_for: Duration,
     },
     /// The endpoint says that it has gone.
-    Gone,
+    Gone {
+        /// Which, if the destination has many.
+        endpoint: Option<Arc<str>>,
+    },
     /// A record met a fault while others passed.
     Suspect {
         /// The delivery.
         key: DeliveryKey,
         /// How often that happened to it.
         faults: u32,
+    },
+    /// A record ended as a dead letter, and the others of its key wait for a person.
+    KeyHeld {
+        /// The key.
+        key: Bytes,
+    },
+    /// Nothing more can be read because of records that wait for others of their keys.
+    HeldUp {
+        /// Those with most records behind them.
+        keys: Vec<HeldKey>,
+        /// How many keys there are.
+        count: usize,
     },
     /// So many records were rejected lately that the lane slows down, or stops.
     Braked,

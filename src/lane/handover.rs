@@ -1,8 +1,9 @@
 //! How partitions leave a lane: taken away in good order, lost, or given back at the end.
 
 use crate::clock::{Now, Tick};
-use crate::delivery::Epoch;
+use crate::delivery::{DeliveryKey, Epoch};
 
+use super::delivery::State;
 use super::event::Action;
 use super::machine::Lane;
 use super::window::Phase;
@@ -111,20 +112,35 @@ impl Lane {
 
     /// Forgets these assignments. What still arrives for them changes nothing; what was not settled is read again by whoever comes next.
     fn fence(&mut self, epochs: &[Epoch]) {
+        let mut abort = Vec::new();
         for epoch in epochs {
             let Some(partition) = self.partitions.remove(epoch) else {
                 continue;
             };
-            for (_, delivery) in partition.unsettled() {
+            for (offset, delivery) in partition.unsettled() {
+                let epoch = *epoch;
+                if delivery.state == State::InFlight {
+                    let key = DeliveryKey { epoch, offset };
+                    self.endpoints.strays(key, delivery.endpoint);
+                    if delivery.order_key.is_some() {
+                        abort.push(key);
+                    }
+                }
+                self.endpoints[delivery.endpoint].here -= 1;
                 *self.tally.of(delivery.state) -= 1;
                 self.unsettled -= 1;
                 self.unsettled_bytes -= delivery.weight;
                 self.counts.released += 1;
             }
         }
-        self.endpoint.forget(epochs);
         self.forget_alone(epochs);
-        self.ready.retain(|key| !epochs.contains(&key.epoch));
+        if !abort.is_empty() {
+            self.actions.push_back(Action::Abort { keys: abort });
+        }
+        for endpoint in self.endpoints.every() {
+            endpoint.forget(epochs);
+        }
+        self.endpoints.call_all();
         self.timers.retain(|(_, key)| !epochs.contains(&key.epoch));
     }
 }

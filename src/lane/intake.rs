@@ -14,6 +14,7 @@ use super::delivery::{Delivery, Destiny, FirstAttempt, State};
 use super::event::{Action, AssignedPartition, Incoming, Position};
 use super::ladder::{IN_WINDOW, Source, Step};
 use super::machine::Lane;
+use super::options::OrderOptions;
 use super::progress::{Budget, Owner, Progress};
 use super::window::{Partition, Phase};
 
@@ -94,6 +95,8 @@ impl Lane {
             offset,
             record,
             verdict,
+            endpoint,
+            order_key,
             carried,
         } = incoming;
         let key = DeliveryKey { epoch, offset };
@@ -129,7 +132,7 @@ impl Lane {
             Verdict::DeadLetter { reason, error } => Destiny::DeadLetter { reason, error },
         };
         let is_from_ladder = carried.is_some();
-        let (now, stopped) = (self.now, self.endpoint.stopwatch.total());
+        let now = self.now;
         let mut delivery = match carried {
             Some(carried) => goes_on(record, destiny, *carried),
             None => {
@@ -165,6 +168,13 @@ impl Lane {
         if let Some(budget) = partition.budgets.remove(&offset) {
             spend(&mut delivery, budget);
         }
+        if matches!(delivery.destiny, Destiny::Deliver { .. }) {
+            delivery.endpoint = self.endpoints.of(endpoint.as_ref(), now.tick);
+        }
+        // On the ladder nothing is in order.
+        let in_order = self.options.order != OrderOptions::None && !is_from_ladder;
+        delivery.order_key = order_key.filter(|_| in_order);
+        let slot = delivery.endpoint;
         if let Some(first) = &mut delivery.first_attempt {
             // What it has waited beyond its time, nobody has tried it: the endpoint was left alone, or this program was.
             let late = delivery
@@ -173,7 +183,7 @@ impl Lane {
             first.held += late;
             first.age_before = span(first.wall, now.wall).saturating_sub(first.held);
             first.since = now.tick;
-            first.stopped_before = stopped;
+            first.stopped_before = self.endpoints[slot].stopwatch.total(now.tick);
         }
         let weight = delivery.weight;
         let may_send = partition.phase == Phase::Consuming;
@@ -183,6 +193,7 @@ impl Lane {
         self.counts.read += 1;
         self.counts.read_from_ladder += u64::from(is_from_ladder && !is_replayed);
         self.counts.read_from_replay += u64::from(is_replayed);
+        self.endpoints[slot].here += 1;
         self.unsettled += 1;
         self.unsettled_bytes += weight;
         *self.tally.of(State::Ready) += 1;
@@ -191,8 +202,14 @@ impl Lane {
         }
     }
 
-    /// Puts a record that came in where it waits: for its turn, for its time, or on the ladder when that is far.
+    /// Puts a record that came in where it waits: behind others of its key, for its turn, for its time, or on the ladder when that is far.
     fn place(&mut self, key: DeliveryKey) {
+        if self.joins_its_chain(key) {
+            self.place_first_of_its_key(key);
+        }
+    }
+
+    pub(super) fn place_first_of_its_key(&mut self, key: DeliveryKey) {
         let wall = self.now.wall;
         let Some(delivery) = self.delivery(key) else {
             return;
@@ -200,11 +217,14 @@ impl Lane {
         let left = delivery.due.map_or(Duration::ZERO, |due| span(wall, due));
         let to_deliver = matches!(delivery.destiny, Destiny::Deliver { .. });
         if !to_deliver || left.is_zero() {
-            self.ready.push_back(key);
-        } else if left <= IN_WINDOW {
-            self.wait_in_window(key, left);
-        } else {
+            let slot = delivery.endpoint;
+            self.queue_last(slot, key);
+        } else if left > IN_WINDOW {
             self.wait_for_retry(key, left);
+        } else if self.has_its_share(key) {
+            self.make_room(key);
+        } else {
+            self.wait_in_window(key, left);
         }
     }
 
@@ -250,6 +270,7 @@ impl Lane {
         if !partition.paused && (distance > limit || partition.crowded) {
             partition.paused = true;
             self.actions.push_back(Action::Pause(epoch));
+            self.endpoints.weigh_all();
         } else if partition.paused && distance <= limit / 2 && !partition.crowded {
             partition.paused = false;
             self.actions.push_back(Action::Resume(epoch));

@@ -11,11 +11,14 @@ mod admit;
 mod brake;
 mod breaker;
 mod caution;
+mod chain;
+mod choice;
 mod climb;
 mod commit;
 mod counts;
 mod delivery;
 mod endpoint;
+mod endpoints;
 mod event;
 mod evidence;
 mod gate;
@@ -29,6 +32,7 @@ mod progress;
 mod rate;
 mod retry;
 mod settle;
+mod share;
 mod skip;
 #[cfg(test)]
 mod stage;
@@ -40,6 +44,7 @@ mod window;
 
 pub use counts::{Counts, Settlement, Waiting};
 pub use endpoint::Why;
+pub use endpoints::EndpointStates;
 pub use event::{
     Action, AssignedPartition, DeadLetter, Event, Incoming, LadderRecord, Notice, Position, Send,
     Shed, WriteError,
@@ -48,8 +53,8 @@ pub use gate::{Caller, Gate};
 pub use ladder::{IN_WINDOW, Source, Step};
 pub use machine::{Lane, Room};
 pub use options::{
-    BrakeMode, BrakeOptions, BreakerOptions, LaneOptions, RateOptions, RateUnit, RenderErrorPolicy,
-    RetryOptions, WindowOptions,
+    AfterDeadLetter, BrakeMode, BrakeOptions, BreakerOptions, LaneOptions, OrderOptions,
+    RateOptions, RateUnit, RenderErrorPolicy, RetryOptions, WindowOptions,
 };
 pub use order::Order;
 pub use progress::{Budget, Caution, METADATA_MAX, Owner, Progress};
@@ -57,4 +62,4 @@ pub use skip::{Found, Place, SKIPS_MAX};
 pub use start::{
     PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,
 };
-pub use status::{Asked, Doing, LaneStatus, LastFailure, PartitionPosition};
+pub use status::{Asked, Doing, HeldKey, LaneStatus, LastFailure, PartitionPosition, key_name};

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::clock::Timestamp;
 
 use super::delivery::State;
 use super::endpoint::State as Endpoint;
+use super::endpoints::Slot;
 use super::event::{Action, Notice};
 use super::machine::Lane;
 
@@ -42,6 +45,16 @@ pub enum Order {
         /// Its offset there.
         offset: i64,
     },
+    /// The records of this key wait until they are released: a dead letter of theirs was written, before this start or by another instance.
+    HoldKey {
+        /// The key.
+        key: Bytes,
+    },
+    /// The records of this key go on.
+    ReleaseKey {
+        /// The key.
+        key: Bytes,
+    },
     /// What was written to the ladder until this time, by the broker's clock, is due now.
     ReleaseRetries {
         /// The last moment that counts.
@@ -77,9 +90,9 @@ impl Lane {
     /// Does what a person asks.
     pub(super) fn ordered(&mut self, order: Order) {
         match order {
-            Order::Pause | Order::Leave => self.endpoint.paused = true,
-            Order::Begin => self.endpoint.paused = false,
-            Order::Gone => self.leave_for_good(),
+            Order::Pause | Order::Leave => self.paused = true,
+            Order::Begin => self.paused = false,
+            Order::Gone => self.leave_for_good(Slot::SOLE),
             Order::Resume => self.resume(),
             Order::RetryNow => self.retry_now(),
             Order::Skip {
@@ -92,6 +105,8 @@ impl Lane {
                 partition,
                 offset,
             } => self.skips.forget(&(topic, partition, offset)),
+            Order::HoldKey { key } => self.hold_key_as_ordered(key),
+            Order::ReleaseKey { key } => self.release_key(&key),
             Order::ReleaseRetries { until } => {
                 let orders = &mut self.ladder_orders;
                 orders.release_until = orders.release_until.max(Some(until));
@@ -101,12 +116,16 @@ impl Lane {
                 orders.cancel_until = orders.cancel_until.max(Some(until));
             }
         }
+        self.endpoints.call_all();
+        self.watch_standstill_of_all();
     }
 
     fn resume(&mut self) {
-        self.endpoint.paused = false;
-        if matches!(self.endpoint.state, Endpoint::Gone) {
-            self.endpoint.state = Endpoint::Closed;
+        self.paused = false;
+        for endpoint in self.endpoints.every() {
+            if matches!(endpoint.state, Endpoint::Gone) {
+                endpoint.state = Endpoint::Closed;
+            }
         }
         if self.brake.release() {
             self.actions.push_back(Action::Tell(Notice::Released));
@@ -115,20 +134,22 @@ impl Lane {
 
     /// Ends holds and the wait for the next probe, and has everything in the window tried that waits for its time.
     fn retry_now(&mut self) {
-        self.endpoint.hold.release();
-        if let Endpoint::Open(open) = &mut self.endpoint.state {
-            open.next_probe = self.now.tick;
+        for endpoint in self.endpoints.every() {
+            endpoint.hold.release();
+            if let Endpoint::Open(open) = &mut endpoint.state {
+                open.next_probe = self.now.tick;
+            }
         }
         for (due, key) in std::mem::take(&mut self.timers) {
-            match self.peek(key).map(|delivery| delivery.state) {
-                Some(State::Retry) => {
-                    self.enter(key, State::Ready);
-                    self.ready.push_back(key);
-                }
-                Some(_) => {
-                    self.timers.insert((due, key));
-                }
-                None => {}
+            let Some(delivery) = self.peek(key) else {
+                continue;
+            };
+            let slot = delivery.endpoint;
+            if delivery.state == State::Retry {
+                self.enter(key, State::Ready);
+                self.queue_last(slot, key);
+            } else {
+                self.timers.insert((due, key));
             }
         }
     }
@@ -194,6 +215,8 @@ mod tests {
             offset,
             record: Arc::new(record),
             verdict: Verdict::Deliver { rule: "r".into() },
+            endpoint: None,
+            order_key: None,
             carried: None,
         }
     }

@@ -66,7 +66,7 @@ impl Lane {
     pub fn find(&self, place: &Place) -> Found {
         if let Some(state) = self.whereabouts(place).and_then(|key| self.peek(key)) {
             return match state.state {
-                State::Ready | State::Retry => Found::Waiting,
+                State::Ready | State::Behind | State::Retry => Found::Waiting,
                 State::InFlight | State::Accused => Found::InFlight,
                 State::Write(_) | State::Ladder(_) => Found::Leaving,
             };
@@ -98,6 +98,8 @@ impl Lane {
             | Order::Resume
             | Order::RetryNow
             | Order::SkipEnded { .. }
+            | Order::HoldKey { .. }
+            | Order::ReleaseKey { .. }
             | Order::ReleaseRetries { .. }
             | Order::CancelRetries { .. } => None,
         }
@@ -138,11 +140,11 @@ impl Lane {
         let Some(delivery) = held.delivery(key.offset) else {
             return;
         };
-        if !consuming || !matches!(delivery.state, State::Ready | State::Retry) {
+        if !consuming || !matches!(delivery.state, State::Ready | State::Behind | State::Retry) {
             return;
         }
-        let write = skipped(delivery);
-        self.ready.retain(|other| *other != key);
+        let (write, slot) = (skipped(delivery), delivery.endpoint);
+        self.endpoints[slot].ready.retain(|other| *other != key);
         self.timers.retain(|(_, other)| *other != key);
         self.write_dead_letter(key, write);
     }

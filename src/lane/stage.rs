@@ -61,6 +61,10 @@ pub(super) struct Stage {
     /// What ends the process as soon as it is sent.
     pub(super) deadly: BTreeSet<i64>,
     pub(super) dead: bool,
+    /// The records go to so many endpoints in turn; 0: the destination has one.
+    pub(super) endpoints: i64,
+    /// The records have so many keys in turn; 0: they have none.
+    pub(super) keys: i64,
 }
 
 impl Stage {
@@ -93,6 +97,8 @@ impl Stage {
             stillness_asked: 0,
             deadly: BTreeSet::new(),
             dead: false,
+            endpoints: 0,
+            keys: 0,
         };
         stage.assign();
         stage
@@ -101,6 +107,15 @@ impl Stage {
     /// The epoch of a partition in this life: 0 is the topic's, the others are the steps'.
     fn epoch(&self, number: u64) -> Epoch {
         Epoch(self.life * 10 + number)
+    }
+
+    /// What the endpoint of a record is known by.
+    fn endpoint_of(&self, offset: i64) -> Option<Arc<str>> {
+        (self.endpoints > 0).then(|| (offset % self.endpoints).to_string().into())
+    }
+
+    fn order_key_of(&self, offset: i64) -> Option<Bytes> {
+        (self.keys > 0).then(|| (offset % self.keys).to_string().into())
     }
 
     fn assign(&mut self) {
@@ -188,7 +203,10 @@ impl Stage {
         if room > 0 && self.read < self.produced && !self.paused.contains(&epoch) {
             let end = self.produced.min(self.read + room.min(1000));
             let records = (self.read..end)
-                .map(|offset| incoming(offset, offset))
+                .map(|offset| Incoming {
+                    order_key: self.order_key_of(offset),
+                    ..incoming(offset, offset, self.endpoint_of(offset))
+                })
                 .collect();
             self.read = end;
             self.lane.handle(self.now, Event::Read { epoch, records });
@@ -212,6 +230,8 @@ impl Stage {
                 offset: i64::try_from(place).unwrap(),
                 record: Arc::clone(record),
                 verdict: Verdict::Deliver { rule: "r".into() },
+                endpoint: self.endpoint_of(record.offset),
+                order_key: self.order_key_of(record.offset),
                 carried: Some(Box::new(carried)),
             };
             self.ladder_read.insert(step, place + 1);
@@ -269,6 +289,12 @@ impl Stage {
             Action::Resume(epoch) => {
                 self.paused.remove(&epoch);
             }
+            Action::Abort { keys } => {
+                for key in keys {
+                    self.answers.retain(|_, (other, _)| *other != key);
+                    self.lane.handle(self.now, Event::Aborted { key });
+                }
+            }
             Action::AskForStillness if self.grants => self.lane.handle(self.now, Event::Still),
             Action::AskForStillness => self.stillness_asked += 1,
             Action::EndStillness => {}
@@ -316,7 +342,7 @@ impl Stage {
     }
 }
 
-fn incoming(offset: i64, value: i64) -> Incoming {
+fn incoming(offset: i64, value: i64, endpoint: Option<Arc<str>>) -> Incoming {
     let record = Record {
         topic: "orders".into(),
         partition: 0,
@@ -330,6 +356,8 @@ fn incoming(offset: i64, value: i64) -> Incoming {
         offset,
         record: Arc::new(record),
         verdict: Verdict::Deliver { rule: "r".into() },
+        endpoint,
+        order_key: None,
         carried: None,
     }
 }

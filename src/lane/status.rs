@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::clock::{Tick, Timestamp};
 
 use super::counts::Waiting;
 use super::endpoint::State as Endpoint;
+use super::endpoints::{EndpointStates, Slot};
 use super::ladder::Source;
 use super::machine::Lane;
 use super::options::BrakeMode;
@@ -28,8 +31,54 @@ pub struct LaneStatus {
     pub lag_by_topic: BTreeMap<Arc<str>, u64>,
     /// The timestamp of the oldest record that waits.
     pub oldest_waiting: Option<Timestamp>,
-    /// The last attempt that failed.
+    /// The last attempt that failed; of the endpoint that is spoken of, where there are many.
     pub last_failure: Option<LastFailure>,
+    /// The endpoint that is spoken of: the worst of many. `None`: the destination has one, or all of them are well.
+    pub endpoint: Option<Arc<str>>,
+    /// How many endpoints are in which state.
+    pub endpoints: EndpointStates,
+    /// Keys whose records wait behind one that has failed, those with most of them first; and how many such keys there are.
+    pub held: Vec<HeldKey>,
+    /// How many keys there are of which that is true.
+    pub held_keys: usize,
+}
+
+/// A key whose records wait behind one that has failed, or for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldKey {
+    /// The key.
+    pub key: Bytes,
+    /// Where the first of its records stands.
+    pub topic: Arc<str>,
+    /// The same.
+    pub partition: i32,
+    /// The same.
+    pub offset: i64,
+    /// Records behind that one; or all of them, when they wait for a person.
+    pub behind: usize,
+    /// Whether they wait to be released.
+    pub by_a_person: bool,
+}
+
+impl HeldKey {
+    /// The key as a text: what is not UTF-8 in it, or not to be printed, is escaped; a long one is cut.
+    #[must_use]
+    pub fn name(&self) -> String {
+        key_name(&self.key)
+    }
+}
+
+/// A key as a text.
+#[must_use]
+pub fn key_name(key: &[u8]) -> String {
+    const CHARACTERS_MAX: usize = 64;
+    let text = String::from_utf8_lossy(key);
+    let escaped = || text.chars().flat_map(char::escape_debug);
+    let shown: String = escaped().take(CHARACTERS_MAX).collect();
+    match escaped().nth(CHARACTERS_MAX) {
+        Some(_) => format!("{shown}..."),
+        None => shown,
+    }
 }
 
 /// Where a lane stands in a partition: everything below is settled.
@@ -159,6 +208,73 @@ impl LaneStatus {
     /// The same in words; `name` is what the destination's endpoint is called: its host.
     #[must_use]
     pub fn words(&self, now: Timestamp, name: &str) -> String {
+        let words = self.words_without_keys(now, name);
+        match self.held_words() {
+            Some(held) => format!("{words}; {held}"),
+            None => words,
+        }
+    }
+
+    /// Which keys hold back their records.
+    fn held_words(&self) -> Option<String> {
+        let behind: usize = self.waiting.order;
+        let first = self.held.first()?;
+        let names: Vec<String> = self.held.iter().map(HeldKey::name).collect();
+        let more = match self.held_keys - names.len() {
+            0 => String::new(),
+            count => format!(" and {} more", grouped(count as u64)),
+        };
+        let release = match self.held.iter().any(|held| held.by_a_person) {
+            true => "; `postrider release` lets a key go on that waits for a person",
+            false => "",
+        };
+        let HeldKey {
+            topic,
+            partition,
+            offset,
+            ..
+        } = first;
+        Some(format!(
+            "{} behind others of their keys: {}{more} (the first at {topic}/{partition} offset {offset}){release}",
+            match behind {
+                1 => "1 record waits".to_owned(),
+                count => format!("{} records wait", grouped(count as u64)),
+            },
+            names.join(", "),
+        ))
+    }
+
+    fn words_without_keys(&self, now: Timestamp, name: &str) -> String {
+        let Some(endpoint) = &self.endpoint else {
+            return self.words_of(now, name);
+        };
+        let words = self.words_of(now, &format!("{endpoint} at {name}"));
+        format!("{words}; {}", self.others_words())
+    }
+
+    /// How many endpoints of many take nothing.
+    fn others_words(&self) -> String {
+        let EndpointStates {
+            open,
+            half_open,
+            gone,
+            ..
+        } = self.endpoints;
+        let left_alone = open + half_open;
+        let mut words = format!(
+            "{} of {} {} open",
+            grouped(left_alone as u64),
+            count_of(self.endpoints.total() as u64, "endpoint"),
+            if left_alone == 1 { "is" } else { "are" }
+        );
+        if gone > 0 {
+            words.push_str(&format!(", {} gone", grouped(gone as u64)));
+        }
+        words.push_str(", the others go on");
+        words
+    }
+
+    fn words_of(&self, now: Timestamp, name: &str) -> String {
         let wait = self.wait_words();
         let why = self.failure_words();
         match &self.doing {
@@ -286,15 +402,16 @@ impl Lane {
     /// What the lane does at this moment, and why.
     #[must_use]
     pub fn status(&self) -> LaneStatus {
-        let doing = if self.handover.is_draining() {
-            Doing::Draining
-        } else if self.endpoint.paused {
-            Doing::Paused { by: None }
+        let (doing, of) = if self.handover.is_draining() {
+            (Doing::Draining, None)
+        } else if self.paused {
+            (Doing::Paused { by: None }, None)
         } else if self.partitions.is_empty() {
-            Doing::Starting
+            (Doing::Starting, None)
         } else {
             self.doing()
         };
+        let (held, held_keys) = self.keys_that_hold();
         LaneStatus {
             doing,
             waiting: self.waiting(),
@@ -302,7 +419,15 @@ impl Lane {
             lag: None,
             lag_by_topic: BTreeMap::new(),
             oldest_waiting: self.oldest_waiting(),
-            last_failure: self.last_failure.clone(),
+            last_failure: of
+                .map_or(&self.last_failure, |slot| {
+                    &self.endpoints[slot].last_failure
+                })
+                .clone(),
+            endpoint: of.and_then(|slot| self.endpoints[slot].key.clone()),
+            endpoints: self.endpoint_states(),
+            held,
+            held_keys,
         }
     }
 
@@ -321,35 +446,67 @@ impl Lane {
         of_rules.map(position).collect()
     }
 
-    /// What its endpoint and its brake let it do.
-    fn doing(&self) -> Doing {
+    /// What its endpoints and its brake let it do: of many, the worst is spoken of.
+    fn doing(&self) -> (Doing, Option<Slot>) {
         let now = self.now;
-        let at = |tick: Tick| after(now.wall, tick.since(now.tick));
-        if let Endpoint::Gone = self.endpoint.state {
-            let since = self.last_failure.as_ref().map_or(now.wall, |f| f.at);
-            return Doing::Gone { since };
-        }
-        if let Some(since) = self.brake.since() {
-            return Doing::Braked {
+        let gone = matches!(self.endpoints[Slot::SOLE].state, Endpoint::Gone);
+        if let Some(since) = self.brake.since().filter(|_| !gone) {
+            let braked = Doing::Braked {
                 since: before(now.wall, now.tick.since(since)),
                 stopped: self.options.brake.mode == BrakeMode::Stop,
             };
+            return (braked, None);
         }
-        match &self.endpoint.state {
+        if !self.endpoints.are_many() {
+            return (self.doing_of(Slot::SOLE), None);
+        }
+        let all = self.endpoints.all();
+        let of_all = all.map(|(slot, _)| (self.doing_of(slot), Some(slot)));
+        // Of those that are equally bad, the one that is so for the longest.
+        let worst = of_all.min_by_key(|(doing, _)| match doing {
+            Doing::Open { since, .. } => (0, *since),
+            Doing::Gone { since } => (1, *since),
+            Doing::Held { until } => (2, Timestamp(i64::MAX - until.0)),
+            Doing::Doubt => (3, Timestamp::default()),
+            Doing::OneAtATime { .. } => (4, Timestamp::default()),
+            Doing::Starting
+            | Doing::Running
+            | Doing::Paused { .. }
+            | Doing::Braked { .. }
+            | Doing::Blocked
+            | Doing::Draining => (5, Timestamp::default()),
+        });
+        match worst {
+            Some((Doing::Running, _)) | None => (Doing::Running, None),
+            Some(worst) => worst,
+        }
+    }
+
+    fn doing_of(&self, slot: Slot) -> Doing {
+        let now = self.now;
+        let at = |tick: Tick| after(now.wall, tick.since(now.tick));
+        let endpoint = &self.endpoints[slot];
+        match &endpoint.state {
+            Endpoint::Gone => {
+                let failure = endpoint
+                    .last_failure
+                    .as_ref()
+                    .or(self.last_failure.as_ref());
+                let since = failure.map_or(now.wall, |failure| failure.at);
+                Doing::Gone { since }
+            }
             Endpoint::Open(open) => Doing::Open {
                 since: open.since.wall,
                 next_probe: open
                     .trial
                     .is_none()
-                    .then(|| at(open.next_probe.max(self.endpoint.hold.until()))),
+                    .then(|| at(open.next_probe.max(endpoint.hold.until()))),
             },
-            _ if self.endpoint.hold.is_held(now.tick) => Doing::Held {
-                until: at(self.endpoint.hold.until()),
+            _ if endpoint.hold.is_held(now.tick) => Doing::Held {
+                until: at(endpoint.hold.until()),
             },
             Endpoint::Doubt(_) => Doing::Doubt,
-            Endpoint::Closed | Endpoint::Gone => {
-                self.doing_one_at_a_time().unwrap_or(Doing::Running)
-            }
+            Endpoint::Closed => self.doing_one_at_a_time().unwrap_or(Doing::Running),
         }
     }
 }
@@ -408,161 +565,4 @@ fn grouped(number: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// 2026-11-22T14:30:00Z.
-    const NOW: Timestamp = Timestamp(1_795_357_800_000);
-
-    fn ago(seconds: i64) -> Timestamp {
-        Timestamp(NOW.0 - seconds * 1000)
-    }
-
-    fn status(doing: Doing, waiting: usize, failed: Option<u16>) -> LaneStatus {
-        LaneStatus {
-            doing,
-            waiting: Waiting {
-                breaker: waiting,
-                ..Waiting::default()
-            },
-            positions: Vec::new(),
-            lag: None,
-            lag_by_topic: BTreeMap::new(),
-            oldest_waiting: None,
-            last_failure: Some(LastFailure {
-                status: failed,
-                reason: Some("blocked_address"),
-                error: "unauthorized".to_owned(),
-                at: ago(60),
-            }),
-        }
-    }
-
-    fn words(doing: Doing, waiting: usize, failed: Option<u16>) -> String {
-        status(doing, waiting, failed).words(NOW, "example.org")
-    }
-
-    #[test]
-    fn an_open_endpoint_is_told_with_its_reason_its_time_and_what_comes_next() {
-        let since = ago(28 * 60);
-        let open = |next_probe| Doing::Open { since, next_probe };
-        assert_eq!(
-            words(open(Some(ago(-40))), 1204, Some(401)),
-            "waiting for example.org: 401 since 14:02 UTC, 1,204 records wait, next probe in 40 s, nothing lost"
-        );
-        assert_eq!(
-            words(open(None), 1, None),
-            "waiting for example.org: blocked address since 14:02 UTC, 1 record waits, a probe is under way, nothing lost"
-        );
-        let days = Doing::Open {
-            since: ago(3 * 86_400),
-            next_probe: Some(ago(-290)),
-        };
-        assert_eq!(
-            words(days, 1_234_567, Some(503)),
-            "waiting for example.org: 503 since 2026-11-19 14:30 UTC, 1,234,567 records wait, next probe in 5 min, nothing lost"
-        );
-    }
-
-    #[test]
-    fn every_state_has_words() {
-        let held = Doing::Held { until: ago(-7500) };
-        assert_eq!(
-            words(held, 12, Some(429)),
-            "held for 2 h 5 min, as example.org asked (429); 12 records wait, nothing lost"
-        );
-        assert_eq!(words(Doing::Running, 0, None), "running: nothing waits");
-        assert_eq!(words(Doing::Running, 7, None), "running: 7 records wait");
-        assert_eq!(
-            words(Doing::Paused { by: None }, 0, None),
-            "paused; nothing waits, nothing lost"
-        );
-        let by = Some(Box::new(Asked {
-            who: "anna".to_owned(),
-            reason: "their database moves".to_owned(),
-            at: ago(3600),
-            left: false,
-            until: None,
-        }));
-        assert_eq!(
-            words(Doing::Paused { by }, 2, None),
-            "paused by anna since 13:30 UTC: their database moves; 2 records wait, nothing lost"
-        );
-        let by = Some(Box::new(Asked {
-            who: "anna".to_owned(),
-            reason: "again".to_owned(),
-            at: ago(60),
-            left: true,
-            until: Some(ago(-600)),
-        }));
-        assert_eq!(
-            words(Doing::Paused { by }, 2, None),
-            "paused by anna since 14:29 UTC: again; out of its consumer group, whose offsets may be changed; goes on by itself in 10 min"
-        );
-        assert_eq!(words(Doing::Draining, 0, None), "stopping");
-        assert_eq!(
-            words(Doing::Starting, 0, None),
-            "starting: no partitions yet"
-        );
-        assert_eq!(
-            words(Doing::Doubt, 3, Some(403)),
-            "example.org refused a record (403); trying another; 3 records wait"
-        );
-        let braked = |stopped| Doing::Braked {
-            since: ago(0),
-            stopped,
-        };
-        assert!(words(braked(false), 3, Some(400)).contains("one record a minute goes on until"));
-        assert!(words(braked(true), 3, Some(400)).contains("(last: 400); nothing goes on until"));
-        let gone = words(Doing::Gone { since: ago(90) }, 3, Some(410));
-        assert!(
-            gone.contains("gone for good (410) since 14:28 UTC"),
-            "{gone}"
-        );
-        assert!(words(Doing::Blocked, 3, None).starts_with("blocked: "));
-    }
-
-    #[test]
-    fn retries_and_what_is_not_read_yet_are_counted() {
-        let mut status = status(Doing::Running, 0, Some(503));
-        status.waiting.retry = 2;
-        assert_eq!(
-            status.words(NOW, "h"),
-            "running: 2 records wait, 2 for the next attempt (last: 503 at 14:29 UTC)"
-        );
-        status.lag = Some(5000);
-        assert!(
-            status
-                .words(NOW, "h")
-                .starts_with("running: 5,000 records wait")
-        );
-    }
-
-    #[test]
-    fn times_and_numbers_as_people_write_them() {
-        let cases = [
-            (0, "0 s"),
-            (1, "1 s"),
-            (119_000, "119 s"),
-            (119_001, "2 min"),
-            (7_200_000, "2 h"),
-        ];
-        for (ms, text) in cases {
-            assert_eq!(span(Timestamp(NOW.0 + ms), NOW), text);
-        }
-        assert_eq!(span(ago(5), NOW), "0 s");
-        assert_eq!(
-            span(Timestamp(i64::MAX), Timestamp(i64::MIN)),
-            "2562047788015 h 13 min"
-        );
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (1_234_567, "1,234,567"),
-        ] {
-            assert_eq!(grouped(number), text);
-        }
-        assert_eq!(clock(Timestamp(i64::MAX), NOW), "1970-01-01 00:00 UTC");
-    }
-}
+mod tests;

@@ -1,5 +1,8 @@
 //! The promises of retry, evidence, breaker and ladder, one lane at a time.
 
+mod in_order;
+mod many;
+
 use std::time::Duration;
 
 use crate::clock::Timestamp;

@@ -6,12 +6,16 @@
 //! | `gone/ID` | the same, and which endpoint | it said 410; without a value: not any more. Of another endpoint it says nothing |
 //! | `retry-now/ID` | who, why, when | try what waits; heard only by who runs at that time |
 //! | `skip/ID/TOPIC/PARTITION/OFFSET` | who, why, when | that record goes to the dead letters; without a value: it has come to its end |
+//! | `held/ID/KEY` | the same | records of this key (base64) wait; without a value: released |
 //! | `retries-release/ID`, `retries-cancel/ID` | the same | what was in the ladder when the broker appended this |
 //! | `instance/NAME` | since when, and what it obeyed last | it runs (`instances.rs`); without a value: it has ended |
 //! | `check` | who wrote it | proof that the topic can be written and keeps headers |
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::api::{RecordPlace, Verb};
@@ -75,6 +79,8 @@ pub(super) struct GoneEndpoint {
 pub(super) struct Book {
     pauses: BTreeMap<String, Asked>,
     gone: BTreeMap<String, GoneEndpoint>,
+    /// With the keys that are held.
+    held: BTreeSet<(String, Bytes)>,
     releases: BTreeMap<String, Timestamp>,
     cancels: BTreeMap<String, Timestamp>,
     skips: BTreeMap<String, BTreeSet<Place>>,
@@ -104,7 +110,10 @@ impl Book {
     /// Takes a record in. `None`: it concerns no destination, or is none of what this version knows.
     pub(super) fn hear(&mut self, record: &StateRecord) -> Option<Heard> {
         let (kind, id) = record.key.split_once('/')?;
-        let mut id = id;
+        let (mut id, held) = match (kind, id.split_once('/')) {
+            ("held", Some((id, key))) => (id, Some(Bytes::from(URL_SAFE_NO_PAD.decode(key).ok()?))),
+            _ => (id, None),
+        };
         let entry = record.value.as_deref().map(entry);
         let asked = asked(record, entry.as_ref());
         let what = match kind {
@@ -131,6 +140,16 @@ impl Book {
             "gone" => {
                 self.gone.remove(id);
                 What::Noted
+            }
+            "held" if entry.is_some() => {
+                let key = held?;
+                self.held.insert((id.to_owned(), key.clone()));
+                What::Kept(Order::HoldKey { key })
+            }
+            "held" => {
+                let key = held?;
+                self.held.remove(&(id.to_owned(), key.clone()));
+                What::Kept(Order::ReleaseKey { key })
             }
             "retries-release" => {
                 let until = record.appended.filter(|_| entry.is_some())?;
@@ -196,6 +215,8 @@ impl Book {
         let begin = self.pauses.get(id).map_or(Order::Begin, pausing);
         let release = self.releases.get(id).copied();
         let cancel = self.cancels.get(id).copied();
+        let held = self.held.iter().filter(|(other, _)| other == id);
+        let held = held.map(|(_, key)| Order::HoldKey { key: key.clone() });
         let orders = [
             gone,
             release.map(|until| Order::ReleaseRetries { until }),
@@ -204,7 +225,7 @@ impl Book {
         let skips = self.skips.get(id).into_iter().flatten();
         let skips = skips.map(|place| skip(place.clone()));
         let orders = orders.into_iter().flatten().chain(skips);
-        orders.chain([begin]).collect()
+        held.chain(orders).chain([begin]).collect()
     }
 
     /// How many records of a destination are to be skipped and have not come to their end.
@@ -244,6 +265,11 @@ fn skip_ended((topic, partition, offset): Place) -> Order {
     }
 }
 
+/// Where it is kept that the records of this key wait.
+pub(super) fn held_key(id: &str, key: &[u8]) -> String {
+    format!("held/{id}/{}", URL_SAFE_NO_PAD.encode(key))
+}
+
 /// The key of what `verb` asks of the destination with this id, and whether it has a value.
 pub(super) fn key(verb: Verb, id: &str, record: Option<&RecordPlace>) -> (String, bool) {
     let (kind, valued) = match verb {
@@ -254,6 +280,8 @@ pub(super) fn key(verb: Verb, id: &str, record: Option<&RecordPlace>) -> (String
             let place = record.map(place).unwrap_or_default();
             return (skip_key(id, &place), true);
         }
+        // Of one of its keys: `held_key` says which.
+        Verb::Release => ("held", false),
         Verb::ReleaseRetries => ("retries-release", true),
         Verb::CancelRetries => ("retries-cancel", true),
     };
@@ -385,6 +413,26 @@ mod tests {
     }
 
     #[test]
+    fn a_held_key_is_held_until_it_is_released() {
+        let mut book = Book::default();
+        let of = held_key("shop", b"a/b\xff");
+        let key = Bytes::from_static(b"a/b\xff");
+        let heard = book.hear(&record(&of, Some(BY))).unwrap();
+        let hold = Order::HoldKey { key: key.clone() };
+        assert_eq!(
+            (heard.id.as_str(), heard.what),
+            ("shop", What::Kept(hold.clone()))
+        );
+        assert_eq!(book.first_orders("shop", "f"), [hold, Order::Begin]);
+        assert_eq!(book.first_orders("other", "f"), [Order::Begin]);
+        let heard = book.hear(&record(&of, None)).unwrap();
+        assert_eq!(heard.what, What::Kept(Order::ReleaseKey { key }));
+        assert_eq!(book.first_orders("shop", "f"), [Order::Begin]);
+        assert_eq!(book.hear(&record("held/shop", Some(BY))), None);
+        assert_eq!(book.hear(&record("held/shop/!", Some(BY))), None);
+    }
+
+    #[test]
     fn what_is_said_is_not_kept_and_what_is_not_ours_is_nothing() {
         let mut book = Book::default();
         let heard = book.hear(&record("retry-now/shop", Some(BY))).unwrap();
@@ -427,7 +475,10 @@ mod tests {
                 partition: 0,
                 offset: 1,
             };
-            let (key, valued) = key(verb, "shop", Some(&place));
+            let (mut key, valued) = key(verb, "shop", Some(&place));
+            if verb == Verb::Release {
+                key = held_key("shop", b"k");
+            }
             let entry = Entry::new("anna".to_owned(), "why".to_owned());
             let value = serde_json::to_string(&entry).unwrap();
             let heard = book.hear(&record(&key, valued.then_some(&value)));

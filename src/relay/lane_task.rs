@@ -22,6 +22,7 @@ use super::judging::Unknown;
 use super::operators::{LaneAsk, LaneNews, LaneWord};
 use super::outlet::Outlet;
 use super::report::{OneReport, Promise, Report, Written};
+use super::requests::Requests;
 use super::say;
 use super::stillness::Seat;
 
@@ -77,6 +78,7 @@ pub(super) struct LaneTask {
     /// The rules that deliver here.
     pub(super) rules: BTreeSet<Arc<str>>,
     reports: mpsc::Receiver<Report>,
+    requests: Requests,
     desk: Arc<Desk>,
     /// When the members were last told how much they may read.
     told: Tick,
@@ -118,6 +120,7 @@ impl LaneTask {
             rules: parts.matcher.rule_names().into_iter().collect(),
             parts,
             reports,
+            requests: Requests::default(),
             desk: Arc::new(desk),
             told: Tick::default(),
             shown: Tick::default(),
@@ -225,6 +228,8 @@ impl LaneTask {
             | Order::RetryNow
             | Order::Skip { .. }
             | Order::SkipEnded { .. }
+            | Order::HoldKey { .. }
+            | Order::ReleaseKey { .. }
             | Order::ReleaseRetries { .. }
             | Order::CancelRetries { .. } => return,
         };
@@ -235,15 +240,18 @@ impl LaneTask {
         say::notice(&self.parts.name, notice);
         self.show_state();
         let what = match notice {
-            Notice::Gone => {
+            Notice::Gone { endpoint: None } => {
                 let failure = self.parts.lane.status().last_failure;
                 LaneNews::Gone(failure.and_then(|failure| failure.status))
             }
+            Notice::KeyHeld { key } => LaneNews::Held(key.clone()),
             Notice::SkipEnded { place, .. } => LaneNews::SkipEnded(place.clone()),
             Notice::CauseRemoved => return self.parts.seat.explain(),
-            Notice::Opened { .. }
+            Notice::Gone { .. }
+            | Notice::Opened { .. }
             | Notice::Closed { .. }
             | Notice::Suspect { .. }
+            | Notice::HeldUp { .. }
             | Notice::Cautious { .. }
             | Notice::CautionOver
             | Notice::EndsTheProcess { .. }
@@ -354,7 +362,8 @@ impl LaneTask {
             match report {
                 Report::Attempt(key, attempt) => {
                     delivered |= attempt.outcome == Outcome::Delivered;
-                    self.tell_at(now, Event::AttemptEnded { key, attempt });
+                    let ended = self.requests.ended(key, attempt);
+                    self.tell_at(now, ended);
                 }
                 Report::Write(written, result) => {
                     self.written(&written, &result);
@@ -430,6 +439,7 @@ impl LaneTask {
         let members = &self.parts.members;
         match action {
             Action::Send(send) => self.send(send),
+            Action::Abort { keys } => self.requests.abort(keys),
             Action::WriteDeadLetter(letter) => self.write(Written::DeadLetter(letter)),
             Action::WriteLadder(record) => self.write(Written::Ladder(record)),
             Action::Tell(notice) => self.notice(&notice),
@@ -467,16 +477,19 @@ impl LaneTask {
         }
     }
 
-    fn send(&self, send: Send) {
+    fn send(&mut self, send: Send) {
         let report = OneReport::of(&self.desk, Promise::Attempt(send.key));
         let payload = self.parts.matcher.payload(&send.record);
-        tokio::spawn(async move {
-            let key = send.key;
+        let key = send.key;
+        let request = tokio::spawn(async move {
             // No rule of the audit delivers. If one did, the promise of a report makes a dead letter of the record.
             if let Some(attempt) = report.desk().attempt(&send, payload).await {
                 report.send(Report::Attempt(key, attempt)).await;
             }
         });
+        if self.keeps_order() {
+            self.requests.began(key, request.abort_handle());
+        }
     }
 
     fn write(&self, written: Written) {
@@ -520,7 +533,7 @@ impl LaneTask {
             waiting: lane.waiting(),
             oldest_waiting: lane.oldest_waiting(),
             window_usage: lane.window_usage(),
-            endpoint_state: lane.endpoint_state(),
+            endpoints: lane.endpoint_states(),
             partitions: self.partitions,
             consumer_loop: Timestamp(loop_turned),
         };

@@ -15,6 +15,7 @@ mod outlet;
 mod overview;
 mod panics;
 mod report;
+mod requests;
 mod say;
 mod stillness;
 mod thread;
@@ -32,16 +33,16 @@ use tracing::{error, info};
 
 use crate::admin::{self, AdminError, Ask, DEFAULT_SOCKET, Health, SocketFile};
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, DestinationConfig};
+use crate::config::Config;
 use crate::kafka::{
     self, AUDIT, Broker, Complaints, ConsumerPlan, Ends, KafkaError, LadderView, Mailbox,
     MembersPlan, OwnedTopic, Producer, StartAtOption, StartError, StateReader, consumer_config,
     producer_config, start_members,
 };
-use crate::lane::{Lane, LaneOptions, RenderErrorPolicy, StartAt};
+use crate::lane::{Lane, LaneOptions, StartAt};
 use crate::metrics::Metrics;
-use crate::rules::{Matcher, ReadFormat, Renderer};
-use crate::send::{Webhook, WebhookError};
+use crate::rules::Matcher;
+use crate::send::WebhookError;
 
 use background::Background;
 use instances::Myself;
@@ -231,7 +232,7 @@ impl Relay {
                 id: Arc::clone(&destination.id),
                 options: destination.lane.clone(),
                 matcher: Matcher::for_destination(&file, &destination.name, counting),
-                outlet: Some(outlet(config, destination)?),
+                outlet: Some(outlet::outlet(config, destination)?),
                 endpoint: destination.webhook.url.host(),
                 fingerprint: destination.webhook.url.fingerprint(),
                 retention_warning: destination.retention_warning,
@@ -485,30 +486,6 @@ struct LanePlan {
     fingerprint: String,
     retention_warning: Duration,
     unknown: Option<Unknown>,
-}
-
-fn outlet(config: &Config, destination: &DestinationConfig) -> Result<Arc<Outlet>, RelayError> {
-    let content_type = match config.read.format {
-        ReadFormat::Json | ReadFormat::CloudEvents | ReadFormat::ConfluentJson => {
-            "application/json"
-        }
-        ReadFormat::Bytes => "application/octet-stream",
-    };
-    let webhook = Webhook::new(
-        destination.webhook.clone(),
-        content_type,
-        destination.excerpt_bytes,
-    );
-    let webhook = webhook.map_err(|source| RelayError::Webhook {
-        destination: destination.name.to_string(),
-        source,
-    });
-    let content = destination.content.clone();
-    Ok(Arc::new(Outlet {
-        webhook: webhook?,
-        renderer: Renderer::new(content, &config.rules, config.read.clone()),
-        drops: destination.lane.on_render_error == RenderErrorPolicy::Drop,
-    }))
 }
 
 /// An age becomes a time here, once, so that every lane begins at the same one.

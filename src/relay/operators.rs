@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,7 @@ use crate::kafka::{Ends, FromState, LadderView, Producer, StateRecord};
 use crate::lane::{Found, LaneStatus, Order, Place};
 use crate::metrics::Metrics;
 
-use super::book::{Book, CHECK, Entry, REASON, VERSION, WHO, What, skip_key};
+use super::book::{Book, CHECK, Entry, REASON, VERSION, WHO, What, held_key, skip_key};
 use super::instances::{InstanceWord, Instances, Myself, ORDER};
 
 /// How long after a broker has answered the lanes wait for the state to be read before they begin.
@@ -71,6 +72,8 @@ pub(super) enum LaneNews {
     Gone(Option<u16>),
     /// A record that was to be skipped has come to its end.
     SkipEnded(Place),
+    /// The records of this key wait for a person.
+    Held(Bytes),
 }
 
 /// The state topic, as it is written.
@@ -406,6 +409,12 @@ impl FrontDesk {
                 };
                 let value = serde_json::to_vec(&entry).unwrap_or_default();
                 (format!("gone/{id}"), reason, Some(value))
+            }
+            LaneNews::Held(key) => {
+                let reason = "a record of this key is a dead letter".to_owned();
+                let entry = Entry::new(who.to_owned(), reason.clone());
+                let value = serde_json::to_vec(&entry).unwrap_or_default();
+                (held_key(&id, &key), reason, Some(value))
             }
             LaneNews::SkipEnded(place) => {
                 let reason = "the record has come to its end".to_owned();

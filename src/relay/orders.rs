@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use tokio::task::spawn_blocking;
 use tracing::debug;
 
@@ -10,10 +12,15 @@ use crate::admin::api::{OrderReport, OrderRequest, OrderResult, RecordPlace, Ver
 use crate::clock::Timestamp;
 use crate::lane::{Found, SKIPS_MAX};
 
-use super::book::{Entry, key, place, skip_key};
+use super::book::{Entry, held_key, key, place, skip_key};
 use super::instances::Obeyed;
 use super::operators::{Door, FrontDesk};
 use super::overview::rfc3339;
+
+/// The key that an order is about, if it is about one.
+fn held(request: &OrderRequest) -> Option<Vec<u8>> {
+    STANDARD.decode(request.key.as_ref()?).ok()
+}
 
 /// How long the broker may take to say where a partition ends.
 const END_WAIT: Duration = Duration::from_secs(5);
@@ -71,6 +78,9 @@ impl FrontDesk {
         if let Some(named) = request.endpoint.as_ref().filter(|named| *named != endpoint) {
             return Err(format!("has no endpoint {named}; it has one: {endpoint}"));
         }
+        if verb == Verb::Release && held(request).is_none() {
+            return Err("which key? `--key` says so".to_owned());
+        }
         if verb != Verb::Skip {
             return Ok(());
         }
@@ -124,7 +134,10 @@ impl FrontDesk {
             let gone = format!("gone/{}", door.id);
             self.write(&gone, None, who, reason, None).await?;
         }
-        let (key, valued) = key(verb, &door.id, request.record.as_ref());
+        let (mut key, valued) = key(verb, &door.id, request.record.as_ref());
+        if let (Verb::Release, Some(held)) = (verb, held(request)) {
+            key = held_key(&door.id, &held);
+        }
         let value = serde_json::to_vec(entry).ok().filter(|_| valued);
         self.write(&key, value.as_deref(), who, reason, Some(order))
             .await
@@ -234,6 +247,7 @@ fn done(verb: Verb, entry: &Entry, group: &str) -> String {
         Verb::Resume => "resumed".to_owned(),
         Verb::RetryNow => "what waits is tried now".to_owned(),
         Verb::Skip => "to be skipped".to_owned(),
+        Verb::Release => "the records of this key go on".to_owned(),
         Verb::ReleaseRetries => "what waits in the ladder is due now".to_owned(),
         Verb::CancelRetries => "what waits in the ladder goes to the dead letters".to_owned(),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use crate::delivery::{Attempt, FailureReason};
-use crate::lane::{DeadLetter, LadderRecord, Notice, Send, WriteError};
+use crate::lane::{DeadLetter, HeldKey, LadderRecord, Notice, Send, WriteError, key_name};
 use crate::record::Record;
 
 use super::report::Written;
@@ -130,19 +130,32 @@ pub(super) fn dropped(destination: &str, send: &Send, error: &str) {
 /// What a person on call wants to know of an endpoint.
 pub(super) fn notice(destination: &str, notice: &Notice) {
     match notice {
-        Notice::Opened { why, next_probe } => warn!(
+        Notice::Opened {
+            endpoint,
+            why,
+            next_probe,
+        } => warn!(
             destination,
+            endpoint = endpoint.as_deref(),
             status = why.status,
             reason = why.reason.map(FailureReason::name),
             next_probe_s = next_probe.as_secs(),
             "endpoint opened: it fails; records wait without spending an attempt, one is tried now and then"
         ),
-        Notice::Closed { open_for } => info!(
+        Notice::Closed { endpoint, open_for } => info!(
             destination,
+            endpoint = endpoint.as_deref(),
             open_for_s = open_for.as_secs(),
             "endpoint closed: it works again"
         ),
-        Notice::Gone => warn!(
+        Notice::Gone {
+            endpoint: Some(endpoint),
+        } => warn!(
+            destination,
+            endpoint = &**endpoint,
+            "endpoint gone (410): its records end as dead letters until `postrider resume`; the others go on"
+        ),
+        Notice::Gone { endpoint: None } => warn!(
             destination,
             "endpoint gone (410): nothing is sent there until `postrider resume` or another configuration says so"
         ),
@@ -152,6 +165,20 @@ pub(super) fn notice(destination: &str, notice: &Notice) {
             faults,
             "a record meets a fault while others pass: set aside"
         ),
+        Notice::KeyHeld { key } => warn!(
+            destination,
+            key = key_name(key),
+            "a record ended as a dead letter: the others of its key wait until `postrider release` lets them go on"
+        ),
+        Notice::HeldUp { keys, count } => {
+            let names: Vec<String> = keys.iter().map(HeldKey::name).collect();
+            warn!(
+                destination,
+                keys = names.join(", "),
+                count,
+                "nothing more is read: the window is full of records that wait behind others of their keys"
+            );
+        }
         Notice::Braked => warn!(
             destination,
             "braked: most records are rejected; the lane slows down instead of filling the dead letters. Look at them, then `postrider resume`"

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use postrider::lane::{
-    BrakeOptions, BreakerOptions, LaneOptions, RenderErrorPolicy, RetryOptions, WindowOptions,
+    BrakeOptions, BreakerOptions, LaneOptions, OrderOptions, RenderErrorPolicy, RetryOptions,
+    WindowOptions,
 };
 
 use crate::plan::{Outage, OutageKind, Plan, Step};
@@ -30,7 +31,12 @@ pub(crate) fn outages(rng: &mut Rng, faults_end: Time) -> Vec<Outage> {
             OutageKind::Unauthorized,
         ]);
         let to = to.min(faults_end);
-        outages.push(Outage { from, to, kind });
+        outages.push(Outage {
+            from,
+            to,
+            kind,
+            endpoint: None,
+        });
         from = to + rng.between(faults_end / 200, faults_end / 4);
         if from >= faults_end {
             break;
@@ -75,6 +81,7 @@ pub(crate) fn options(rng: &mut Rng, broken: bool) -> LaneOptions {
         on_render_error: RenderErrorPolicy::DeadLetter,
         expire_after: None,
         commit_interval: Duration::from_millis(rng.pick(&[10, 50, 500])),
+        order: OrderOptions::None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use postrider::delivery::{Attempt, Epoch, Outcome};
+use postrider::delivery::{Attempt, DeliveryKey, Epoch, Outcome};
 use postrider::lane::{Event, Order, Position};
 
 use crate::broker::{CommitPurpose, PartitionAnswer, Tp};
@@ -33,7 +33,7 @@ pub(crate) struct Shell {
 pub(crate) struct Running {
     pub(crate) subject: Subject,
     pub(crate) watch: Watch,
-    pub(crate) suspicion: Suspicion,
+    pub(crate) suspicions: BTreeMap<Option<Arc<str>>, Suspicion>,
     pub(crate) owned: BTreeMap<Epoch, Owned>,
     /// What it had in its hands and gave away.
     pub(crate) gone: BTreeMap<Epoch, Owned>,
@@ -108,6 +108,7 @@ pub(crate) enum Note {
     },
     TopicGone,
     RequestEnds(usize),
+    RequestAborted(DeliveryKey),
     WriteEnds(usize),
     Order(Order),
     Hush,
@@ -188,14 +189,18 @@ impl World {
             Note::TopicGone => self.drop_gone(shell),
             Note::Order(order) => {
                 if let Some(running) = &mut self.shells[shell].running {
-                    running.suspicion.resumed();
+                    for suspicion in running.suspicions.values_mut() {
+                        suspicion.resumed();
+                    }
                 }
                 self.tell(shell, Event::Ordered(order));
             }
+            Note::RequestEnds(request) if self.is_aborted(request) => {}
             Note::Hush => self.hush(shell),
             Note::Explained => self.tell(shell, Event::Explained),
             Note::Still => self.tell(shell, Event::Still),
             Note::RequestEnds(request) => self.request_ends(shell, request),
+            Note::RequestAborted(key) => self.tell(shell, Event::Aborted { key }),
             Note::WriteEnds(write) => {
                 let (key, result) = (self.writes[write].key, self.writes[write].result.clone());
                 self.tell(shell, Event::WriteEnded { key, result });
@@ -214,14 +219,18 @@ impl World {
         let (now, owns) = (self.now, self.owns(shell, key));
         let destination = self.shells[shell].destination;
         let breaker = self.options[destination].breaker;
+        let endpoint = self.oracle.fate(destination, number).endpoint.clone();
         let open = self.shells[shell]
             .running
             .as_ref()
-            .is_some_and(|running| running.suspicion.is_left_alone());
+            .and_then(|running| running.suspicions.get(&endpoint))
+            .is_some_and(Suspicion::is_left_alone);
         self.oracle.fate(destination, number).spent_in_outages += u32::from(in_outage && !open);
         if let Some(running) = &mut self.shells[shell].running
             && running
-                .suspicion
+                .suspicions
+                .entry(endpoint)
+                .or_default()
                 .surely_spends(now, number, &attempt, &breaker)
             && owns
         {
@@ -244,7 +253,7 @@ impl World {
         let plan = &self.plan.destinations[destination];
         let well = self.plan.class == Class::Long && self.oracle.is_calm();
         let longest = plan.options.breaker.probe_interval_max.as_nanos() as Time;
-        (well && plan.outages.is_empty()).then_some(8 * longest + 120 * SECOND)
+        (well && plan.outages.is_empty() && plan.keys == 0).then_some(8 * longest + 120 * SECOND)
     }
 
     // === Beginning and end ===
@@ -266,8 +275,11 @@ impl World {
                 options,
                 Arc::clone(&self.plan.destinations[destination].id),
                 self.patience(destination),
+                self.plan.class == Class::Long
+                    && self.oracle.is_calm()
+                    && self.plan.destinations[destination].keys == 0,
             ),
-            suspicion: Suspicion::default(),
+            suspicions: BTreeMap::new(),
             owned: BTreeMap::new(),
             gone: BTreeMap::new(),
             epochs_ever: 0,

@@ -74,6 +74,10 @@ pub(crate) enum Mutant {
     BelievesAnyMetadata,
     /// An answer that may speak of the endpoint stops the lane, whatever others get.
     FaultStopsTheLane,
+    /// What an earlier life of the lane has had in its hands is in no order any more.
+    OrderForgottenAtRestart,
+    /// All endpoints of a destination are taken for one.
+    OneEndpointForAll,
     /// An answer that may speak of the endpoint holds it for as long as a receiver could ask for.
     FaultHoldsTheLane,
     /// The first unclean end with a record alone under way is enough to give it up.
@@ -123,6 +127,8 @@ impl Mutant {
             Self::FaultStopsTheLane,
             Self::OneKillConvicts,
             Self::ForgetsUncleanEnds,
+            Self::OneEndpointForAll,
+            Self::OrderForgottenAtRestart,
         ]);
         all.into_iter().find(|mutant| format!("{mutant:?}") == name)
     }
@@ -390,6 +396,11 @@ fn bent(mutant: Mutant, now: Now, mut event: Event) -> Event {
         }
         (Mutant::SkipsRecords, Event::Read { records, .. }) => {
             records.retain(|incoming| incoming.record.offset % 50 != 7)
+        }
+        (Mutant::OneEndpointForAll, Event::Read { records, .. }) => {
+            records
+                .iter_mut()
+                .for_each(|incoming| incoming.endpoint = None);
         }
         (Mutant::IgnoresLosses, Event::Lost { .. })
         | (Mutant::IgnoresEnds, Event::EndOfPartition { .. })

@@ -13,6 +13,7 @@ use postrider::record::Record;
 
 use crate::broker::Tp;
 use crate::check::{Violation, ensure};
+use crate::plan::DestinationPlan;
 use crate::plan::{Class, Kinds, Mix, Plan};
 use crate::poison::{KILLS_MIN, poison};
 use crate::reach::Reached;
@@ -63,12 +64,16 @@ impl Behaviour {
 #[derive(Debug, Clone)]
 pub(crate) struct Fate {
     pub(crate) behaviour: Behaviour,
+    pub(crate) endpoint: Option<Arc<str>>,
+    pub(crate) order_key: Option<Bytes>,
     pub(crate) verdict: Verdict,
     /// What must be left out of its dead letter.
     pub(crate) shed: Shed,
     /// Requests that reached the receiver while it was minded to look at them.
     pub(crate) tries: u32,
     pub(crate) accepted: u32,
+    /// When it was taken first.
+    pub(crate) taken_at: crate::world::Time,
     pub(crate) rejected: u32,
     /// Answers that ask for another try, and those of them that came of the record and not of an outage.
     pub(crate) retried: u32,
@@ -107,6 +112,7 @@ impl Fate {
 pub(crate) struct Produced {
     pub(crate) tp: Tp,
     pub(crate) record: Arc<Record>,
+    pub(crate) written_at: crate::world::Time,
     /// One for each destination.
     pub(crate) fates: Vec<Fate>,
 }
@@ -138,7 +144,10 @@ pub(crate) struct Oracle {
     pub(crate) steady: bool,
     /// Partitions whose last owner did not hand them over in good order.
     pub(crate) unclean: BTreeSet<(usize, Tp)>,
+    pub(crate) rows: BTreeMap<crate::sequence::Place, crate::sequence::Row>,
     outages: Vec<u32>,
+    /// Endpoints, of several, that have said that they are gone.
+    pub(crate) gone: BTreeSet<(usize, Arc<str>)>,
     /// Destinations with a record that is always bad.
     for_ever: BTreeSet<usize>,
     /// How many records end their sender.
@@ -180,6 +189,8 @@ impl Oracle {
             unclean: BTreeSet::new(),
             for_ever: BTreeSet::new(),
             deadly: 0,
+            gone: BTreeSet::new(),
+            rows: BTreeMap::new(),
             outages: plan
                 .destinations
                 .iter()
@@ -207,7 +218,7 @@ impl Oracle {
         plan: &Plan,
         (tp, topic): (Tp, &Arc<str>),
         offset: i64,
-        timestamp: Timestamp,
+        (written_at, timestamp): (crate::world::Time, Timestamp),
         taken: bool,
     ) -> usize {
         let number = self.produced.len();
@@ -224,7 +235,10 @@ impl Oracle {
         let mut fates: Vec<Fate> = plan
             .destinations
             .iter()
-            .map(|d| self.draw_fate(rng, if taken { Mix::default() } else { d.mix }))
+            .map(|d| {
+                let mix = if taken { Mix::default() } else { d.mix };
+                self.draw_fate(rng, mix, d, number)
+            })
             .collect();
         self.one_for_ever(&mut fates);
         if plan.poison && !taken {
@@ -233,12 +247,15 @@ impl Oracle {
         self.produced.push(Produced {
             tp,
             record: Arc::new(record),
+            written_at,
             fates,
         });
+        self.lines_up(number);
         number
     }
 
-    fn draw_fate(&self, rng: &mut Rng, mix: Mix) -> Fate {
+    fn draw_fate(&self, rng: &mut Rng, mix: Mix, d: &DestinationPlan, number: usize) -> Fate {
+        let (endpoint, order_key) = (d.endpoint_of(number), d.order_key_of(number));
         let verdict = if rng.chance(mix.unsent) {
             match rng.below(10) {
                 0..5 => Verdict::NotMatched,
@@ -265,10 +282,13 @@ impl Oracle {
         };
         Fate {
             behaviour,
+            endpoint,
+            order_key,
             verdict,
             shed,
             tries: 0,
             accepted: 0,
+            taken_at: 0,
             rejected: 0,
             retried: 0,
             own_failures: 0,
@@ -293,14 +313,22 @@ impl Oracle {
         &mut self.produced[number].fates[destination]
     }
 
-    /// Among few records two that are always bad accuse each other, and nobody can tell.
+    /// Among few records two that are always bad accuse each other, and nobody can tell. One that is always pushed back is told from a receiver that
+    /// limits its rate by many that pass, more than one endpoint of several gets here.
     fn one_for_ever(&mut self, fates: &mut [Fate]) {
         for (destination, fate) in fates.iter_mut().enumerate() {
             let for_ever = matches!(
                 fate.behaviour,
                 Behaviour::PushesBackAlways | Behaviour::FaultsAlways
             );
-            if for_ever && !self.for_ever.insert(destination) {
+            // And with an order, others of its key wait for it that it would be told from.
+            let pushed_back = fate.behaviour == Behaviour::PushesBackAlways;
+            let among_few = fate.endpoint.is_some() && pushed_back || fate.order_key.is_some();
+            if fate.order_key.is_some() && fate.behaviour == Behaviour::FailsAlways {
+                // Two of them at the heads of all keys that a window holds look like an endpoint that is out, for as long as it takes.
+                fate.behaviour = Behaviour::FailsFirst(3);
+            }
+            if for_ever && (among_few || !self.for_ever.insert(destination)) {
                 fate.behaviour = Behaviour::FailsFirst(3);
             }
         }
@@ -373,6 +401,8 @@ impl Oracle {
         );
         let record = Arc::clone(&self.produced[number].record);
         let rules_removed = self.rules_removed;
+        let endpoint = self.fate(destination, number).endpoint.clone();
+        let gone = endpoint.is_some_and(|endpoint| self.gone.contains(&(destination, endpoint)));
         let fate = self.fate(destination, number);
         fate.letters += 1;
         let reason = letter.reason;
@@ -401,9 +431,8 @@ impl Oracle {
                     || fate.behaviour == Behaviour::Kills && fate.kills >= KILLS_MIN
             }
             DeadLetterReason::RuleRemoved => rules_removed && !fate.rungs.is_empty(),
-            DeadLetterReason::Gone | DeadLetterReason::Unmatched | DeadLetterReason::Skipped => {
-                false
-            }
+            DeadLetterReason::Gone => gone,
+            DeadLetterReason::Unmatched | DeadLetterReason::Skipped => false,
         };
         ensure!(
             justified,

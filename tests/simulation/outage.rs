@@ -72,9 +72,12 @@ fn plan(kind: OutageKind, end: Time, records: u64) -> Plan {
             from: 0,
             to: end,
             kind,
+            endpoint: None,
         }],
         mix: Mix::default(),
         latency: (MILLISECOND, 10 * MILLISECOND),
+        endpoints: 1,
+        keys: 0,
     };
     Plan {
         class: Class::Long,

@@ -27,6 +27,8 @@ pub(crate) struct Request {
     sent: Time,
     /// The sender has given up before the request arrives.
     late: bool,
+    /// Its sender has left it off.
+    aborted: bool,
     /// It met an outage.
     pub(crate) in_outage: bool,
     pub(crate) answer: Option<Attempt>,
@@ -53,6 +55,11 @@ impl World {
             let judged = self.oracle.sends_stored(&stored, self.now);
             self.judge(judged);
         }
+        let tp = self.oracle.produced[number].tp;
+        if let Some(log) = self.broker.log(tp) {
+            let judged = self.oracle.in_turn(destination, number, log);
+            self.judge(judged);
+        }
         let owns = self.owns(shell, send.key);
         let judged = self
             .oracle
@@ -68,6 +75,7 @@ impl World {
             number,
             sent: self.now,
             late: false,
+            aborted: false,
             in_outage: false,
             answer: None,
         };
@@ -133,6 +141,26 @@ impl World {
         u32::from_be_bytes(key.try_into().unwrap_or_default()) as usize
     }
 
+    /// Requests are left off. Whether they arrive nobody knows.
+    pub(crate) fn abort(&mut self, shell: usize, keys: &[DeliveryKey]) {
+        let life = self.shells[shell].life;
+        for key in keys {
+            let under_way = self.requests.iter_mut().rev().find(|request| {
+                request.shell == shell && request.life == life && request.key == *key
+            });
+            if let Some(request) = under_way {
+                request.aborted = true;
+            }
+            self.coverage.see(Seen::Aborted);
+            self.note(shell, 0, Note::RequestAborted(*key));
+        }
+    }
+
+    /// Whether an answer reaches somebody who waits for it.
+    pub(crate) fn is_aborted(&self, request: usize) -> bool {
+        self.requests[request].aborted
+    }
+
     /// The request reaches the receiver, or whoever stands in its place.
     pub(crate) fn request_arrives(&mut self, index: usize) {
         let Request {
@@ -151,9 +179,12 @@ impl World {
             self.coverage.see(Seen::ArrivedAfterCrash);
         }
         let outages = &self.plan.destinations[destination].outages;
-        let outage = outages
-            .iter()
-            .find(|outage| (outage.from..outage.to).contains(&self.now));
+        let outage = outages.iter().find(|outage| {
+            let here = outage
+                .endpoint
+                .is_none_or(|out| number % self.plan.destinations[destination].endpoints == out);
+            here && (outage.from..outage.to).contains(&self.now)
+        });
         trace!(
             self,
             "  receiver {destination} gets {id} (record {number}) outage {:?}",
@@ -304,6 +335,11 @@ impl World {
         if written.is_some_and(|at| at.0 - WALL_AT_START < before as i64) {
             self.oracle.all_taken_at = self.now;
         }
+        let now = self.now;
+        let fate = self.oracle.fate(destination, number);
+        if fate.accepted == 0 {
+            fate.taken_at = now;
+        }
         let result = self.oracle.accept(destination, number);
         if self.oracle.fate(destination, number).accepted > 1 {
             self.coverage.see(Seen::Repeats);
@@ -323,6 +359,11 @@ impl World {
             in_outage,
             ..
         } = self.requests[index];
+        if answer.outcome == Outcome::Gone
+            && let Some(endpoint) = self.oracle.fate(destination, number).endpoint.clone()
+        {
+            self.oracle.gone.insert((destination, endpoint));
+        }
         let fate = self.oracle.fate(destination, number);
         match answer.outcome {
             Outcome::Reject => fate.rejected += 1,

@@ -75,8 +75,10 @@ impl World {
         self.coverage.see(match notice {
             Notice::Opened { .. } => Seen::Opened,
             Notice::Closed { .. } => Seen::Closed,
-            Notice::Gone => Seen::StoppedAsGone,
+            Notice::Gone { .. } => Seen::StoppedAsGone,
             Notice::Suspect { .. } => Seen::Suspects,
+            Notice::HeldUp { .. } => Seen::HeldUp,
+            Notice::KeyHeld { .. } => Seen::KeysHeld,
             Notice::Braked => Seen::Braked,
             Notice::Released => Seen::BrakesReleased,
             // Nobody here asks for a record to be skipped.
@@ -87,7 +89,14 @@ impl World {
             Notice::EndsTheProcess { .. } => Seen::Convicted,
         });
         if let Some(running) = &mut self.shells[shell].running {
-            running.suspicion.told_of(notice);
+            let endpoint = match notice {
+                Notice::Opened { endpoint, .. }
+                | Notice::Closed { endpoint, .. }
+                | Notice::Gone { endpoint } => endpoint.clone(),
+                _ => None,
+            };
+            let suspicion = running.suspicions.entry(endpoint).or_default();
+            suspicion.told_of(notice);
         }
         if matches!(notice, Notice::CauseRemoved) {
             let instance = self.shells[shell].instance;
@@ -96,7 +105,7 @@ impl World {
                 world.note(shell, wait, Note::Explained);
             });
         }
-        if matches!(notice, Notice::Gone | Notice::Braked) {
+        if matches!(notice, Notice::Gone { .. } | Notice::Braked) {
             let wait = self.wait(100, 50_000);
             self.note(shell, wait, Note::Order(Order::Resume));
         }
@@ -153,7 +162,7 @@ impl World {
                 &self.plan,
                 (tp, name),
                 log.end,
-                timestamp,
+                (self.now, timestamp),
                 taken,
             );
             log.records.push(crate::broker::Stored {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use postrider::clock::Timestamp;
 use postrider::lane::{
-    BrakeOptions, BreakerOptions, LaneOptions, RateOptions, RateUnit, RenderErrorPolicy,
-    RetryOptions, StartAt, WindowOptions,
+    BrakeOptions, BreakerOptions, LaneOptions, OrderOptions, RateOptions, RateUnit,
+    RenderErrorPolicy, RetryOptions, StartAt, WindowOptions,
 };
 
 use crate::days;
@@ -44,6 +44,7 @@ pub(crate) fn destination(
             from: 0,
             to: faults_end,
             kind: outage_kind(rng),
+            endpoint: None,
         }],
         Class::Rough => outages(rng, faults_end),
         Class::Long => days::outages(rng, faults_end),
@@ -97,6 +98,8 @@ pub(crate) fn destination(
         outages,
         mix,
         latency: (rng.between(1, 4) * MILLISECOND, slowest * MILLISECOND),
+        endpoints: 1,
+        keys: 0,
     }
 }
 
@@ -106,6 +109,7 @@ fn outages(rng: &mut Rng, faults_end: Time) -> Vec<Outage> {
             from: 0,
             to: faults_end,
             kind: outage_kind(rng),
+            endpoint: None,
         }],
         1 => Vec::new(),
         _ => {
@@ -117,6 +121,7 @@ fn outages(rng: &mut Rng, faults_end: Time) -> Vec<Outage> {
                     from,
                     to,
                     kind: outage_kind(rng),
+                    endpoint: None,
                 });
                 from = to + rng.between(100, 3000) * MILLISECOND;
             }
@@ -175,6 +180,7 @@ fn options(rng: &mut Rng, class: Class) -> LaneOptions {
             AGE_MAX
         },
         commit_interval: Duration::from_millis(rng.pick(&[10, 50, 500])),
+        order: OrderOptions::None,
         rate: if narrow && rng.chance(20) {
             vec![rate(rng)]
         } else {

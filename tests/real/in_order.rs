@@ -1,0 +1,130 @@
+//! Order by key on a real Kafka: failures, a restart and a frozen instance change nothing in the order in which a receiver gets the records of a key.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::harness::broker::Broker;
+use crate::harness::config::{Config, Destination};
+use crate::harness::ledger::Attempt;
+use crate::harness::place::New;
+use crate::harness::receiver::{Answer, Receiver};
+use crate::harness::relay::{Relay, Signal};
+
+use super::main_job::wait_no_lag;
+
+const RECORDS: i32 = 3000;
+const KEYS: i32 = 48;
+const PARTITIONS: i32 = 4;
+const SOON: Duration = Duration::from_secs(60);
+/// The shortest that brokers allow, and what is well beyond it.
+const SESSION: &str = "6000";
+const FROZEN: Duration = Duration::from_secs(9);
+
+/// One in ten fails at its first tries.
+fn fails(offset: i64, earlier: usize) -> bool {
+    offset % 10 == 3 && earlier < 1 + usize::try_from(offset / 10 % 2).unwrap_or(0)
+}
+
+#[test]
+fn a_key_keeps_its_order_through_failures_a_restart_and_a_frozen_instance() {
+    let kafka = Broker::start();
+    kafka.create_topic("ordered", PARTITIONS, &[]);
+    let records: Vec<New> = (0..RECORDS)
+        .map(|n| {
+            let key = n % KEYS;
+            New::to("ordered")
+                .partition(key % PARTITIONS)
+                .key(format!("key-{key}"))
+                .value(format!("{{\"n\": {n}}}"))
+        })
+        .collect();
+    let produced = kafka.produce(&records);
+    let receiver = Receiver::start(|request| {
+        let answer = match fails(request.offset(), request.earlier) {
+            true => Answer::status(503),
+            false => Answer::ok(),
+        };
+        answer.after(Duration::from_millis(40))
+    });
+    let config = Config::new(kafka.brokers(), "order")
+        .topics(&["ordered"])
+        .property("session.timeout.ms", SESSION)
+        .property("heartbeat.interval.ms", "1000")
+        .destination(Destination::new("hook", &receiver.url()).lane(
+            "order = \"key\"\nretry = { schedule = [\"300ms\", \"1s\", \"3s\"] }\nconcurrency = 8",
+        ));
+    let mut frozen = Relay::start(&config);
+    let mut restarted = Relay::start(&config);
+    receiver.wait_attempts(300, SOON);
+    assert_eq!(restarted.stop(SOON).code(), Some(0));
+    let mut restarted = Relay::start(&config);
+    receiver.wait_attempts(700, SOON);
+    frozen.signal(Signal::SIGSTOP);
+    let since = Instant::now();
+    std::thread::sleep(FROZEN);
+    frozen.signal(Signal::SIGCONT);
+    println!("frozen for {:?}", since.elapsed());
+    receiver.wait_accepted(produced.len(), 2 * SOON);
+    wait_no_lag(&kafka, "order.hook", &["ordered"]);
+
+    let attempts = receiver.attempts();
+    let keys: BTreeMap<(i32, i64), Vec<u8>> = produced
+        .iter()
+        .map(|stored| {
+            let place = (stored.place.partition, stored.place.offset);
+            (place, stored.key.clone().unwrap_or_default())
+        })
+        .collect();
+    in_order(&attempts, &keys);
+    let failed = attempts.iter().filter(|a| a.status == Some(503)).count();
+    assert!(failed >= produced.len() / 10, "{failed} attempts failed");
+    assert!(kafka.read_all("order.dead-letters").is_empty());
+    assert_eq!(frozen.stop(SOON).code(), Some(0));
+    assert_eq!(restarted.stop(SOON).code(), Some(0));
+}
+
+/// Whenever a record arrived, every record of its key before it had been taken.
+fn in_order(attempts: &[Attempt], keys: &BTreeMap<(i32, i64), Vec<u8>>) {
+    let mut taken: BTreeMap<(i32, i64), Instant> = BTreeMap::new();
+    for attempt in attempts.iter().filter(|attempt| attempt.accepted()) {
+        let place = attempt
+            .place
+            .as_ref()
+            .expect("every request says its place");
+        let finished = attempt.finished.expect("it was answered");
+        let at = taken
+            .entry((place.partition, place.offset))
+            .or_insert(finished);
+        *at = finished.min(*at);
+    }
+    let mut rows: BTreeMap<(i32, &[u8]), Vec<i64>> = BTreeMap::new();
+    for ((partition, offset), key) in keys {
+        rows.entry((*partition, key)).or_default().push(*offset);
+    }
+    let mut last: BTreeMap<(i32, &[u8]), Instant> = BTreeMap::new();
+    for attempt in attempts {
+        let place = attempt
+            .place
+            .as_ref()
+            .expect("every request says its place");
+        let key = keys[&(place.partition, place.offset)].as_slice();
+        let row = &rows[&(place.partition, key)];
+        for before in row.iter().take_while(|offset| **offset < place.offset) {
+            let when = taken.get(&(place.partition, *before));
+            assert!(
+                when.is_some_and(|when| *when <= attempt.arrived),
+                "{place} was tried before {before} of the same key had been taken"
+            );
+        }
+    }
+    for ((partition, key), row) in &rows {
+        for offset in row {
+            let when = taken[&(*partition, *offset)];
+            let before = last.insert((*partition, key), when);
+            assert!(
+                before.is_none_or(|before| before <= when),
+                "{partition} {offset}"
+            );
+        }
+    }
+}
