@@ -50,6 +50,24 @@ pub struct DestinationReport {
     pub last_failure: Option<FailureReport>,
     /// Who paused it.
     pub paused: Option<PauseReport>,
+    /// With an order by key: the keys whose records wait behind one that has failed, or for a person; those with most of them first, and not all of many.
+    #[serde(default)]
+    pub held_keys: Vec<HeldKeyReport>,
+}
+
+/// A key whose records wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldKeyReport {
+    /// The key, as a text to read.
+    pub key: String,
+    /// The same in base64, as it is.
+    pub key_base64: String,
+    /// Where the first of its records stands.
+    pub record: RecordPlace,
+    /// How many wait.
+    pub waiting: u64,
+    /// Whether they wait for `postrider release`.
+    pub for_a_person: bool,
 }
 
 /// The last attempt that failed.
