@@ -39,7 +39,8 @@ pub use envelope::{Letter, Opened, dead_letter_headers};
 pub use gatehouse::FromLadder;
 pub use inspection::{Inspection, Unfit};
 pub use letters::{
-    Cut, Letters, LettersError, Mark, Marks, Missing, Replayer, Round, Scanned, Sent,
+    Cut, Letters, LettersError, Mark, Marks, Missing, OpenCounts, OpenLetters, Replayer, Round,
+    Scanned, Sent,
 };
 pub use mailbox::{Allowance, Mailbox};
 pub use names::{AUDIT, NameError, TOPIC_MAX, check_topic};

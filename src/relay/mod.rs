@@ -31,8 +31,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
     self, AUDIT, Broker, Complaints, ConsumerPlan, Ends, KafkaError, LadderView, Mailbox,
-    OwnedTopic, Producer, StartAtOption, StartError, StateReader, consumer_config, producer_config,
-    start_consumer,
+    OpenCounts, OpenLetters, OwnedTopic, Producer, StartAtOption, StartError, StateReader,
+    consumer_config, producer_config, start_consumer,
 };
 use crate::lane::{Lane, LaneOptions, RenderErrorPolicy, StartAt};
 use crate::metrics::Metrics;
@@ -328,6 +328,7 @@ impl Relay {
             topic: OwnedTopic::state(&config.kafka.prefix).name,
             complaints: Arc::clone(&self.complaints),
         };
+        self.count_open_letters(config);
         let (tell, state) = mpsc::channel(ASKS);
         let Some(gone) = self.gone.1.take() else {
             return;
@@ -363,6 +364,28 @@ impl Relay {
         self.background.spawn("the look at what waits", lag);
         let serving = operators.run(asks, state, gone, self.stop_serving.clone());
         self.background.spawn("the operators' desk", serving);
+    }
+
+    /// Starts whoever counts the dead letters that wait for a person.
+    fn count_open_letters(&mut self, config: &Config) {
+        let letters = OpenLetters {
+            client: consumer_config(&config.kafka),
+            prefix: config.kafka.prefix.clone(),
+            complaints: Arc::clone(&self.complaints),
+        };
+        let doors = self.doors.iter();
+        let doors: Vec<_> = doors
+            .map(|door| (Arc::clone(&door.id), Arc::clone(&door.name)))
+            .collect();
+        let metrics = Arc::clone(&self.metrics);
+        let show = move |counts: &OpenCounts| {
+            for (id, name) in &doors {
+                metrics.set_dead_letters_open(name, counts.get(id).copied().unwrap_or(0));
+            }
+        };
+        let counting = letters.run(show, self.stop_serving.clone());
+        self.background
+            .spawn("the count of open dead letters", counting);
     }
 
     /// What the probes look at.

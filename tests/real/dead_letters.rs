@@ -277,6 +277,10 @@ fn dead_letters_are_listed_shown_replayed_in_rounds_and_purged() {
         (&"deal-in".into(), &1.into())
     );
     assert_eq!(object(&file, "stats", 0)["open"], 2);
+    let open = |relay: &mut Relay, count: f64| {
+        relay.wait_metric("postrider_dead_letters_open", &[], 2 * SOON, |n| n == count);
+    };
+    open(&mut relay, 2.0);
     said(&file, "show msg_00000000000000", 1);
 
     said(&file, "replay", 2);
@@ -309,6 +313,7 @@ fn dead_letters_are_listed_shown_replayed_in_rounds_and_purged() {
     receiver.wait_accepted(1, SOON);
     let last = receiver.attempts().pop().unwrap();
     assert_eq!(last.id.as_deref(), Some(&*bad));
+    open(&mut relay, 1.0);
     let replayed = kafka.read_all("deal.replay");
     assert_eq!(by_id(&replayed)[&bad], 3);
 
@@ -347,6 +352,7 @@ fn dead_letters_are_listed_shown_replayed_in_rounds_and_purged() {
     );
     assert!(kafka.read_all("deal.dead-letters").is_empty());
     assert_eq!(marks(kafka), 0, "marks of what is gone go too");
+    open(&mut relay, 0.0);
     assert_eq!(relay.stop(SOON).code(), Some(0));
 }
 
