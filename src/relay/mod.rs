@@ -7,6 +7,7 @@ mod desk;
 mod judging;
 mod lag;
 mod lane_task;
+mod letters;
 mod margin;
 mod operators;
 mod outlet;
@@ -28,23 +29,23 @@ use tracing::{debug, error, info};
 
 use crate::admin::{self, AdminError, Ask, DEFAULT_SOCKET, Health, SocketFile};
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, DestinationConfig};
+use crate::config::Config;
 use crate::kafka::{
     self, AUDIT, Broker, Complaints, ConsumerPlan, Ends, KafkaError, LadderView, Mailbox,
-    OpenCounts, OpenLetters, OwnedTopic, Producer, StartAtOption, StartError, StateReader,
-    consumer_config, producer_config, start_consumer,
+    OwnedTopic, Producer, StartAtOption, StartError, StateReader, consumer_config, producer_config,
+    start_consumer,
 };
-use crate::lane::{Lane, LaneOptions, RenderErrorPolicy, StartAt};
+use crate::lane::{Lane, LaneOptions, StartAt};
 use crate::metrics::Metrics;
-use crate::rules::{Matcher, ReadFormat, Renderer};
-use crate::send::{Webhook, WebhookError};
+use crate::rules::Matcher;
+use crate::send::WebhookError;
 
 use background::Background;
 use judging::Unknown;
 use lane_task::{LaneEnd, LaneParts, LaneTask};
 use margin::Margins;
 use operators::{Door, FrontDesk, GoneWord, Known, Operators, StateTopic};
-use outlet::Outlet;
+use outlet::{Outlet, outlet};
 use topics::{TopicWatch, Watched};
 use upkeep::Upkeep;
 
@@ -366,28 +367,6 @@ impl Relay {
         self.background.spawn("the operators' desk", serving);
     }
 
-    /// Starts whoever counts the dead letters that wait for a person.
-    fn count_open_letters(&mut self, config: &Config) {
-        let letters = OpenLetters {
-            client: consumer_config(&config.kafka),
-            prefix: config.kafka.prefix.clone(),
-            complaints: Arc::clone(&self.complaints),
-        };
-        let doors = self.doors.iter();
-        let doors: Vec<_> = doors
-            .map(|door| (Arc::clone(&door.id), Arc::clone(&door.name)))
-            .collect();
-        let metrics = Arc::clone(&self.metrics);
-        let show = move |counts: &OpenCounts| {
-            for (id, name) in &doors {
-                metrics.set_dead_letters_open(name, counts.get(id).copied().unwrap_or(0));
-            }
-        };
-        let counting = letters.run(show, self.stop_serving.clone());
-        self.background
-            .spawn("the count of open dead letters", counting);
-    }
-
     /// What the probes look at.
     #[must_use]
     pub fn health(&self) -> Arc<Health> {
@@ -495,30 +474,6 @@ struct LanePlan {
     fingerprint: String,
     retention_warning: Duration,
     unknown: Option<Unknown>,
-}
-
-fn outlet(config: &Config, destination: &DestinationConfig) -> Result<Arc<Outlet>, RelayError> {
-    let content_type = match config.read.format {
-        ReadFormat::Json | ReadFormat::CloudEvents | ReadFormat::ConfluentJson => {
-            "application/json"
-        }
-        ReadFormat::Bytes => "application/octet-stream",
-    };
-    let webhook = Webhook::new(
-        destination.webhook.clone(),
-        content_type,
-        destination.excerpt_bytes,
-    );
-    let webhook = webhook.map_err(|source| RelayError::Webhook {
-        destination: destination.name.to_string(),
-        source,
-    });
-    let content = destination.content.clone();
-    Ok(Arc::new(Outlet {
-        webhook: webhook?,
-        renderer: Renderer::new(content, &config.rules, config.read.clone()),
-        drops: destination.lane.on_render_error == RenderErrorPolicy::Drop,
-    }))
 }
 
 /// Runs a lane and its requests on a thread of its own, and says how it ended; or nothing when it panicked.

@@ -1,12 +1,17 @@
 //! The way out of a lane: from what the rules make of a record to what the sender sends.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
+use crate::config::{Config, DestinationConfig};
 use crate::delivery::Attempt;
-use crate::lane::Send;
-use crate::rules::Renderer;
+use crate::lane::{RenderErrorPolicy, Send};
+use crate::rules::{ReadFormat, Renderer};
 use crate::send::{Content, Webhook};
+
+use super::RelayError;
 
 /// What one destination's requests are made with.
 pub(super) struct Outlet {
@@ -51,4 +56,32 @@ impl Outlet {
         let make = || self.webhook.request(record, *id, *attempt, content, now);
         self.webhook.attempt(make, now).await
     }
+}
+
+/// The outlet that the file describes.
+pub(super) fn outlet(
+    config: &Config,
+    destination: &DestinationConfig,
+) -> Result<Arc<Outlet>, RelayError> {
+    let content_type = match config.read.format {
+        ReadFormat::Json | ReadFormat::CloudEvents | ReadFormat::ConfluentJson => {
+            "application/json"
+        }
+        ReadFormat::Bytes => "application/octet-stream",
+    };
+    let webhook = Webhook::new(
+        destination.webhook.clone(),
+        content_type,
+        destination.excerpt_bytes,
+    );
+    let webhook = webhook.map_err(|source| RelayError::Webhook {
+        destination: destination.name.to_string(),
+        source,
+    });
+    let content = destination.content.clone();
+    Ok(Arc::new(Outlet {
+        webhook: webhook?,
+        renderer: Renderer::new(content, &config.rules, config.read.clone()),
+        drops: destination.lane.on_render_error == RenderErrorPolicy::Drop,
+    }))
 }
