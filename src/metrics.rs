@@ -45,6 +45,7 @@ pub struct Metrics {
     rule_matches: IntCounterVec,
     unmatched_records: IntCounterVec,
     dead_letters: IntCounterVec,
+    dead_letters_open: IntGaugeVec,
     owned_writes: IntCounterVec,
     attempts: IntCounterVec,
     attempt_failures: IntCounterVec,
@@ -164,6 +165,11 @@ impl Metrics {
                 "Records that no rule took.",
                 &["topic"],
             )?,
+            dead_letters_open: families.gauge(
+                "dead_letters_open",
+                "Dead letters that were neither replayed nor deleted, as far as all of them are known to this instance.",
+                &["destination"],
+            )?,
             dead_letters: families.counter(
                 "dead_letters_total",
                 "Dead letters written, by reason.",
@@ -275,6 +281,12 @@ impl Metrics {
     /// How many records are in a topic of the ladder.
     pub fn set_ladder_records(&self, topic: &str, records: i64) {
         self.ladder_records.with_label_values(&[topic]).set(records);
+    }
+
+    /// How many dead letters of a destination are open.
+    pub fn set_dead_letters_open(&self, destination: &str, count: u64) {
+        let gauge = self.dead_letters_open.with_label_values(&[destination]);
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// How many lines of the log were kept back since the start.

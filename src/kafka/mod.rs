@@ -40,7 +40,8 @@ pub use envelope::{Letter, Opened, dead_letter_headers};
 pub use gatehouse::FromLadder;
 pub use inspection::{Inspection, Unfit};
 pub use letters::{
-    Cut, Letters, LettersError, Mark, Marks, Missing, Replayer, Round, Scanned, Sent,
+    Cut, Letters, LettersError, Mark, Marks, Missing, OpenCounts, OpenLetters, Replayer, Round,
+    Scanned, Sent,
 };
 pub use mailbox::Mailbox;
 pub use members::{Members, MembersPlan, Part, start_members};

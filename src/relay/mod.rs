@@ -8,6 +8,7 @@ mod instances;
 mod judging;
 mod lag;
 mod lane_task;
+mod letters;
 mod margin;
 mod operators;
 mod orders;
@@ -337,6 +338,7 @@ impl Relay {
             topic: OwnedTopic::state(&config.kafka.prefix).name,
             complaints: Arc::clone(&self.complaints),
         };
+        self.count_open_letters(config);
         let (tell, state) = mpsc::channel(ASKS);
         let Some(gone) = self.gone.1.take() else {
             return;

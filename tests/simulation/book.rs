@@ -16,6 +16,8 @@ pub(crate) struct Assignment {
     pub(crate) base: i64,
     pub(crate) read_to: i64,
     pub(crate) start_committed: bool,
+    /// Whether something was sent or written for a record of it: before, it may wait for the broker to know that it has begun.
+    pub(crate) begun: bool,
     pub(crate) leaving: bool,
     pub(crate) paused: bool,
     pub(crate) unsettled: BTreeMap<i64, Book>,

@@ -34,10 +34,7 @@ impl Watch {
         let share = (self.options.window.records / 16).max(8);
         let long = |since: &Time| self.looks_at_shares && now - since > 61 * SECOND;
         for (endpoint, _) in self.open.iter().filter(|(_, since)| long(since)) {
-            let of_all = self
-                .epochs
-                .values()
-                .filter(|a| a.start_committed && !a.leaving);
+            let of_all = self.epochs.values().filter(|a| a.begun && !a.leaving);
             let waits = |book: &&Book| {
                 !book.in_flight
                     && !book.writing

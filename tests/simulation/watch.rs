@@ -131,6 +131,7 @@ impl Watch {
                         base: partition.base,
                         read_to: partition.base,
                         start_committed: partition.committed,
+                        begun: false,
                         leaving: false,
                         paused: false,
                         unsettled: BTreeMap::new(),
@@ -340,6 +341,7 @@ impl Watch {
             Fence,
             "{key:?} is sent while its partition is being given away"
         );
+        assignment.begun = true;
         let Some(book) = assignment.unsettled.get_mut(&key.offset) else {
             return Err(Violation::new(
                 crate::check::Check::Attempt,
@@ -390,6 +392,9 @@ impl Watch {
     }
 
     fn writes(&mut self, key: DeliveryKey, attempts: u32) -> Result<(), Violation> {
+        if let Some(assignment) = self.epochs.get_mut(&key.epoch) {
+            assignment.begun = true;
+        }
         let Some(book) = self.book(key) else {
             return Err(Violation::new(
                 crate::check::Check::Fence,

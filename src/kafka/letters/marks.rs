@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::DeliveryId;
+use crate::record::Record;
 
 use super::super::topics::OwnedTopic;
 use super::{Letters, LettersError};
@@ -101,18 +102,10 @@ impl Marks {
 
     /// Takes a record in; false when it cannot be read.
     fn add(&mut self, key: &str, value: &[u8]) -> bool {
-        let Ok(value) = serde_json::from_slice::<Value>(value) else {
+        let Some((value, entries)) = entries(value) else {
             return false;
         };
-        let Ok(bytes) = STANDARD.decode(&value.marks) else {
-            return false;
-        };
-        let (entries, rest) = bytes.as_chunks::<ENTRY_BYTES>();
-        if value.version != 1 || !rest.is_empty() {
-            return false;
-        }
-        for [id @ .., round] in entries {
-            let (id, round) = (DeliveryId(*id), u32::from(*round));
+        for (id, round) in entries {
             let mark = Mark {
                 round,
                 at: value.at,
@@ -126,6 +119,28 @@ impl Marks {
         }
         true
     }
+}
+
+/// What a record of the state topic marks; nothing when it is another one.
+pub(super) fn entries_of(record: &Record) -> Vec<(DeliveryId, u32)> {
+    let is_mark = |key: &[u8]| key.starts_with(KEY.as_bytes());
+    let value = record.value.as_deref();
+    let value = value.filter(|_| record.key.as_deref().is_some_and(is_mark));
+    let entries = value.and_then(entries).map(|(_, entries)| entries);
+    entries.unwrap_or_default()
+}
+
+/// What is in a value; nothing when it cannot be read.
+fn entries(value: &[u8]) -> Option<(Value, Vec<(DeliveryId, u32)>)> {
+    let value: Value = serde_json::from_slice(value).ok()?;
+    let bytes = STANDARD.decode(&value.marks).ok()?;
+    let (entries, rest) = bytes.as_chunks::<ENTRY_BYTES>();
+    if value.version != 1 || !rest.is_empty() {
+        return None;
+    }
+    let entry = |[id @ .., round]: &[u8; ENTRY_BYTES]| (DeliveryId(*id), u32::from(*round));
+    let entries = entries.iter().map(entry).collect();
+    Some((value, entries))
 }
 
 /// A record of marks: its key, which nobody else uses, and its value.

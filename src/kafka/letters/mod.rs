@@ -1,10 +1,11 @@
 //! The dead letters for somebody who looks at them, replays them or deletes them: no member of any group, whether a daemon runs or not.
 //!
 //! [`scan`] reads them to where they end now, [`marks`] tells which were replayed, [`fetch`] gets single ones and what was left out of them
-//! back, [`replay`] writes them where their lane reads them, [`purge`] deletes the oldest.
+//! back, [`replay`] writes them where their lane reads them, [`purge`] deletes the oldest. [`open`] is for the daemon: it counts.
 
 mod fetch;
 mod marks;
+mod open;
 mod purge;
 mod replay;
 mod scan;
@@ -23,6 +24,7 @@ use super::topics::OwnedTopic;
 
 pub use fetch::Missing;
 pub use marks::{Mark, Marks};
+pub use open::{OpenCounts, OpenLetters};
 pub use purge::Cut;
 pub use replay::{Replayer, Round, Sent};
 pub use scan::Scanned;
