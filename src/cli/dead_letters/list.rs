@@ -133,7 +133,7 @@ pub(super) fn stats(desk: &Desk, arguments: &StatsArguments) -> Result<u8, Failu
     let marks = desk.letters.marks()?;
     let mut tallies: BTreeMap<(String, String), Tally> = BTreeMap::new();
     let since = arguments.filter.since();
-    let unreadable = read(desk, &arguments.filter, &marks, since, &mut |found| {
+    let found = read(desk, &arguments.filter, &marks, since, &mut |found| {
         let name = desk.name(&found.letter.destination).to_owned();
         let key = (name, found.letter.reason.clone());
         tallies.entry(key).or_default().add(&found);
@@ -152,7 +152,7 @@ pub(super) fn stats(desk: &Desk, arguments: &StatsArguments) -> Result<u8, Failu
     let mut stats = Stats {
         open: groups.iter().map(|group| group.open).sum(),
         replayed: groups.iter().map(|group| group.replayed).sum(),
-        unreadable,
+        unreadable: found.unreadable,
         groups,
     };
     stats.groups.retain(|group| arguments.all || group.open > 0);

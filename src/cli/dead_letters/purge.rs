@@ -50,7 +50,7 @@ pub(super) fn purge(desk: &Desk, arguments: &PurgeArguments) -> Result<u8, Failu
     };
     let mut stay = BTreeSet::new();
     let filter = FilterArguments::default();
-    read(desk, &filter, &marks, None, &mut |found| {
+    let found = read(desk, &filter, &marks, None, &mut |found| {
         let letter = &found.letter;
         if !cut.takes(letter.partition, letter.offset) {
             stay.insert(letter.id);
@@ -75,7 +75,8 @@ pub(super) fn purge(desk: &Desk, arguments: &PurgeArguments) -> Result<u8, Failu
             .map_err(|error| LettersError::Refused(error.to_string()))?;
         runtime.block_on(desk.letters.purge(&cut))?;
         // Marks are for those that are there.
-        desk.letters.forget_marks(&marks.obsolete(&stay))?;
+        let obsolete = found.obsolete(&marks, |id| stay.contains(&id));
+        desk.letters.forget_marks(&obsolete)?;
     }
     match arguments.format.format {
         Format::Json => say(&(serde_json::to_string(&report).unwrap_or_default() + "\n")),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::clock::Timestamp;
+use crate::delivery::DeliveryId;
 use crate::kafka::{Letter, Mark, Marks, Scanned};
 use crate::rules::Matcher;
 
@@ -31,10 +32,34 @@ pub(super) struct Found {
     pub(super) kind: Option<String>,
 }
 
+/// What was read, whether it was meant or not.
+pub(super) struct Read {
+    /// Records that are no dead letters that can be read.
+    pub(super) unreadable: usize,
+    /// The deliveries whose letters are there.
+    pub(super) ids: BTreeSet<DeliveryId>,
+}
+
+impl Read {
+    /// The marks that nobody needs, when of the letters that are there only some stay.
+    pub(super) fn obsolete(
+        &self,
+        marks: &Marks,
+        stays: impl Fn(DeliveryId) -> bool,
+    ) -> Vec<String> {
+        // Whose mark it is that belongs to what cannot be read, is not known.
+        if self.unreadable > 0 {
+            return Vec::new();
+        }
+        let ids = self.ids.iter().copied();
+        marks.obsolete(&ids.filter(|id| stays(*id)).collect())
+    }
+}
+
 /// Tells what became of dead letters, which it is told in the order of their partitions.
 pub(super) struct Fates<'a> {
     marks: &'a Marks,
-    seen: BTreeSet<([u8; 16], u32)>,
+    seen: BTreeSet<(DeliveryId, u32)>,
 }
 
 impl<'a> Fates<'a> {
@@ -44,7 +69,7 @@ impl<'a> Fates<'a> {
     }
 
     pub(super) fn of(&mut self, letter: &Letter) -> Fate {
-        if !self.seen.insert((letter.id.0, letter.round)) {
+        if !self.seen.insert((letter.id, letter.round)) {
             return Fate::Copy;
         }
         match self.marks.of(letter.id) {
@@ -63,7 +88,7 @@ pub(super) fn read(
     marks: &Marks,
     since: Option<Timestamp>,
     each: &mut dyn FnMut(Found),
-) -> Result<usize, Failure> {
+) -> Result<Read, Failure> {
     let matcher = Matcher::for_audit(&desk.config.rule_file());
     let mut fates = Fates::new(marks);
     let mut unreadable: Option<(usize, String)> = None;
@@ -99,7 +124,10 @@ pub(super) fn read(
             "note: {count} records of topic {topic} are no dead letters that can be read; the first is at {first}"
         ));
     }
-    Ok(count)
+    Ok(Read {
+        unreadable: count,
+        ids: fates.seen.into_iter().map(|(id, _)| id).collect(),
+    })
 }
 
 #[cfg(test)]

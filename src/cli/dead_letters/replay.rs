@@ -97,7 +97,7 @@ pub(super) fn replay(desk: &Desk, arguments: &ReplayArguments) -> Result<u8, Fai
             "which ones? Say so by an option such as --destination, or --all",
         ));
     }
-    let plan = planned(desk, arguments)?;
+    let (plan, obsolete) = planned(desk, arguments)?;
     let count = plan.rounds.len();
     if arguments.dry_run {
         let mut report = Report {
@@ -135,18 +135,22 @@ pub(super) fn replay(desk: &Desk, arguments: &ReplayArguments) -> Result<u8, Fai
         report: report_of(plan, desk),
     };
     run.all(&rounds)?;
+    // Those whose letters Kafka has deleted by now; what cannot be done here, the next replay does.
+    drop(desk.letters.forget_marks(&obsolete));
     Ok(tell(&run.report, arguments))
 }
 
-fn planned(desk: &Desk, arguments: &ReplayArguments) -> Result<Plan, Failure> {
+/// The plan, and the keys of marks whose letters are all gone: known by marks that are older than what was read after them.
+fn planned(desk: &Desk, arguments: &ReplayArguments) -> Result<(Plan, Vec<String>), Failure> {
     let marks = desk.letters.marks()?;
     let barred = |id: &str| barred(desk, id);
     let mut planner = Planner::new(&barred, arguments.force);
     // From the beginning, whatever is meant: a letter that was written twice must be known for one.
-    read(desk, &arguments.filter, &marks, None, &mut |found| {
+    let found = read(desk, &arguments.filter, &marks, None, &mut |found| {
         planner.add(&found);
     })?;
-    Ok(planner.finish(arguments.limit))
+    let obsolete = found.obsolete(&marks, |_| true);
+    Ok((planner.finish(arguments.limit), obsolete))
 }
 
 /// Why nothing can be replayed to the destination with this id.
