@@ -239,6 +239,14 @@ pub enum Notice {
         /// How many keys there are.
         count: usize,
     },
+    /// A partition is read no further: what would have to be known of it after a restart is more than can be committed, and nothing of it may go to the
+    /// ladder.
+    ReadsNoFurther {
+        /// Its topic.
+        topic: Arc<str>,
+        /// Its number there.
+        partition: i32,
+    },
     /// So many records were rejected lately that the lane slows down, or stops.
     Braked,
     /// The brake has ended.

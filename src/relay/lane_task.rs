@@ -255,6 +255,7 @@ impl LaneTask {
             | Notice::Cautious { .. }
             | Notice::CautionOver
             | Notice::EndsTheProcess { .. }
+            | Notice::ReadsNoFurther { .. }
             | Notice::Braked
             | Notice::Released => return,
         };

@@ -179,6 +179,12 @@ pub(super) fn notice(destination: &str, notice: &Notice) {
                 "nothing more is read: the window is full of records that wait behind others of their keys"
             );
         }
+        Notice::ReadsNoFurther { topic, partition } => warn!(
+            destination,
+            topic = &**topic,
+            partition,
+            "partition read no further: too many keys of it wait for another attempt; it goes on when some of them have ended"
+        ),
         Notice::Braked => warn!(
             destination,
             "braked: most records are rejected; the lane slows down instead of filling the dead letters. Look at them, then `postrider resume`"

@@ -77,7 +77,7 @@ impl World {
             Notice::Closed { .. } => Seen::Closed,
             Notice::Gone { .. } => Seen::StoppedAsGone,
             Notice::Suspect { .. } => Seen::Suspects,
-            Notice::HeldUp { .. } => Seen::HeldUp,
+            Notice::HeldUp { .. } | Notice::ReadsNoFurther { .. } => Seen::HeldUp,
             Notice::KeyHeld { .. } => Seen::KeysHeld,
             Notice::Braked => Seen::Braked,
             Notice::Released => Seen::BrakesReleased,

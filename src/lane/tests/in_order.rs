@@ -212,3 +212,19 @@ fn an_endpoint_that_is_out_is_probed_by_the_heads_of_keys() {
     assert!(stage.letters.is_empty());
     assert_in_order(&stage);
 }
+
+#[test]
+fn a_partition_of_which_no_more_can_be_committed_is_read_no_further_and_that_is_said_once() {
+    let mut stage = ordered(20_000, schedule(&[HOUR; 5]), |seen| {
+        let fails = seen.offset % 3 == 0 && seen.at < 3 * HOUR;
+        answer(if fails { 503 } else { 200 })
+    });
+    stage.produce(20_000);
+    stage.pass(2 * HOUR);
+    let said = |notice: &&Notice| matches!(notice, Notice::ReadsNoFurther { .. });
+    assert_eq!(stage.notices.iter().filter(said).count(), 1);
+    assert!(stage.delivered.len() < 10_000);
+    assert!(stage.ladder.is_empty());
+    stage.pass(24 * HOUR);
+    assert_eq!(stage.delivered.len(), 20_000);
+}
