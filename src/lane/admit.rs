@@ -1,15 +1,16 @@
-//! What may begin: in turn, within the concurrency and the rate, while the endpoint is not held.
+//! What may begin: in turn, within the concurrency and the rate, while its endpoint is not held.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Tick;
-use crate::delivery::{Attempt, DeliveryKey};
+use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey};
 
+use super::choice::Choice;
 use super::counts::Settlement;
 use super::delivery::{DeadLetterWrite, Destiny, FirstAttempt, State};
+use super::endpoints::Slot;
 use super::event::{Action, Send, Shed};
-use super::evidence::Choice;
 use super::machine::Lane;
 use super::window::Phase;
 
@@ -32,22 +33,36 @@ enum Turn {
 }
 
 impl Lane {
-    /// Begins what may begin, oldest first.
+    /// Begins what may begin: the endpoints take turns, each with its oldest first.
     pub(super) fn admit(&mut self) {
         let now = self.now.tick;
         self.rate_wait.until = None;
         self.wake = None;
-        if self.handover.is_draining() {
+        if self.handover.is_draining() || self.paused {
             return;
         }
         while self.in_flight < self.options.concurrency {
-            let Some(Choice { place, is_trial }) = self.choose() else {
+            let Some(slot) = self.endpoints.turn() else {
                 return;
             };
-            let Some(key) = self.ready.get(place).copied() else {
+            if let Err(until) = self.brake.may_try(now) {
+                self.wake = until;
                 return;
+            }
+            let choice = self.choose(slot);
+            let Choice { place, is_trial } = match choice {
+                Ok(choice) => choice,
+                Err(not_before) => {
+                    self.watch_standstill(slot);
+                    self.endpoints.sit_out(not_before);
+                    continue;
+                }
             };
-            match self.turn(key) {
+            let Some(key) = self.endpoints[slot].ready.get(place).copied() else {
+                self.endpoints.sit_out(None);
+                continue;
+            };
+            match self.turn(slot, key) {
                 Turn::Gone => {}
                 Turn::Expired => self.settle(key, Settlement::Dropped),
                 Turn::DeadLetter(write) => self.write_dead_letter(key, write),
@@ -60,19 +75,21 @@ impl Lane {
                     let waited = self.rate_wait.since.take().map(|since| now.since(since));
                     self.counts.rate_wait += waited.unwrap_or_default();
                     if is_trial {
-                        self.begin_trial(key);
+                        self.begin_trial(slot, key);
                     }
                     self.brake.tried(now);
-                    self.send(key);
+                    self.send(slot, key);
                 }
             }
-            self.ready.remove(place);
+            self.endpoints[slot].ready.remove(place);
+            self.endpoints.rotate();
         }
     }
 
-    fn turn(&mut self, key: DeliveryKey) -> Turn {
+    fn turn(&mut self, slot: Slot, key: DeliveryKey) -> Turn {
         let wall = self.now.wall;
         let expire_after = self.options.expire_after;
+        let gone = self.endpoints[slot].is_one_gone_of_many();
         let Some(partition) = self.partitions.get_mut(&key.epoch) else {
             return Turn::Gone;
         };
@@ -94,6 +111,17 @@ impl Lane {
             delivery.last_failure = Some(Attempt::failed_before_sending(error.clone()));
             return Turn::DeadLetter(write);
         }
+        if gone {
+            let error = "its endpoint is gone for good".to_owned();
+            delivery
+                .last_failure
+                .get_or_insert_with(|| Attempt::failed_before_sending(error));
+            return Turn::DeadLetter(DeadLetterWrite {
+                reason: DeadLetterReason::Gone,
+                shed: Shed::Nothing,
+                failures: 0,
+            });
+        }
         let record = &delivery.record;
         if let (Some(limit), Some(written)) = (expire_after, record.timestamp)
             && u128::try_from(wall.0.saturating_sub(written.0))
@@ -104,9 +132,9 @@ impl Lane {
         Turn::Send(record.value.as_ref().map_or(0, bytes::Bytes::len))
     }
 
-    fn send(&mut self, key: DeliveryKey) {
+    fn send(&mut self, slot: Slot, key: DeliveryKey) {
         let now = self.now;
-        let stopped_before = self.endpoint.stopwatch.total();
+        let stopped_before = self.endpoints[slot].stopwatch.total(now.tick);
         let Some(partition) = self.partitions.get_mut(&key.epoch) else {
             return;
         };
@@ -128,7 +156,9 @@ impl Lane {
             rule,
             attempt: delivery.attempts + 1,
         };
-        self.retried_last = delivery.attempts > 0;
+        let endpoint = &mut self.endpoints[slot];
+        endpoint.retried_last = delivery.attempts > 0;
+        endpoint.in_flight += 1;
         partition.busy += 1;
         self.in_flight += 1;
         self.enter(key, State::InFlight);

@@ -77,6 +77,11 @@ impl Breaker {
             && f64::from(all.count) >= options.failure_ratio * total
     }
 
+    /// Whether it has heard of a failure after which nothing has passed.
+    pub(super) fn has_failures(&self) -> bool {
+        self.row.count > 0
+    }
+
     fn part(&mut self, options: &BreakerOptions, now: Tick) -> &mut Part {
         let length = (options.window / PARTS).max(Duration::from_millis(1));
         let number = now.0.as_nanos() / length.as_nanos();

@@ -43,8 +43,13 @@ impl Lane {
 
     /// Hands a record to the ladder for the shortest time, though it is due before, because it stands where others have no room. Nothing is spent.
     pub(super) fn make_room(&mut self, key: DeliveryKey) {
+        self.make_room_for(key, Step::OneMinute);
+    }
+
+    /// The same for the time of this step.
+    pub(super) fn make_room_for(&mut self, key: DeliveryKey, step: Step) {
         let write = LadderWrite {
-            step: Step::OneMinute,
+            step,
             failures: 0,
             makes_room: true,
         };
@@ -53,7 +58,7 @@ impl Lane {
 
     /// Asks for a record to be written to the ladder. It is settled when the write is acknowledged, never before.
     fn write_ladder(&mut self, key: DeliveryKey, write: LadderWrite) {
-        let stopped = self.endpoint.stopwatch.total();
+        let stopped = self.stopped(key);
         let (wall, cluster_id) = (self.now.wall, Arc::clone(&self.cluster_id));
         self.enter(key, State::Ladder(write));
         let Some(partition) = self.partitions.get_mut(&key.epoch) else {
@@ -134,6 +139,9 @@ impl Lane {
             Ok(()) => self.settle(key, Settlement::Deferred),
             // What does not fit the topic waits here.
             Err(WriteError::TooLarge) => {
+                if let Some(delivery) = self.delivery(key) {
+                    delivery.stays_here = true;
+                }
                 let left = due.map_or(0, |due| due.0.saturating_sub(wall.0));
                 let left = u64::try_from(left).unwrap_or(0);
                 self.wait_in_window(key, Duration::from_millis(left));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::Tick;
 use crate::delivery::{DeliveryKey, Epoch};
 
-use super::delivery::State;
+use super::delivery::{Delivery, State};
 use super::event::Action;
 use super::event::Position;
 use super::machine::Lane;
@@ -108,7 +108,8 @@ impl Lane {
     /// What is known of a partition beyond its position, as a text. What would not fit is left out, which costs repeats and no records, and the
     /// partition gives way until it fits.
     fn metadata(&mut self, epoch: Epoch) -> Option<String> {
-        let stopped = self.endpoint.stopwatch.total();
+        let now = self.now.tick;
+        let stopped = |delivery: &Delivery| self.endpoints[delivery.endpoint].stopwatch.total(now);
         let partition = self.partitions.get(&epoch)?;
         let owner = Owner {
             cluster_id: &self.cluster_id,
@@ -200,11 +201,11 @@ impl Partition {
     }
 
     /// What was spent on the records that are not settled, in the order of their offsets; those that were not read yet among them.
-    fn budgets_spent(&self, stopped: Duration) -> Vec<Budget> {
+    fn budgets_spent(&self, stopped: impl Fn(&Delivery) -> Duration) -> Vec<Budget> {
         let position = self.position();
         let mut budgets: Vec<Budget> = self
             .unsettled()
-            .filter_map(|(offset, delivery)| delivery.budget(offset, stopped))
+            .filter_map(|(offset, delivery)| delivery.budget(offset, stopped(delivery)))
             .collect();
         let unread = self.budgets.range(position..);
         budgets.extend(unread.map(|(_, budget)| *budget));

@@ -7,6 +7,7 @@ use crate::clock::{Tick, Timestamp};
 use crate::delivery::{Attempt, DeadLetterReason, DeliveryId};
 use crate::record::Record;
 
+use super::endpoints::Slot;
 use super::event::Shed;
 use super::ladder::Step;
 use super::progress::Budget;
@@ -19,6 +20,10 @@ pub(super) struct Delivery {
     pub(super) id: DeliveryId,
     pub(super) destiny: Destiny,
     pub(super) state: State,
+    /// The endpoint it goes to.
+    pub(super) endpoint: Slot,
+    /// Whether it does not fit the ladder's topics.
+    pub(super) stays_here: bool,
     /// Attempts spent.
     pub(super) attempts: u32,
     /// Those of them that it brought along from the ladder.
@@ -157,6 +162,8 @@ impl Delivery {
             id,
             destiny,
             state: State::Ready,
+            endpoint: Slot::SOLE,
+            stays_here: false,
             attempts: 0,
             carried_attempts: 0,
             faults: 0,

@@ -3,6 +3,8 @@
 //! "This record is bad" and "this endpoint is broken" look the same in one answer. Which of the two it is, is found out by trying another
 //! record; `evidence.rs` does that, this file keeps the state.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Now, Tick};
@@ -11,10 +13,27 @@ use crate::delivery::{Attempt, DeliveryKey, Epoch, FailureReason};
 use super::breaker::Breaker;
 use super::options::BreakerOptions;
 use super::retry::Hold;
+use super::status::LastFailure;
 
 /// One endpoint.
 #[derive(Debug, Default)]
 pub(super) struct Endpoint {
+    /// What it is known by among many.
+    pub(super) key: Option<Arc<str>>,
+    /// Its deliveries that may be sent as soon as there is a place, oldest first.
+    pub(super) ready: VecDeque<DeliveryKey>,
+    /// Its records in the window, and its requests under way.
+    pub(super) here: usize,
+    pub(super) in_flight: usize,
+    /// Whether its last request was for a record that had failed before.
+    pub(super) retried_last: bool,
+    /// Whether it takes part in the round, and when it comes back if it does not.
+    pub(super) has_turn: bool,
+    pub(super) wakes_at: Option<Tick>,
+    /// When it was last heard of.
+    pub(super) heard: Tick,
+    /// Its last attempt that failed.
+    pub(super) last_failure: Option<LastFailure>,
     pub(super) state: State,
     pub(super) hold: Hold,
     pub(super) breaker: Breaker,
@@ -25,8 +44,6 @@ pub(super) struct Endpoint {
     pub(super) push_backs: u64,
     /// How much the receiver pushes back.
     pub(super) pressure: Pressure,
-    /// Whether a person has paused it.
-    pub(super) paused: bool,
 }
 
 /// So many passes make up for one record that was pushed back.
@@ -185,21 +202,10 @@ impl Endpoint {
 
     /// Whether it is to be left alone whatever waits: until when, if that is known.
     pub(super) fn stopped(&self, now: Tick) -> Option<Option<Tick>> {
-        if self.paused || matches!(self.state, State::Gone) {
+        if matches!(self.state, State::Gone) {
             return Some(None);
         }
         self.hold.is_held(now).then(|| Some(self.hold.until()))
-    }
-
-    /// The name of its state in metrics.
-    pub(super) fn state_name(&self) -> &'static str {
-        match &self.state {
-            _ if self.paused => "paused",
-            State::Closed | State::Doubt(_) => "closed",
-            State::Open(open) if open.trial.is_some() => "half_open",
-            State::Open(_) => "open",
-            State::Gone => "gone",
-        }
     }
 
     /// Whether records wait for the endpoint itself, and not for a place or for their time.
@@ -209,12 +215,33 @@ impl Endpoint {
 
     /// Whether it takes no records for longer than a trial lasts.
     pub(super) fn is_left_alone(&self) -> bool {
-        self.paused || matches!(self.state, State::Open(_) | State::Gone)
+        matches!(self.state, State::Open(_) | State::Gone)
+    }
+
+    /// Whether its records only stand in the way of others.
+    pub(super) fn keeps_others_waiting(&self, now: Tick) -> bool {
+        matches!(self.state, State::Open(_)) || self.hold.is_held(now)
+    }
+
+    /// Whether it is one of many that has gone: its records end as dead letters, and the others go on.
+    pub(super) fn is_one_gone_of_many(&self) -> bool {
+        self.key.is_some() && matches!(self.state, State::Gone)
+    }
+
+    /// Whether nothing of it is here.
+    pub(super) fn is_idle(&self) -> bool {
+        self.here == 0 && self.in_flight == 0
+    }
+
+    /// Whether something is known of it that is worth remembering.
+    pub(super) fn is_remarkable(&self, now: Tick) -> bool {
+        self.is_waited_for(now) || self.breaker.has_failures()
     }
 
     /// Forgets the records of assignments that have ended.
     pub(super) fn forget(&mut self, epochs: &[Epoch]) {
         let kept = |key: &DeliveryKey| !epochs.contains(&key.epoch);
+        self.ready.retain(kept);
         match &mut self.state {
             State::Doubt(doubt) => {
                 doubt.accused.retain(kept);
@@ -231,28 +258,26 @@ impl Endpoint {
 /// Counts the time in which an endpoint was held or left alone: it does not count towards `max_age`.
 #[derive(Debug, Default)]
 pub(super) struct Stopwatch {
-    total: Duration,
+    /// What was counted up to `read`.
+    counted: Duration,
     read: Tick,
     /// Until when it is known to be stopped.
     until: Tick,
 }
 
 impl Stopwatch {
-    /// Counts up to `now`, and returns the sum.
-    pub(super) fn advance(&mut self, now: Tick) -> Duration {
-        self.total += now.min(self.until).since(self.read);
-        self.read = self.read.max(now);
-        self.total
+    /// The time counted up to `now`.
+    pub(super) fn total(&self, now: Tick) -> Duration {
+        self.counted + now.min(self.until).since(self.read)
     }
 
-    /// The time counted up to the last [`Stopwatch::advance`].
-    pub(super) fn total(&self) -> Duration {
-        self.total
-    }
-
-    /// From here on it is stopped until then.
-    pub(super) fn stopped_until(&mut self, until: Tick) {
-        self.until = until;
+    /// From now on it is stopped until then.
+    pub(super) fn stopped_until(&mut self, now: Tick, until: Tick) {
+        if until != self.until {
+            self.counted = self.total(now);
+            self.read = now;
+            self.until = until;
+        }
     }
 }
 
@@ -264,13 +289,13 @@ mod tests {
     fn the_stopwatch_counts_only_while_stopped_and_nothing_twice() {
         let at = |seconds| Tick(Duration::from_secs(seconds));
         let mut watch = Stopwatch::default();
-        assert_eq!(watch.advance(at(10)), Duration::ZERO);
-        watch.stopped_until(at(15));
-        assert_eq!(watch.advance(at(12)), Duration::from_secs(2));
-        assert_eq!(watch.advance(at(30)), Duration::from_secs(5));
-        watch.stopped_until(Tick(Duration::MAX));
-        assert_eq!(watch.advance(at(100)), Duration::from_secs(75));
-        watch.stopped_until(at(0));
-        assert_eq!(watch.advance(at(200)), Duration::from_secs(75));
+        assert_eq!(watch.total(at(10)), Duration::ZERO);
+        watch.stopped_until(at(10), at(15));
+        assert_eq!(watch.total(at(12)), Duration::from_secs(2));
+        assert_eq!(watch.total(at(30)), Duration::from_secs(5));
+        watch.stopped_until(at(30), Tick(Duration::MAX));
+        assert_eq!(watch.total(at(100)), Duration::from_secs(75));
+        watch.stopped_until(at(100), at(0));
+        assert_eq!(watch.total(at(200)), Duration::from_secs(75));
     }
 }

@@ -109,6 +109,8 @@ pub struct Incoming {
     pub record: Arc<Record>,
     /// What becomes of it.
     pub verdict: Verdict,
+    /// What its endpoint is known by, where the destination has many; `None`: it has one.
+    pub endpoint: Option<Arc<str>>,
     /// What it brings along from the ladder.
     pub carried: Option<Box<Carried>>,
 }
@@ -173,6 +175,8 @@ pub enum Action {
 pub enum Notice {
     /// The endpoint is left alone but for probes.
     Opened {
+        /// Which, if the destination has many.
+        endpoint: Option<Arc<str>>,
         /// The answer that made the difference.
         why: Why,
         /// The time until the first probe.
@@ -180,11 +184,16 @@ pub enum Notice {
     },
     /// The endpoint does its work again.
     Closed {
+        /// Which, if the destination has many.
+        endpoint: Option<Arc<str>>,
         /// How long it was left alone.
         open_for: Duration,
     },
     /// The endpoint says that it has gone.
-    Gone,
+    Gone {
+        /// Which, if the destination has many.
+        endpoint: Option<Arc<str>>,
+    },
     /// A record met a fault while others passed.
     Suspect {
         /// The delivery.

@@ -1,8 +1,9 @@
 //! How partitions leave a lane: taken away in good order, lost, or given back at the end.
 
 use crate::clock::{Now, Tick};
-use crate::delivery::Epoch;
+use crate::delivery::{DeliveryKey, Epoch};
 
+use super::delivery::State;
 use super::event::Action;
 use super::machine::Lane;
 use super::window::Phase;
@@ -113,15 +114,23 @@ impl Lane {
             let Some(partition) = self.partitions.remove(epoch) else {
                 continue;
             };
-            for (_, delivery) in partition.unsettled() {
+            for (offset, delivery) in partition.unsettled() {
+                let epoch = *epoch;
+                if delivery.state == State::InFlight {
+                    let key = DeliveryKey { epoch, offset };
+                    self.endpoints.strays(key, delivery.endpoint);
+                }
+                self.endpoints[delivery.endpoint].here -= 1;
                 *self.tally.of(delivery.state) -= 1;
                 self.unsettled -= 1;
                 self.unsettled_bytes -= delivery.weight;
                 self.counts.released += 1;
             }
         }
-        self.endpoint.forget(epochs);
-        self.ready.retain(|key| !epochs.contains(&key.epoch));
+        for endpoint in self.endpoints.every() {
+            endpoint.forget(epochs);
+        }
+        self.endpoints.call_all();
         self.timers.retain(|(_, key)| !epochs.contains(&key.epoch));
     }
 }

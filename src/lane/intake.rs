@@ -88,6 +88,7 @@ impl Lane {
             offset,
             record,
             verdict,
+            endpoint,
             carried,
         } = incoming;
         let key = DeliveryKey { epoch, offset };
@@ -106,7 +107,7 @@ impl Lane {
             Verdict::DeadLetter { reason, error } => Destiny::DeadLetter { reason, error },
         };
         let is_from_ladder = carried.is_some();
-        let (now, stopped) = (self.now, self.endpoint.stopwatch.total());
+        let now = self.now;
         let mut delivery = match carried {
             Some(carried) => goes_on(record, destiny, *carried),
             None => {
@@ -137,6 +138,10 @@ impl Lane {
         if let Some(budget) = partition.budgets.remove(&offset) {
             spend(&mut delivery, budget);
         }
+        if matches!(delivery.destiny, Destiny::Deliver { .. }) {
+            delivery.endpoint = self.endpoints.of(endpoint.as_ref(), now.tick);
+        }
+        let slot = delivery.endpoint;
         if let Some(first) = &mut delivery.first_attempt {
             // What it has waited beyond its time, nobody has tried it: the endpoint was left alone, or this program was.
             let late = delivery
@@ -145,7 +150,7 @@ impl Lane {
             first.held += late;
             first.age_before = span(first.wall, now.wall).saturating_sub(first.held);
             first.since = now.tick;
-            first.stopped_before = stopped;
+            first.stopped_before = self.endpoints[slot].stopwatch.total(now.tick);
         }
         let weight = delivery.weight;
         let may_send = partition.phase == Phase::Consuming;
@@ -154,6 +159,7 @@ impl Lane {
         }
         self.counts.read += 1;
         self.counts.read_from_ladder += u64::from(is_from_ladder);
+        self.endpoints[slot].here += 1;
         self.unsettled += 1;
         self.unsettled_bytes += weight;
         *self.tally.of(State::Ready) += 1;
@@ -171,11 +177,14 @@ impl Lane {
         let left = delivery.due.map_or(Duration::ZERO, |due| span(wall, due));
         let to_deliver = matches!(delivery.destiny, Destiny::Deliver { .. });
         if !to_deliver || left.is_zero() {
-            self.ready.push_back(key);
-        } else if left <= IN_WINDOW {
-            self.wait_in_window(key, left);
-        } else {
+            let slot = delivery.endpoint;
+            self.queue_last(slot, key);
+        } else if left > IN_WINDOW {
             self.wait_for_retry(key, left);
+        } else if self.has_its_share(key) {
+            self.make_room(key);
+        } else {
+            self.wait_in_window(key, left);
         }
     }
 
@@ -220,6 +229,7 @@ impl Lane {
         if !partition.paused && (distance > limit || partition.crowded) {
             partition.paused = true;
             self.actions.push_back(Action::Pause(epoch));
+            self.endpoints.weigh_all();
         } else if partition.paused && distance <= limit / 2 && !partition.crowded {
             partition.paused = false;
             self.actions.push_back(Action::Resume(epoch));

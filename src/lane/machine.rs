@@ -1,10 +1,11 @@
 //! The state machine itself: what it holds, and the order in which it looks at it.
 //!
 //! What comes in is in `intake.rs`, what may begin in `admit.rs`, how an attempt or a write ends a delivery in `settle.rs`, what answers say of the
-//! endpoint in `evidence.rs`, what is committed in `commit.rs`, and how partitions leave in `handover.rs`.
+//! endpoint in `evidence.rs`, which of its records is tried next in `choice.rs`, what an endpoint of many may keep waiting in `share.rs`, what is committed in `commit.rs`, and how partitions leave in `handover.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::{Now, Tick};
 use crate::delivery::{DeliveryKey, Epoch};
@@ -13,7 +14,8 @@ use super::admit::RateWait;
 use super::brake::Brake;
 use super::counts::{Counts, Waiting};
 use super::delivery::{Delivery, State};
-use super::endpoint::Endpoint;
+use super::endpoint::State as Endpoint;
+use super::endpoints::{EndpointStates, Endpoints, Slot};
 use super::event::{Action, Event};
 use super::handover::Handover;
 use super::options::LaneOptions;
@@ -23,7 +25,7 @@ use super::status::LastFailure;
 use super::window::{Partition, Phase};
 
 /// An endpoint that is left alone is read for until so many records wait that were never tried, so that its probes have a choice.
-const WAITING_WHILE_OPEN: usize = 8;
+pub(super) const WAITING_WHILE_OPEN: usize = 8;
 
 /// How much more a lane may read at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,21 +43,22 @@ pub struct Lane {
     pub(super) destination_id: Arc<str>,
     pub(super) cluster_id: Arc<str>,
     pub(super) partitions: BTreeMap<Epoch, Partition>,
-    /// Deliveries that may be sent as soon as there is a place, oldest first.
-    pub(super) ready: VecDeque<DeliveryKey>,
     /// Deliveries that wait for a time: their next attempt, or their dead letter to be written again.
     pub(super) timers: BTreeSet<(Tick, DeliveryKey)>,
-    pub(super) endpoint: Endpoint,
+    pub(super) endpoints: Endpoints,
     pub(super) brake: Brake,
     pub(super) ladder_orders: LadderOrders,
-    /// Whether the last request was for a record that had failed before.
-    pub(super) retried_last: bool,
-    /// When something may begin that may not begin now.
+    /// A person asked for a pause.
+    pub(super) paused: bool,
+    /// Whether nothing may be tried, whatever its endpoint says, as far as the endpoints know.
+    stands_still: bool,
+    /// When something may begin that may not begin now, whatever its endpoint says.
     pub(super) wake: Option<Tick>,
+    /// When a full window is looked through again at the earliest.
+    pub(super) next_look: Tick,
     pub(super) rate: Rate,
     pub(super) rate_wait: RateWait,
     pub(super) handover: Handover,
-    /// A person asked for a pause.
     /// Requests under way, those of fenced epochs included: they burden the receiver all the same.
     pub(super) in_flight: usize,
     /// Unsettled records and their weight.
@@ -103,13 +106,14 @@ impl Lane {
             destination_id,
             cluster_id: "".into(),
             partitions: BTreeMap::new(),
-            ready: VecDeque::new(),
             timers: BTreeSet::new(),
-            endpoint: Endpoint::default(),
+            endpoints: Endpoints::default(),
             brake: Brake::default(),
             ladder_orders: LadderOrders::default(),
-            retried_last: false,
+            paused: false,
+            stands_still: false,
             wake: None,
+            next_look: Tick::default(),
             rate: Rate::new(&options.rate),
             rate_wait: RateWait::default(),
             handover: Handover::default(),
@@ -131,7 +135,6 @@ impl Lane {
     /// Takes in what happened at `now`. Call [`Lane::poll_action`] until it has nothing more to ask.
     pub fn handle(&mut self, now: Now, event: Event) {
         self.now = now;
-        self.endpoint.stopwatch.advance(now.tick);
         match event {
             Event::Assigned {
                 cluster_id,
@@ -150,9 +153,10 @@ impl Lane {
         }
         self.fire_timers();
         self.admit();
+        self.keep_to_shares();
+        self.watch_brake_and_pause();
         self.end_handovers(now);
         self.commit();
-        self.watch_standstill();
         debug_assert_eq!(
             self.counts.read,
             self.counts.settled_total() + self.counts.released + self.waiting().total() as u64,
@@ -169,7 +173,7 @@ impl Lane {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Tick> {
         let timer = self.timers.first().map(|(due, _)| *due);
-        let admission = [self.wake, self.rate_wait.until]
+        let admission = [self.wake, self.endpoints.wakes_at(), self.rate_wait.until]
             .into_iter()
             .flatten()
             .min();
@@ -183,7 +187,7 @@ impl Lane {
     #[must_use]
     pub fn room(&self) -> Room {
         let WindowRoom { mut records, bytes } = self.window_room();
-        if self.endpoint.is_left_alone() || self.brake.since().is_some() {
+        if self.is_stopped() || self.endpoints[Slot::SOLE].is_left_alone() {
             records = records.min(WAITING_WHILE_OPEN.saturating_sub(self.untried()));
         }
         if self.handover.is_draining() || records == 0 || bytes == 0 {
@@ -195,16 +199,26 @@ impl Lane {
         Room { records, bytes }
     }
 
-    /// The state of its endpoint, by its name in metrics: `closed`, `open`, `half_open`, `gone` or `paused`.
+    /// How many endpoints are in which state.
     #[must_use]
-    pub fn endpoint_state(&self) -> &'static str {
-        self.endpoint.state_name()
+    pub fn endpoint_states(&self) -> EndpointStates {
+        let mut states = EndpointStates::default();
+        for (_, endpoint) in self.endpoints.all() {
+            *match &endpoint.state {
+                _ if self.paused => &mut states.paused,
+                Endpoint::Closed | Endpoint::Doubt(_) => &mut states.closed,
+                Endpoint::Open(open) if open.trial.is_some() => &mut states.half_open,
+                Endpoint::Open(_) => &mut states.open,
+                Endpoint::Gone => &mut states.gone,
+            } += 1;
+        }
+        states
     }
 
     /// Whether there are records to send as soon as there is a place for them.
     #[must_use]
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        self.tally.ready > 0
     }
 
     /// How full the window is by records, by bytes and by the distance of the partition read furthest ahead: 0 to 1, and beyond for what is
@@ -236,8 +250,17 @@ impl Lane {
             accused,
             write,
         } = self.tally;
-        let stopped = self.endpoint.is_waited_for(self.now.tick) || self.brake.since().is_some();
-        let (breaker, rate) = if stopped { (ready, 0) } else { (0, ready) };
+        let now = self.now.tick;
+        let sole_stopped = self.endpoints[Slot::SOLE].is_waited_for(now);
+        let breaker = if self.is_stopped() || sole_stopped {
+            ready
+        } else {
+            let all = self.endpoints.all();
+            let stopped = all.filter(|(_, endpoint)| endpoint.is_waited_for(now));
+            let waiting: usize = stopped.map(|(_, endpoint)| endpoint.ready.len()).sum();
+            waiting.min(ready)
+        };
+        let rate = ready - breaker;
         Waiting {
             in_flight,
             retry,
@@ -271,7 +294,10 @@ impl Lane {
             self.peek(**key)
                 .is_some_and(|delivery| delivery.first_attempt.is_none())
         };
-        self.ready.iter().filter(untried).count()
+        let all = self.endpoints.all();
+        all.flat_map(|(_, endpoint)| &endpoint.ready)
+            .filter(untried)
+            .count()
     }
 
     fn window_room(&self) -> WindowRoom {
@@ -309,6 +335,26 @@ impl Lane {
         *self.tally.of(state) += 1;
     }
 
+    /// A delivery waits for its turn, before the others of its endpoint.
+    pub(super) fn queue_first(&mut self, slot: Slot, key: DeliveryKey) {
+        self.endpoints[slot].ready.push_front(key);
+        self.endpoints.call(slot);
+        self.endpoints.weigh(slot);
+    }
+
+    /// The same, behind the others.
+    pub(super) fn queue_last(&mut self, slot: Slot, key: DeliveryKey) {
+        self.endpoints[slot].ready.push_back(key);
+        self.endpoints.call(slot);
+        self.endpoints.weigh(slot);
+    }
+
+    /// For how long the endpoint of a delivery has been stopped in total.
+    pub(super) fn stopped(&self, key: DeliveryKey) -> Duration {
+        let endpoint = self.peek(key).map_or(Slot::SOLE, |d| d.endpoint);
+        self.endpoints[endpoint].stopwatch.total(self.now.tick)
+    }
+
     /// Whether something new may begin for a partition that is still ours.
     pub(super) fn may_begin(&self, epoch: Epoch) -> bool {
         let leaving = |partition: &Partition| partition.phase == Phase::Revoking;
@@ -316,44 +362,65 @@ impl Lane {
     }
 
     fn fire_timers(&mut self) {
+        self.endpoints.wake(self.now.tick);
         while let Some((due, key)) = self.timers.first().copied() {
             if due > self.now.tick {
                 return;
             }
             self.timers.pop_first();
-            match self.peek(key).map(|delivery| delivery.state) {
-                Some(State::Retry) => {
+            let Some(delivery) = self.peek(key) else {
+                continue;
+            };
+            let slot = delivery.endpoint;
+            match delivery.state {
+                State::Retry => {
                     self.enter(key, State::Ready);
-                    self.ready.push_front(key);
+                    self.queue_first(slot, key);
                 }
-                Some(State::Write(write)) if self.may_begin(key.epoch) => {
+                State::Write(write) if self.may_begin(key.epoch) => {
                     self.write_dead_letter(key, write);
                 }
-                Some(State::Ladder(write)) if self.may_begin(key.epoch) => {
+                State::Ladder(write) if self.may_begin(key.epoch) => {
                     self.write_ladder_again(key, write);
                 }
-                Some(
-                    State::Write(_)
-                    | State::Ladder(_)
-                    | State::Ready
-                    | State::InFlight
-                    | State::Accused,
-                )
-                | None => {}
+                State::Write(_)
+                | State::Ladder(_)
+                | State::Ready
+                | State::InFlight
+                | State::Accused => {}
             }
         }
     }
 
-    /// Keeps count of the time in which nothing may be tried whatever waits.
-    fn watch_standstill(&mut self) {
-        let now = self.now.tick;
-        let left_alone = self.endpoint.is_left_alone() || self.brake.since().is_some();
-        let until = if left_alone {
-            Tick(std::time::Duration::MAX)
-        } else {
-            self.endpoint.hold.until().max(now)
+    /// Whether nothing may be tried, whatever its endpoint says.
+    fn is_stopped(&self) -> bool {
+        self.paused || self.brake.since().is_some()
+    }
+
+    /// Keeps count of the time in which nothing of an endpoint may be tried, whatever waits.
+    pub(super) fn watch_standstill(&mut self, slot: Slot) {
+        let stopped = self.is_stopped();
+        let endpoint = &mut self.endpoints[slot];
+        let until = match stopped || endpoint.is_left_alone() {
+            true => Tick(Duration::MAX),
+            false => endpoint.hold.until(),
         };
-        self.endpoint.stopwatch.stopped_until(until);
+        endpoint.stopwatch.stopped_until(self.now.tick, until);
+    }
+
+    /// The same for all.
+    pub(super) fn watch_standstill_of_all(&mut self) {
+        for slot in self.endpoints.slots() {
+            self.watch_standstill(slot);
+        }
+    }
+
+    /// A pause or the brake has begun or ended: that concerns all endpoints.
+    fn watch_brake_and_pause(&mut self) {
+        let stands_still = self.is_stopped();
+        if std::mem::replace(&mut self.stands_still, stands_still) != stands_still {
+            self.watch_standstill_of_all();
+        }
     }
 }
 

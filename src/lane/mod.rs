@@ -10,11 +10,13 @@
 mod admit;
 mod brake;
 mod breaker;
+mod choice;
 mod climb;
 mod commit;
 mod counts;
 mod delivery;
 mod endpoint;
+mod endpoints;
 mod event;
 mod evidence;
 mod gate;
@@ -28,6 +30,7 @@ mod progress;
 mod rate;
 mod retry;
 mod settle;
+mod share;
 #[cfg(test)]
 mod stage;
 mod start;
@@ -38,6 +41,7 @@ mod window;
 
 pub use counts::{Counts, Settlement, Waiting};
 pub use endpoint::Why;
+pub use endpoints::EndpointStates;
 pub use event::{
     Action, AssignedPartition, DeadLetter, Event, Incoming, LadderRecord, Notice, Position, Send,
     Shed, WriteError,

@@ -7,6 +7,7 @@ use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey};
 
 use super::delivery::{DeadLetterWrite, State};
 use super::endpoint::State as Endpoint;
+use super::endpoints::Slot;
 use super::event::{Action, Notice, Shed};
 use super::machine::Lane;
 use super::window::Phase;
@@ -68,9 +69,9 @@ impl Lane {
     /// Does what a person asks.
     pub(super) fn ordered(&mut self, order: Order) {
         match order {
-            Order::Pause => self.endpoint.paused = true,
-            Order::Begin => self.endpoint.paused = false,
-            Order::Gone => self.leave_for_good(),
+            Order::Pause => self.paused = true,
+            Order::Begin => self.paused = false,
+            Order::Gone => self.leave_for_good(Slot::SOLE),
             Order::Resume => self.resume(),
             Order::RetryNow => self.retry_now(),
             Order::Skip {
@@ -87,12 +88,16 @@ impl Lane {
                 orders.cancel_until = orders.cancel_until.max(Some(until));
             }
         }
+        self.endpoints.call_all();
+        self.watch_standstill_of_all();
     }
 
     fn resume(&mut self) {
-        self.endpoint.paused = false;
-        if matches!(self.endpoint.state, Endpoint::Gone) {
-            self.endpoint.state = Endpoint::Closed;
+        self.paused = false;
+        for endpoint in self.endpoints.every() {
+            if matches!(endpoint.state, Endpoint::Gone) {
+                endpoint.state = Endpoint::Closed;
+            }
         }
         if self.brake.release() {
             self.actions.push_back(Action::Tell(Notice::Released));
@@ -101,20 +106,22 @@ impl Lane {
 
     /// Ends holds and the wait for the next probe, and has everything in the window tried that waits for its time.
     fn retry_now(&mut self) {
-        self.endpoint.hold.release();
-        if let Endpoint::Open(open) = &mut self.endpoint.state {
-            open.next_probe = self.now.tick;
+        for endpoint in self.endpoints.every() {
+            endpoint.hold.release();
+            if let Endpoint::Open(open) = &mut endpoint.state {
+                open.next_probe = self.now.tick;
+            }
         }
         for (due, key) in std::mem::take(&mut self.timers) {
-            match self.peek(key).map(|delivery| delivery.state) {
-                Some(State::Retry) => {
-                    self.enter(key, State::Ready);
-                    self.ready.push_back(key);
-                }
-                Some(_) => {
-                    self.timers.insert((due, key));
-                }
-                None => {}
+            let Some(delivery) = self.peek(key) else {
+                continue;
+            };
+            let slot = delivery.endpoint;
+            if delivery.state == State::Retry {
+                self.enter(key, State::Ready);
+                self.queue_last(slot, key);
+            } else {
+                self.timers.insert((due, key));
             }
         }
     }
@@ -132,11 +139,14 @@ impl Lane {
             })
         });
         let Some(key) = keys.next() else { return };
-        let state = self.peek(key).map(|delivery| delivery.state);
-        if !matches!(state, Some(State::Ready | State::Retry)) {
+        let Some(delivery) = self.peek(key) else {
+            return;
+        };
+        let slot = delivery.endpoint;
+        if !matches!(delivery.state, State::Ready | State::Retry) {
             return;
         }
-        self.ready.retain(|other| *other != key);
+        self.endpoints[slot].ready.retain(|other| *other != key);
         self.timers.retain(|(_, other)| *other != key);
         let held = self.partitions.get_mut(&key.epoch);
         if let Some(delivery) = held.and_then(|held| held.delivery(key.offset)) {
@@ -215,6 +225,7 @@ mod tests {
             offset,
             record: Arc::new(record),
             verdict: Verdict::Deliver { rule: "r".into() },
+            endpoint: None,
             carried: None,
         }
     }

@@ -8,6 +8,7 @@ use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey, FailureReason, Out
 
 use super::counts::Settlement;
 use super::delivery::{DeadLetterWrite, Delivery, State};
+use super::endpoints::Slot;
 use super::event::{Action, DeadLetter, Notice, Shed, WriteError};
 use super::evidence::Meaning;
 use super::machine::Lane;
@@ -24,29 +25,43 @@ enum Next {
 
 impl Lane {
     pub(super) fn attempt_ended(&mut self, now: Now, key: DeliveryKey, attempt: Attempt) {
+        let slot = match self.peek(key) {
+            Some(delivery) => delivery.endpoint,
+            None => self.endpoints.take_stray(key).unwrap_or(Slot::SOLE),
+        };
         self.in_flight = self.in_flight.saturating_sub(1);
+        let endpoint = &mut self.endpoints[slot];
+        endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
+        endpoint.heard = now.tick;
         *self.counts.attempts.entry(attempt.outcome).or_default() += 1;
         if let Some(reason) = attempt.reason {
             *self.counts.attempt_failures.entry(reason).or_default() += 1;
         }
         if attempt.outcome != Outcome::Delivered {
-            self.last_failure = Some(LastFailure {
+            let failure = LastFailure {
                 status: attempt.status,
                 reason: attempt.reason.map(FailureReason::name),
                 error: attempt.error.clone(),
                 at: now.wall,
-            });
+            };
+            if endpoint.key.is_some() {
+                endpoint.last_failure = Some(failure.clone());
+            }
+            self.last_failure = Some(failure);
         }
-        let meaning = self.hear(key, &attempt);
-        let stopped = self.endpoint.stopwatch.total();
+        let meaning = self.hear(slot, key, &attempt);
+        self.endpoints.call(slot);
+        self.endpoints.weigh(slot);
+        self.watch_standstill(slot);
+        let stopped = self.endpoints[slot].stopwatch.total(now.tick);
         let Some(partition) = self.partitions.get_mut(&key.epoch) else {
-            return self.acquit_of(key);
+            return self.acquit_of(slot, key);
         };
         let Some(delivery) = partition.delivery(key.offset) else {
-            return self.acquit_of(key);
+            return self.acquit_of(slot, key);
         };
         if delivery.state != State::InFlight {
-            return self.acquit_of(key);
+            return self.acquit_of(slot, key);
         }
         delivery.last_attempt = Some(now.wall);
         let outcome = attempt.outcome;
@@ -62,18 +77,18 @@ impl Lane {
             Meaning::Accused => self.enter(key, State::Accused),
             Meaning::KeepsPlace => {
                 self.enter(key, State::Ready);
-                self.ready.push_front(key);
+                self.queue_first(slot, key);
             }
             Meaning::GoesBehind => {
                 self.enter(key, State::Ready);
-                self.ready.push_back(key);
+                self.queue_last(slot, key);
             }
             Meaning::Parked => {
                 if self.may_begin(key.epoch) {
                     self.make_room(key);
                 } else {
                     self.enter(key, State::Ready);
-                    self.ready.push_back(key);
+                    self.queue_last(slot, key);
                 }
             }
             Meaning::Ordinary => match next {
@@ -198,6 +213,7 @@ impl Lane {
             return;
         };
         *self.tally.of(delivery.state) -= 1;
+        self.endpoints[delivery.endpoint].here -= 1;
         self.unsettled -= 1;
         self.unsettled_bytes -= delivery.weight;
         self.count_settled(settlement);

@@ -55,6 +55,8 @@ pub(super) struct Stage {
     pub(super) committed: BTreeMap<Epoch, Position>,
     paused: BTreeSet<Epoch>,
     life: u64,
+    /// The records go to so many endpoints in turn; 0: the destination has one.
+    pub(super) endpoints: i64,
 }
 
 impl Stage {
@@ -83,6 +85,7 @@ impl Stage {
             committed: BTreeMap::new(),
             paused: BTreeSet::new(),
             life: 0,
+            endpoints: 0,
         };
         stage.assign();
         stage
@@ -91,6 +94,11 @@ impl Stage {
     /// The epoch of a partition in this life: 0 is the topic's, the others are the steps'.
     fn epoch(&self, number: u64) -> Epoch {
         Epoch(self.life * 10 + number)
+    }
+
+    /// What the endpoint of a record is known by.
+    fn endpoint_of(&self, offset: i64) -> Option<Arc<str>> {
+        (self.endpoints > 0).then(|| (offset % self.endpoints).to_string().into())
     }
 
     fn assign(&mut self) {
@@ -171,7 +179,7 @@ impl Stage {
         if room > 0 && self.read < self.produced && !self.paused.contains(&epoch) {
             let end = self.produced.min(self.read + room.min(1000));
             let records = (self.read..end)
-                .map(|offset| incoming(offset, offset))
+                .map(|offset| incoming(offset, offset, self.endpoint_of(offset)))
                 .collect();
             self.read = end;
             self.lane.handle(self.now, Event::Read { epoch, records });
@@ -195,6 +203,7 @@ impl Stage {
                 offset: i64::try_from(place).unwrap(),
                 record: Arc::clone(record),
                 verdict: Verdict::Deliver { rule: "r".into() },
+                endpoint: self.endpoint_of(record.offset),
                 carried: Some(Box::new(carried)),
             };
             self.ladder_read.insert(step, place + 1);
@@ -290,7 +299,7 @@ impl Stage {
     }
 }
 
-fn incoming(offset: i64, value: i64) -> Incoming {
+fn incoming(offset: i64, value: i64, endpoint: Option<Arc<str>>) -> Incoming {
     let record = Record {
         topic: "orders".into(),
         partition: 0,
@@ -304,6 +313,7 @@ fn incoming(offset: i64, value: i64) -> Incoming {
         offset,
         record: Arc::new(record),
         verdict: Verdict::Deliver { rule: "r".into() },
+        endpoint,
         carried: None,
     }
 }

@@ -8,6 +8,7 @@ use crate::clock::{Tick, Timestamp};
 
 use super::counts::Waiting;
 use super::endpoint::State as Endpoint;
+use super::endpoints::{EndpointStates, Slot};
 use super::ladder::Source;
 use super::machine::Lane;
 use super::options::BrakeMode;
@@ -28,8 +29,12 @@ pub struct LaneStatus {
     pub lag_by_topic: BTreeMap<Arc<str>, u64>,
     /// The timestamp of the oldest record that waits.
     pub oldest_waiting: Option<Timestamp>,
-    /// The last attempt that failed.
+    /// The last attempt that failed; of the endpoint that is spoken of, where there are many.
     pub last_failure: Option<LastFailure>,
+    /// The endpoint that is spoken of: the worst of many. `None`: the destination has one, or all of them are well.
+    pub endpoint: Option<Arc<str>>,
+    /// How many endpoints are in which state.
+    pub endpoints: EndpointStates,
 }
 
 /// Where a lane stands in a partition: everything below is settled.
@@ -142,6 +147,36 @@ impl LaneStatus {
     /// The same in words; `name` is what the destination's endpoint is called: its host.
     #[must_use]
     pub fn words(&self, now: Timestamp, name: &str) -> String {
+        let Some(endpoint) = &self.endpoint else {
+            return self.words_of(now, name);
+        };
+        let words = self.words_of(now, &format!("{endpoint} at {name}"));
+        format!("{words}; {}", self.others_words())
+    }
+
+    /// How many endpoints of many take nothing.
+    fn others_words(&self) -> String {
+        let EndpointStates {
+            open,
+            half_open,
+            gone,
+            ..
+        } = self.endpoints;
+        let left_alone = open + half_open;
+        let mut words = format!(
+            "{} of {} {} open",
+            grouped(left_alone as u64),
+            count_of(self.endpoints.total() as u64, "endpoint"),
+            if left_alone == 1 { "is" } else { "are" }
+        );
+        if gone > 0 {
+            words.push_str(&format!(", {} gone", grouped(gone as u64)));
+        }
+        words.push_str(", the others go on");
+        words
+    }
+
+    fn words_of(&self, now: Timestamp, name: &str) -> String {
         let wait = self.wait_words();
         let why = self.failure_words();
         match &self.doing {
@@ -246,12 +281,12 @@ impl Lane {
     /// What the lane does at this moment, and why.
     #[must_use]
     pub fn status(&self) -> LaneStatus {
-        let doing = if self.handover.is_draining() {
-            Doing::Draining
-        } else if self.endpoint.paused {
-            Doing::Paused { by: None }
+        let (doing, of) = if self.handover.is_draining() {
+            (Doing::Draining, None)
+        } else if self.paused {
+            (Doing::Paused { by: None }, None)
         } else if self.partitions.is_empty() {
-            Doing::Starting
+            (Doing::Starting, None)
         } else {
             self.doing()
         };
@@ -262,7 +297,13 @@ impl Lane {
             lag: None,
             lag_by_topic: BTreeMap::new(),
             oldest_waiting: self.oldest_waiting(),
-            last_failure: self.last_failure.clone(),
+            last_failure: of
+                .map_or(&self.last_failure, |slot| {
+                    &self.endpoints[slot].last_failure
+                })
+                .clone(),
+            endpoint: of.and_then(|slot| self.endpoints[slot].key.clone()),
+            endpoints: self.endpoint_states(),
         }
     }
 
@@ -281,33 +322,66 @@ impl Lane {
         of_rules.map(position).collect()
     }
 
-    /// What its endpoint and its brake let it do.
-    fn doing(&self) -> Doing {
+    /// What its endpoints and its brake let it do: of many, the worst is spoken of.
+    fn doing(&self) -> (Doing, Option<Slot>) {
         let now = self.now;
-        let at = |tick: Tick| after(now.wall, tick.since(now.tick));
-        if let Endpoint::Gone = self.endpoint.state {
-            let since = self.last_failure.as_ref().map_or(now.wall, |f| f.at);
-            return Doing::Gone { since };
-        }
-        if let Some(since) = self.brake.since() {
-            return Doing::Braked {
+        let gone = matches!(self.endpoints[Slot::SOLE].state, Endpoint::Gone);
+        if let Some(since) = self.brake.since().filter(|_| !gone) {
+            let braked = Doing::Braked {
                 since: before(now.wall, now.tick.since(since)),
                 stopped: self.options.brake.mode == BrakeMode::Stop,
             };
+            return (braked, None);
         }
-        match &self.endpoint.state {
+        if !self.endpoints.are_many() {
+            return (self.doing_of(Slot::SOLE), None);
+        }
+        let all = self.endpoints.all();
+        let of_all = all.map(|(slot, _)| (self.doing_of(slot), Some(slot)));
+        // Of those that are equally bad, the one that is so for the longest.
+        let worst = of_all.min_by_key(|(doing, _)| match doing {
+            Doing::Open { since, .. } => (0, *since),
+            Doing::Gone { since } => (1, *since),
+            Doing::Held { until } => (2, Timestamp(i64::MAX - until.0)),
+            Doing::Doubt => (3, Timestamp::default()),
+            Doing::Starting
+            | Doing::Running
+            | Doing::Paused { .. }
+            | Doing::Braked { .. }
+            | Doing::Blocked
+            | Doing::Draining => (4, Timestamp::default()),
+        });
+        match worst {
+            Some((Doing::Running, _)) | None => (Doing::Running, None),
+            Some(worst) => worst,
+        }
+    }
+
+    fn doing_of(&self, slot: Slot) -> Doing {
+        let now = self.now;
+        let at = |tick: Tick| after(now.wall, tick.since(now.tick));
+        let endpoint = &self.endpoints[slot];
+        match &endpoint.state {
+            Endpoint::Gone => {
+                let failure = endpoint
+                    .last_failure
+                    .as_ref()
+                    .or(self.last_failure.as_ref());
+                let since = failure.map_or(now.wall, |failure| failure.at);
+                Doing::Gone { since }
+            }
             Endpoint::Open(open) => Doing::Open {
                 since: open.since.wall,
                 next_probe: open
                     .trial
                     .is_none()
-                    .then(|| at(open.next_probe.max(self.endpoint.hold.until()))),
+                    .then(|| at(open.next_probe.max(endpoint.hold.until()))),
             },
-            _ if self.endpoint.hold.is_held(now.tick) => Doing::Held {
-                until: at(self.endpoint.hold.until()),
+            _ if endpoint.hold.is_held(now.tick) => Doing::Held {
+                until: at(endpoint.hold.until()),
             },
             Endpoint::Doubt(_) => Doing::Doubt,
-            Endpoint::Closed | Endpoint::Gone => Doing::Running,
+            Endpoint::Closed => Doing::Running,
         }
     }
 }
@@ -366,148 +440,4 @@ fn grouped(number: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// 2026-11-22T14:30:00Z.
-    const NOW: Timestamp = Timestamp(1_795_357_800_000);
-
-    fn ago(seconds: i64) -> Timestamp {
-        Timestamp(NOW.0 - seconds * 1000)
-    }
-
-    fn status(doing: Doing, waiting: usize, failed: Option<u16>) -> LaneStatus {
-        LaneStatus {
-            doing,
-            waiting: Waiting {
-                breaker: waiting,
-                ..Waiting::default()
-            },
-            positions: Vec::new(),
-            lag: None,
-            lag_by_topic: BTreeMap::new(),
-            oldest_waiting: None,
-            last_failure: Some(LastFailure {
-                status: failed,
-                reason: Some("blocked_address"),
-                error: "unauthorized".to_owned(),
-                at: ago(60),
-            }),
-        }
-    }
-
-    fn words(doing: Doing, waiting: usize, failed: Option<u16>) -> String {
-        status(doing, waiting, failed).words(NOW, "example.org")
-    }
-
-    #[test]
-    fn an_open_endpoint_is_told_with_its_reason_its_time_and_what_comes_next() {
-        let since = ago(28 * 60);
-        let open = |next_probe| Doing::Open { since, next_probe };
-        assert_eq!(
-            words(open(Some(ago(-40))), 1204, Some(401)),
-            "waiting for example.org: 401 since 14:02 UTC, 1,204 records wait, next probe in 40 s, nothing lost"
-        );
-        assert_eq!(
-            words(open(None), 1, None),
-            "waiting for example.org: blocked address since 14:02 UTC, 1 record waits, a probe is under way, nothing lost"
-        );
-        let days = Doing::Open {
-            since: ago(3 * 86_400),
-            next_probe: Some(ago(-290)),
-        };
-        assert_eq!(
-            words(days, 1_234_567, Some(503)),
-            "waiting for example.org: 503 since 2026-11-19 14:30 UTC, 1,234,567 records wait, next probe in 5 min, nothing lost"
-        );
-    }
-
-    #[test]
-    fn every_state_has_words() {
-        let held = Doing::Held { until: ago(-7500) };
-        assert_eq!(
-            words(held, 12, Some(429)),
-            "held for 2 h 5 min, as example.org asked (429); 12 records wait, nothing lost"
-        );
-        assert_eq!(words(Doing::Running, 0, None), "running: nothing waits");
-        assert_eq!(words(Doing::Running, 7, None), "running: 7 records wait");
-        assert_eq!(
-            words(Doing::Paused { by: None }, 0, None),
-            "paused; nothing waits, nothing lost"
-        );
-        let by = Some(Box::new(Asked {
-            who: "anna".to_owned(),
-            reason: "their database moves".to_owned(),
-            at: ago(3600),
-        }));
-        assert_eq!(
-            words(Doing::Paused { by }, 2, None),
-            "paused by anna since 13:30 UTC: their database moves; 2 records wait, nothing lost"
-        );
-        assert_eq!(words(Doing::Draining, 0, None), "stopping");
-        assert_eq!(
-            words(Doing::Starting, 0, None),
-            "starting: no partitions yet"
-        );
-        assert_eq!(
-            words(Doing::Doubt, 3, Some(403)),
-            "example.org refused a record (403); trying another; 3 records wait"
-        );
-        let braked = |stopped| Doing::Braked {
-            since: ago(0),
-            stopped,
-        };
-        assert!(words(braked(false), 3, Some(400)).contains("one record a minute goes on until"));
-        assert!(words(braked(true), 3, Some(400)).contains("(last: 400); nothing goes on until"));
-        let gone = words(Doing::Gone { since: ago(90) }, 3, Some(410));
-        assert!(
-            gone.contains("gone for good (410) since 14:28 UTC"),
-            "{gone}"
-        );
-        assert!(words(Doing::Blocked, 3, None).starts_with("blocked: "));
-    }
-
-    #[test]
-    fn retries_and_what_is_not_read_yet_are_counted() {
-        let mut status = status(Doing::Running, 0, Some(503));
-        status.waiting.retry = 2;
-        assert_eq!(
-            status.words(NOW, "h"),
-            "running: 2 records wait, 2 for the next attempt (last: 503 at 14:29 UTC)"
-        );
-        status.lag = Some(5000);
-        assert!(
-            status
-                .words(NOW, "h")
-                .starts_with("running: 5,000 records wait")
-        );
-    }
-
-    #[test]
-    fn times_and_numbers_as_people_write_them() {
-        let cases = [
-            (0, "0 s"),
-            (1, "1 s"),
-            (119_000, "119 s"),
-            (119_001, "2 min"),
-            (7_200_000, "2 h"),
-        ];
-        for (ms, text) in cases {
-            assert_eq!(span(Timestamp(NOW.0 + ms), NOW), text);
-        }
-        assert_eq!(span(ago(5), NOW), "0 s");
-        assert_eq!(
-            span(Timestamp(i64::MAX), Timestamp(i64::MIN)),
-            "2562047788015 h 13 min"
-        );
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (1_234_567, "1,234,567"),
-        ] {
-            assert_eq!(grouped(number), text);
-        }
-        assert_eq!(clock(Timestamp(i64::MAX), NOW), "1970-01-01 00:00 UTC");
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! The promises of retry, evidence, breaker and ladder, one lane at a time.
 
+mod many;
+
 use std::time::Duration;
 
 use crate::clock::Timestamp;

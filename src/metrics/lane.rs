@@ -6,7 +6,7 @@ use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge};
 
 use crate::clock::Timestamp;
 use crate::delivery::{CommitFailure, DeadLetterReason, FailureReason, Outcome};
-use crate::lane::{Counts, Settlement, Waiting};
+use crate::lane::{Counts, EndpointStates, Settlement, Waiting};
 
 use super::{Metrics, seconds};
 
@@ -26,8 +26,6 @@ const LANE_STATES: [&str; 8] = [
 ];
 
 /// The states of an endpoint.
-const ENDPOINT_STATES: [&str; 5] = ["closed", "open", "half_open", "gone", "paused"];
-
 const WINDOW_BOUNDS: [&str; 3] = ["records", "bytes", "distance"];
 
 const REBALANCES: [&str; 3] = ["assigned", "revoked", "lost"];
@@ -43,8 +41,7 @@ pub struct LaneMetrics {
     read: [IntCounter; 2],
     copies: IntCounter,
     opens: IntCounter,
-    /// In the order of [`ENDPOINT_STATES`].
-    endpoints: [IntGauge; ENDPOINT_STATES.len()],
+    endpoints: [IntGauge; 5],
     released: IntCounter,
     settled: [IntCounter; Settlement::ALL.len()],
     attempts: [IntCounter; ATTEMPT_OUTCOMES.len()],
@@ -98,8 +95,8 @@ pub struct LaneLevels {
     pub oldest_waiting: Option<Timestamp>,
     /// How full the window is by records, by bytes and by distance; 1 is full.
     pub window_usage: [f64; 3],
-    /// The state of its endpoint.
-    pub endpoint_state: &'static str,
+    /// How many endpoints are in which state.
+    pub endpoints: EndpointStates,
     /// Partitions held.
     pub partitions: usize,
     /// When the consumer's loop last turned.
@@ -142,7 +139,9 @@ impl Metrics {
                 .map(|source| self.records_read.with_label_values(&[d, source])),
             copies: self.ladder_duplicates.with_label_values(&[d]),
             opens: self.breaker_opens.with_label_values(&[d]),
-            endpoints: ENDPOINT_STATES.map(|state| self.endpoints.with_label_values(&[d, state])),
+            endpoints: EndpointStates::default()
+                .by_name()
+                .map(|(state, _)| self.endpoints.with_label_values(&[d, state])),
             released: self.records_released.with_label_values(&[d]),
             settled: Settlement::ALL
                 .map(|how| self.records_settled.with_label_values(&[d, how.name()])),
@@ -179,8 +178,8 @@ impl LaneMetrics {
         for (gauge, usage) in self.window_usage.iter().zip(levels.window_usage) {
             gauge.set(usage);
         }
-        for (gauge, state) in self.endpoints.iter().zip(ENDPOINT_STATES) {
-            gauge.set(i64::from(state == levels.endpoint_state));
+        for (gauge, (_, endpoints)) in self.endpoints.iter().zip(levels.endpoints.by_name()) {
+            gauge.set(endpoints as i64);
         }
         self.partitions.set(levels.partitions as i64);
         self.consumer_loop.set(seconds(levels.consumer_loop));

@@ -58,6 +58,7 @@ impl LaneTask {
                 offset: record.offset,
                 record: Arc::new(record),
                 verdict,
+                endpoint: None,
                 carried: None,
             });
         }
@@ -106,6 +107,7 @@ impl LaneTask {
                 offset,
                 record: Arc::new(record),
                 verdict,
+                endpoint: None,
                 carried,
             });
         }

@@ -209,7 +209,7 @@ impl LaneTask {
     fn notice(&self, notice: &Notice) {
         say::notice(&self.parts.name, notice);
         self.show_state();
-        if matches!(notice, Notice::Gone) {
+        if matches!(notice, Notice::Gone { endpoint: None }) {
             let failure = self.parts.lane.status().last_failure;
             let id = Arc::clone(&self.parts.id);
             let status = failure.and_then(|failure| failure.status);
@@ -477,7 +477,7 @@ impl LaneTask {
             waiting: lane.waiting(),
             oldest_waiting: lane.oldest_waiting(),
             window_usage: lane.window_usage(),
-            endpoint_state: lane.endpoint_state(),
+            endpoints: lane.endpoint_states(),
             partitions: self.partitions,
             consumer_loop: Timestamp(loop_turned),
         };

@@ -130,19 +130,32 @@ pub(super) fn dropped(destination: &str, send: &Send, error: &str) {
 /// What a person on call wants to know of an endpoint.
 pub(super) fn notice(destination: &str, notice: &Notice) {
     match notice {
-        Notice::Opened { why, next_probe } => warn!(
+        Notice::Opened {
+            endpoint,
+            why,
+            next_probe,
+        } => warn!(
             destination,
+            endpoint = endpoint.as_deref(),
             status = why.status,
             reason = why.reason.map(FailureReason::name),
             next_probe_s = next_probe.as_secs(),
             "endpoint opened: it fails; records wait without spending an attempt, one is tried now and then"
         ),
-        Notice::Closed { open_for } => info!(
+        Notice::Closed { endpoint, open_for } => info!(
             destination,
+            endpoint = endpoint.as_deref(),
             open_for_s = open_for.as_secs(),
             "endpoint closed: it works again"
         ),
-        Notice::Gone => warn!(
+        Notice::Gone {
+            endpoint: Some(endpoint),
+        } => warn!(
+            destination,
+            endpoint = &**endpoint,
+            "endpoint gone (410): its records end as dead letters until `postrider resume`; the others go on"
+        ),
+        Notice::Gone { endpoint: None } => warn!(
             destination,
             "endpoint gone (410): nothing is sent there until `postrider resume` or another configuration says so"
         ),

@@ -1,6 +1,7 @@
 //! What is known of a lane's partitions and records, as far as it follows from what the lane was told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use postrider::clock::Now;
 use postrider::delivery::{DeliveryId, Verdict};
@@ -28,6 +29,7 @@ pub(crate) struct Assignment {
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     pub(crate) weight: usize,
+    pub(crate) endpoint: Option<Arc<str>>,
     /// Attempts spent, and those that may be: it is for the lane to say whether an answer speaks of the record or of its endpoint.
     pub(crate) spent: u32,
     pub(crate) spent_at_most: u32,
@@ -45,6 +47,7 @@ impl Assignment {
             offset,
             record,
             verdict,
+            endpoint,
             carried,
         } = incoming;
         if *offset < self.base {
@@ -75,6 +78,9 @@ impl Assignment {
         let left = due.map_or(0, |due| (due.0 - now.wall.0).max(0));
         Some(Book {
             weight: record.weight(),
+            endpoint: endpoint
+                .clone()
+                .filter(|_| matches!(verdict, Verdict::Deliver { .. })),
             spent,
             spent_at_most: spent,
             read_at: time_of(now.tick),

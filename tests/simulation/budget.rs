@@ -30,7 +30,7 @@ impl Suspicion {
         match notice {
             Notice::Opened { .. } => self.says_open = true,
             Notice::Closed { .. } => self.says_open = false,
-            Notice::Gone => self.says_gone = true,
+            Notice::Gone { .. } => self.says_gone = true,
             _ => {}
         }
     }

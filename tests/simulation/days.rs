@@ -30,7 +30,12 @@ pub(crate) fn outages(rng: &mut Rng, faults_end: Time) -> Vec<Outage> {
             OutageKind::Unauthorized,
         ]);
         let to = to.min(faults_end);
-        outages.push(Outage { from, to, kind });
+        outages.push(Outage {
+            from,
+            to,
+            kind,
+            endpoint: None,
+        });
         from = to + rng.between(faults_end / 200, faults_end / 4);
         if from >= faults_end {
             break;

@@ -33,7 +33,7 @@ pub(crate) struct Shell {
 pub(crate) struct Running {
     pub(crate) subject: Subject,
     pub(crate) watch: Watch,
-    pub(crate) suspicion: Suspicion,
+    pub(crate) suspicions: BTreeMap<Option<Arc<str>>, Suspicion>,
     pub(crate) owned: BTreeMap<Epoch, Owned>,
     /// What it had in its hands and gave away.
     pub(crate) gone: BTreeMap<Epoch, Owned>,
@@ -182,7 +182,9 @@ impl World {
             Note::TopicGone => self.drop_gone(shell),
             Note::Order(order) => {
                 if let Some(running) = &mut self.shells[shell].running {
-                    running.suspicion.resumed();
+                    for suspicion in running.suspicions.values_mut() {
+                        suspicion.resumed();
+                    }
                 }
                 self.tell(shell, Event::Ordered(order));
             }
@@ -205,14 +207,18 @@ impl World {
         let (now, owns) = (self.now, self.owns(shell, key));
         let destination = self.shells[shell].destination;
         let breaker = self.options[destination].breaker;
+        let endpoint = self.oracle.fate(destination, number).endpoint.clone();
         let open = self.shells[shell]
             .running
             .as_ref()
-            .is_some_and(|running| running.suspicion.is_left_alone());
+            .and_then(|running| running.suspicions.get(&endpoint))
+            .is_some_and(Suspicion::is_left_alone);
         self.oracle.fate(destination, number).spent_in_outages += u32::from(in_outage && !open);
         if let Some(running) = &mut self.shells[shell].running
             && running
-                .suspicion
+                .suspicions
+                .entry(endpoint)
+                .or_default()
                 .surely_spends(now, number, &attempt, &breaker)
             && owns
         {
@@ -257,8 +263,9 @@ impl World {
                 options,
                 Arc::clone(&self.plan.destinations[destination].id),
                 self.patience(destination),
+                self.plan.class == Class::Long && self.oracle.is_calm(),
             ),
-            suspicion: Suspicion::default(),
+            suspicions: BTreeMap::new(),
             owned: BTreeMap::new(),
             gone: BTreeMap::new(),
             epochs_ever: 0,

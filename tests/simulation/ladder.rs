@@ -124,11 +124,13 @@ impl World {
         let destination = self.shells[shell].destination;
         let produced = &self.oracle.produced[stored.number];
         let record = Arc::clone(&produced.record);
+        let endpoint = produced.fates[destination].endpoint.clone();
         let incoming = |verdict, carried| {
             Turn::GoesIn(Incoming {
                 offset: stored.offset,
                 record,
                 verdict,
+                endpoint,
                 carried,
             })
         };

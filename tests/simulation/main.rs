@@ -22,6 +22,7 @@ mod bugs;
 mod check;
 mod consumer;
 mod coverage;
+mod crowd;
 mod days;
 mod foreign;
 mod hand;
@@ -42,6 +43,7 @@ mod rungs;
 mod script;
 mod service;
 mod settings;
+mod shares;
 mod watch;
 mod world;
 mod writes;
@@ -236,6 +238,48 @@ fn three_days_of_503_cost_no_dead_letter() {
     assert_eq!(bill.delivered, 10_000, "{bill:?}");
     assert!(bill.highest_attempt <= 2, "{bill:?}");
     assert!(bill.requests <= 3 * 24 * 120 + 100, "{bill:?}");
+}
+
+/// Runs of one destination with many endpoints.
+const CROWDS: u64 = 24;
+
+#[test]
+fn nobody_waits_for_another_endpoint_of_the_destination() {
+    if let Some(seed) = chosen_seed() {
+        return crowd::run(
+            seed,
+            Watching {
+                trace: true,
+                ..HONEST
+            },
+        )
+        .unwrap_or_else(|violation| panic!("{violation}"));
+    }
+    for seed in 0..CROWDS {
+        crowd::run(seed, HONEST).unwrap_or_else(|violation| panic!("crowd {seed}: {violation}"));
+    }
+}
+
+#[test]
+fn many_endpoints_taken_for_one_are_found() {
+    if chosen_seed().is_some() {
+        return;
+    }
+    let planted = Watching {
+        mutant: Some(Mutant::OneEndpointForAll),
+        steps: false,
+        ..HONEST
+    };
+    let found: Vec<_> = (0..CROWDS)
+        .filter_map(|seed| Some((seed, crowd::run(seed, planted).err()?)))
+        .collect();
+    for check in [Check::Healthy, Check::DeadLetter] {
+        let by = found.iter().find(|(_, violation)| violation.check == check);
+        let Some((seed, violation)) = by else {
+            panic!("{check:?} finds nothing: {found:?}");
+        };
+        println!("found by crowd {seed}: {violation}");
+    }
 }
 
 #[test]

@@ -74,6 +74,8 @@ pub(crate) enum Mutant {
     BelievesAnyMetadata,
     /// An answer that may speak of the endpoint stops the lane, whatever others get.
     FaultStopsTheLane,
+    /// All endpoints of a destination are taken for one.
+    OneEndpointForAll,
     /// An answer that may speak of the endpoint holds it for as long as a receiver could ask for.
     FaultHoldsTheLane,
 }
@@ -117,6 +119,7 @@ impl Mutant {
             Self::SpendsWhileOpen,
             Self::BelievesAnyMetadata,
             Self::FaultStopsTheLane,
+            Self::OneEndpointForAll,
         ]);
         all.into_iter().find(|mutant| format!("{mutant:?}") == name)
     }
@@ -378,6 +381,11 @@ fn bent(mutant: Mutant, now: Now, mut event: Event) -> Event {
         }
         (Mutant::SkipsRecords, Event::Read { records, .. }) => {
             records.retain(|incoming| incoming.record.offset % 50 != 7)
+        }
+        (Mutant::OneEndpointForAll, Event::Read { records, .. }) => {
+            records
+                .iter_mut()
+                .for_each(|incoming| incoming.endpoint = None);
         }
         (Mutant::IgnoresLosses, Event::Lost { .. })
         | (Mutant::IgnoresEnds, Event::EndOfPartition { .. })

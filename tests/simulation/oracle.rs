@@ -60,12 +60,15 @@ impl Behaviour {
 #[derive(Debug, Clone)]
 pub(crate) struct Fate {
     pub(crate) behaviour: Behaviour,
+    pub(crate) endpoint: Option<Arc<str>>,
     pub(crate) verdict: Verdict,
     /// What must be left out of its dead letter.
     pub(crate) shed: Shed,
     /// Requests that reached the receiver while it was minded to look at them.
     pub(crate) tries: u32,
     pub(crate) accepted: u32,
+    /// When it was taken first.
+    pub(crate) taken_at: crate::world::Time,
     pub(crate) rejected: u32,
     /// Answers that ask for another try, and those of them that came of the record and not of an outage.
     pub(crate) retried: u32,
@@ -102,6 +105,7 @@ impl Fate {
 pub(crate) struct Produced {
     pub(crate) tp: Tp,
     pub(crate) record: Arc<Record>,
+    pub(crate) written_at: crate::world::Time,
     /// One for each destination.
     pub(crate) fates: Vec<Fate>,
 }
@@ -134,6 +138,8 @@ pub(crate) struct Oracle {
     /// Partitions whose last owner did not hand them over in good order.
     pub(crate) unclean: BTreeSet<(usize, Tp)>,
     outages: Vec<u32>,
+    /// Endpoints, of several, that have said that they are gone.
+    pub(crate) gone: BTreeSet<(usize, Arc<str>)>,
     /// Destinations with a record that is always bad.
     for_ever: BTreeSet<usize>,
     pub(crate) schedules: Vec<Schedules>,
@@ -172,6 +178,7 @@ impl Oracle {
             steady: plan.class == Class::Long && plan.broker.is_well(),
             unclean: BTreeSet::new(),
             for_ever: BTreeSet::new(),
+            gone: BTreeSet::new(),
             outages: plan
                 .destinations
                 .iter()
@@ -199,7 +206,7 @@ impl Oracle {
         plan: &Plan,
         (tp, topic): (Tp, &Arc<str>),
         offset: i64,
-        timestamp: Timestamp,
+        (written_at, timestamp): (crate::world::Time, Timestamp),
         taken: bool,
     ) -> usize {
         let number = self.produced.len();
@@ -216,18 +223,22 @@ impl Oracle {
         let mut fates: Vec<Fate> = plan
             .destinations
             .iter()
-            .map(|d| self.draw_fate(rng, if taken { Mix::default() } else { d.mix }))
+            .map(|d| {
+                let mix = if taken { Mix::default() } else { d.mix };
+                self.draw_fate(rng, mix, d.endpoint_of(number))
+            })
             .collect();
         self.one_for_ever(&mut fates);
         self.produced.push(Produced {
             tp,
             record: Arc::new(record),
+            written_at,
             fates,
         });
         number
     }
 
-    fn draw_fate(&self, rng: &mut Rng, mix: Mix) -> Fate {
+    fn draw_fate(&self, rng: &mut Rng, mix: Mix, endpoint: Option<Arc<str>>) -> Fate {
         let verdict = if rng.chance(mix.unsent) {
             match rng.below(10) {
                 0..5 => Verdict::NotMatched,
@@ -254,10 +265,12 @@ impl Oracle {
         };
         Fate {
             behaviour,
+            endpoint,
             verdict,
             shed,
             tries: 0,
             accepted: 0,
+            taken_at: 0,
             rejected: 0,
             retried: 0,
             own_failures: 0,
@@ -281,14 +294,17 @@ impl Oracle {
         &mut self.produced[number].fates[destination]
     }
 
-    /// Among few records two that are always bad accuse each other, and nobody can tell.
+    /// Among few records two that are always bad accuse each other, and nobody can tell. One that is always pushed back is told from a receiver that
+    /// limits its rate by many that pass, more than one endpoint of several gets here.
     fn one_for_ever(&mut self, fates: &mut [Fate]) {
         for (destination, fate) in fates.iter_mut().enumerate() {
             let for_ever = matches!(
                 fate.behaviour,
                 Behaviour::PushesBackAlways | Behaviour::FaultsAlways
             );
-            if for_ever && !self.for_ever.insert(destination) {
+            let among_few =
+                fate.endpoint.is_some() && fate.behaviour == Behaviour::PushesBackAlways;
+            if for_ever && (among_few || !self.for_ever.insert(destination)) {
                 fate.behaviour = Behaviour::FailsFirst(3);
             }
         }
@@ -361,6 +377,8 @@ impl Oracle {
         );
         let record = Arc::clone(&self.produced[number].record);
         let rules_removed = self.rules_removed;
+        let endpoint = self.fate(destination, number).endpoint.clone();
+        let gone = endpoint.is_some_and(|endpoint| self.gone.contains(&(destination, endpoint)));
         let fate = self.fate(destination, number);
         fate.letters += 1;
         let reason = letter.reason;
@@ -386,9 +404,8 @@ impl Oracle {
             }
             DeadLetterReason::Panic => fate.behaviour == Behaviour::Panics && fate.not_made > 0,
             DeadLetterReason::RuleRemoved => rules_removed && !fate.rungs.is_empty(),
-            DeadLetterReason::Gone | DeadLetterReason::Unmatched | DeadLetterReason::Skipped => {
-                false
-            }
+            DeadLetterReason::Gone => gone,
+            DeadLetterReason::Unmatched | DeadLetterReason::Skipped => false,
         };
         ensure!(
             justified,

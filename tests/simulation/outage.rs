@@ -72,9 +72,11 @@ fn plan(kind: OutageKind, end: Time, records: u64) -> Plan {
             from: 0,
             to: end,
             kind,
+            endpoint: None,
         }],
         mix: Mix::default(),
         latency: (MILLISECOND, 10 * MILLISECOND),
+        endpoints: 1,
     };
     Plan {
         class: Class::Long,

@@ -70,6 +70,15 @@ pub(crate) struct DestinationPlan {
     pub(crate) outages: Vec<Outage>,
     pub(crate) mix: Mix,
     pub(crate) latency: (Time, Time),
+    /// Its records go to so many addresses in turn.
+    pub(crate) endpoints: usize,
+}
+
+impl DestinationPlan {
+    /// What the endpoint of this record is known by, when there are several.
+    pub(crate) fn endpoint_of(&self, number: usize) -> Option<Arc<str>> {
+        (self.endpoints > 1).then(|| (number % self.endpoints).to_string().into())
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -147,6 +156,8 @@ pub(crate) struct Outage {
     pub(crate) from: Time,
     pub(crate) to: Time,
     pub(crate) kind: OutageKind,
+    /// Of many endpoints it is this one that is out; `None`: all.
+    pub(crate) endpoint: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -289,7 +300,23 @@ impl Plan {
             script: Vec::new(),
         };
         plan.write_script(rng);
+        plan.many_endpoints(rng);
         plan
+    }
+
+    /// Some destinations have several endpoints, and mostly one of them is out.
+    fn many_endpoints(&mut self, rng: &mut Rng) {
+        let class = self.class;
+        let may = |_: &&mut DestinationPlan| matches!(class, Class::Rough | Class::Long);
+        for destination in self.destinations.iter_mut().filter(may) {
+            if !rng.chance(25) {
+                continue;
+            }
+            destination.endpoints = rng.between(2, 6) as usize;
+            for outage in &mut destination.outages {
+                outage.endpoint = rng.chance(75).then_some(0);
+            }
+        }
     }
 
     /// Whether members only come and go in good order, and nothing is slow or refused.

@@ -147,9 +147,12 @@ impl World {
             self.coverage.see(Seen::ArrivedAfterCrash);
         }
         let outages = &self.plan.destinations[destination].outages;
-        let outage = outages
-            .iter()
-            .find(|outage| (outage.from..outage.to).contains(&self.now));
+        let outage = outages.iter().find(|outage| {
+            let here = outage
+                .endpoint
+                .is_none_or(|out| number % self.plan.destinations[destination].endpoints == out);
+            here && (outage.from..outage.to).contains(&self.now)
+        });
         trace!(
             self,
             "  receiver {destination} gets {id} (record {number}) outage {:?}",
@@ -300,6 +303,11 @@ impl World {
         if written.is_some_and(|at| at.0 - WALL_AT_START < before as i64) {
             self.oracle.all_taken_at = self.now;
         }
+        let now = self.now;
+        let fate = self.oracle.fate(destination, number);
+        if fate.accepted == 0 {
+            fate.taken_at = now;
+        }
         let result = self.oracle.accept(destination, number);
         if self.oracle.fate(destination, number).accepted > 1 {
             self.coverage.see(Seen::Repeats);
@@ -319,6 +327,11 @@ impl World {
             in_outage,
             ..
         } = self.requests[index];
+        if answer.outcome == Outcome::Gone
+            && let Some(endpoint) = self.oracle.fate(destination, number).endpoint.clone()
+        {
+            self.oracle.gone.insert((destination, endpoint));
+        }
         let fate = self.oracle.fate(destination, number);
         match answer.outcome {
             Outcome::Reject => fate.rejected += 1,

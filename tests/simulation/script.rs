@@ -75,15 +75,22 @@ impl World {
         self.coverage.see(match notice {
             Notice::Opened { .. } => Seen::Opened,
             Notice::Closed { .. } => Seen::Closed,
-            Notice::Gone => Seen::StoppedAsGone,
+            Notice::Gone { .. } => Seen::StoppedAsGone,
             Notice::Suspect { .. } => Seen::Suspects,
             Notice::Braked => Seen::Braked,
             Notice::Released => Seen::BrakesReleased,
         });
         if let Some(running) = &mut self.shells[shell].running {
-            running.suspicion.told_of(notice);
+            let endpoint = match notice {
+                Notice::Opened { endpoint, .. }
+                | Notice::Closed { endpoint, .. }
+                | Notice::Gone { endpoint } => endpoint.clone(),
+                _ => None,
+            };
+            let suspicion = running.suspicions.entry(endpoint).or_default();
+            suspicion.told_of(notice);
         }
-        if matches!(notice, Notice::Gone | Notice::Braked) {
+        if matches!(notice, Notice::Gone { .. } | Notice::Braked) {
             let wait = self.wait(100, 50_000);
             self.note(shell, wait, Note::Order(Order::Resume));
         }
@@ -140,7 +147,7 @@ impl World {
                 &self.plan,
                 (tp, name),
                 log.end,
-                timestamp,
+                (self.now, timestamp),
                 taken,
             );
             log.records.push(crate::broker::Stored {

@@ -44,6 +44,7 @@ pub(crate) fn destination(
             from: 0,
             to: faults_end,
             kind: outage_kind(rng),
+            endpoint: None,
         }],
         Class::Rough => outages(rng, faults_end),
         Class::Long => days::outages(rng, faults_end),
@@ -97,6 +98,7 @@ pub(crate) fn destination(
         outages,
         mix,
         latency: (rng.between(1, 4) * MILLISECOND, slowest * MILLISECOND),
+        endpoints: 1,
     }
 }
 
@@ -106,6 +108,7 @@ fn outages(rng: &mut Rng, faults_end: Time) -> Vec<Outage> {
             from: 0,
             to: faults_end,
             kind: outage_kind(rng),
+            endpoint: None,
         }],
         1 => Vec::new(),
         _ => {
@@ -117,6 +120,7 @@ fn outages(rng: &mut Rng, faults_end: Time) -> Vec<Outage> {
                     from,
                     to,
                     kind: outage_kind(rng),
+                    endpoint: None,
                 });
                 from = to + rng.between(100, 3000) * MILLISECOND;
             }

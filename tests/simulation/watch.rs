@@ -21,19 +21,24 @@ const CLOCK_GRAIN: Time = 2 * MILLISECOND;
 /// What is known of one lane.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    options: LaneOptions,
+    pub(crate) options: LaneOptions,
     /// How long a record may wait here that is taken at its first try; when nothing else goes wrong.
     patience: Option<Time>,
+    /// Endpoints that are open, and since when; looked at when nothing else keeps a record in the window.
+    pub(crate) open: BTreeMap<Arc<str>, Time>,
+    pub(crate) looks_at_shares: bool,
     destination_id: Arc<str>,
     pace: Pace,
-    epochs: BTreeMap<Epoch, Assignment>,
+    pub(crate) epochs: BTreeMap<Epoch, Assignment>,
     /// Requests under way for assignments that are not over.
     in_flight: usize,
     unsettled: usize,
     unsettled_bytes: usize,
     /// The weight of the heaviest record of the last chunk: so much may be over the bound.
     over: usize,
-    held_until: Time,
+    held_until: BTreeMap<Option<Arc<str>>, Time>,
+    /// The endpoints of what was sent: an answer counts for its endpoint after the end of its assignment as well.
+    endpoints_asked: BTreeMap<DeliveryKey, Option<Arc<str>>>,
     revoking: Vec<(Vec<Epoch>, Time)>,
     draining: Option<Time>,
     drained: bool,
@@ -44,18 +49,22 @@ impl Watch {
         options: LaneOptions,
         destination_id: Arc<str>,
         patience: Option<Time>,
+        looks_at_shares: bool,
     ) -> Self {
         Self {
             pace: Pace::new(&options.rate),
             options,
             destination_id,
             patience,
+            open: BTreeMap::new(),
+            looks_at_shares,
             epochs: BTreeMap::new(),
             in_flight: 0,
             unsettled: 0,
             unsettled_bytes: 0,
             over: 0,
-            held_until: 0,
+            held_until: BTreeMap::new(),
+            endpoints_asked: BTreeMap::new(),
             revoking: Vec::new(),
             draining: None,
             drained: false,
@@ -191,7 +200,9 @@ impl Watch {
         // A push-back that only this record gets holds nobody.
         if repeats && let Some(asked) = attempt.retry_after {
             let hold = asked.min(longest_hold).as_nanos() as Time;
-            self.held_until = self.held_until.max(now + hold);
+            let endpoint = self.endpoints_asked.get(&key).cloned().flatten();
+            let until = self.held_until.entry(endpoint).or_default();
+            *until = (*until).max(now + hold);
         }
         let Some(book) = self.book(key) else { return };
         book.in_flight = false;
@@ -250,7 +261,10 @@ impl Watch {
             Action::Send(send) => self.sends(now, send.key, send.attempt),
             Action::WriteDeadLetter(letter) => self.writes(letter.key, letter.attempts),
             Action::WriteLadder(rung) => self.writes(rung.key, rung.carried.attempts),
-            Action::Tell(_) => Ok(()),
+            Action::Tell(notice) => {
+                self.hears(now, notice);
+                Ok(())
+            }
             Action::Commit { positions } => self.commits(positions),
             Action::Revoked { epochs, positions } => {
                 let asked = self.revoking.iter().position(|(asked, _)| asked == epochs);
@@ -302,7 +316,6 @@ impl Watch {
 
     fn sends(&mut self, now: Now, key: DeliveryKey, attempt: u32) -> Result<(), Violation> {
         let now = time_of(now.tick);
-        let held_until = self.held_until;
         let Some(assignment) = self.epochs.get_mut(&key.epoch) else {
             return Err(Violation::new(
                 crate::check::Check::Fence,
@@ -337,6 +350,8 @@ impl Watch {
             book.spent,
             book.spent_at_most
         );
+        let held_until = self.held_until.get(&book.endpoint).copied().unwrap_or(0);
+        self.endpoints_asked.insert(key, book.endpoint.clone());
         if attempt - 1 > book.spent {
             book.not_before = book.last_ended + least_wait(&self.options, attempt - 1);
         }
@@ -468,6 +483,7 @@ impl Watch {
             "the drain was to be answered by {:?}, it is {now}",
             self.draining
         );
+        self.shares(now)?;
         self.distances()
     }
 
