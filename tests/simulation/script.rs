@@ -77,6 +77,8 @@ impl World {
             Notice::Closed { .. } => Seen::Closed,
             Notice::Gone { .. } => Seen::StoppedAsGone,
             Notice::Suspect { .. } => Seen::Suspects,
+            Notice::HeldUp { .. } | Notice::ReadsNoFurther { .. } => Seen::HeldUp,
+            Notice::KeyHeld { .. } => Seen::KeysHeld,
             Notice::Braked => Seen::Braked,
             Notice::Released => Seen::BrakesReleased,
         });
