@@ -115,7 +115,7 @@ seen! {
     SurelySpent: 3000,
     Aborted: 20,
     HeldUp: 0,
-    KeysHeld: 0,
+    KeysHeld: 100,
     SchedulesChanged: 100,
     DestinationsRemoved: 30,
     Trickles: 3000,

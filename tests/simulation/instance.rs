@@ -188,7 +188,9 @@ impl World {
             Note::FindsOut { member } => self.finds_out(shell, member),
             Note::TopicGone => self.drop_gone(shell),
             Note::Order(order) => {
-                if let Some(running) = &mut self.shells[shell].running {
+                if order == Order::Resume
+                    && let Some(running) = &mut self.shells[shell].running
+                {
                     for suspicion in running.suspicions.values_mut() {
                         suspicion.resumed();
                     }

@@ -343,7 +343,12 @@ impl Plan {
         for destination in &mut self.destinations {
             if rng.chance(25) {
                 destination.keys = rng.between(1, 12) as usize;
-                destination.options.order = OrderOptions::Key(AfterDeadLetter::Continue);
+                // Whoever waits for a person is not in time.
+                let after = match rng.chance(50) && !destination.healthy {
+                    true => AfterDeadLetter::Hold,
+                    false => AfterDeadLetter::Continue,
+                };
+                destination.options.order = OrderOptions::Key(after);
                 self.shuffle = false;
             }
         }
