@@ -47,6 +47,24 @@ pub struct DestinationReport {
     pub last_failure: Option<FailureReport>,
     /// Who paused it.
     pub paused: Option<PauseReport>,
+    /// With an order by key: the keys whose records wait behind one that has failed, or for a person; those with most of them first, and not all of many.
+    #[serde(default)]
+    pub held_keys: Vec<HeldKeyReport>,
+}
+
+/// A key whose records wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldKeyReport {
+    /// The key, as a text to read.
+    pub key: String,
+    /// The same in base64, as it is.
+    pub key_base64: String,
+    /// Where the first of its records stands.
+    pub record: RecordPlace,
+    /// How many wait.
+    pub waiting: u64,
+    /// Whether they wait for `postrider release`.
+    pub for_a_person: bool,
 }
 
 /// The last attempt that failed.
@@ -130,6 +148,9 @@ pub struct OrderRequest {
     /// Which record, where one is meant.
     #[serde(default)]
     pub record: Option<RecordPlace>,
+    /// Which key, where one is meant: in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// Where a record was first.
@@ -154,6 +175,8 @@ pub enum Verb {
     RetryNow,
     /// One record to the dead letters.
     Skip,
+    /// The records of a key go on.
+    Release,
     /// What waits in the ladder is due now.
     ReleaseRetries,
     /// What waits in the ladder goes to the dead letters.
@@ -162,11 +185,12 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Pause,
         Self::Resume,
         Self::RetryNow,
         Self::Skip,
+        Self::Release,
         Self::ReleaseRetries,
         Self::CancelRetries,
     ];
@@ -179,6 +203,7 @@ impl Verb {
             Self::Resume => "resume",
             Self::RetryNow => "retry-now",
             Self::Skip => "skip",
+            Self::Release => "release",
             Self::ReleaseRetries => "retries/release",
             Self::CancelRetries => "retries/cancel",
         }

@@ -76,6 +76,8 @@ enum Command {
     RetryNow(orders::OrderArguments),
     /// Write one record to the dead letters instead of trying it on.
     Skip(orders::SkipArguments),
+    /// Let the records of a key go on that wait because one of them is a dead letter.
+    Release(orders::ReleaseArguments),
     /// What waits in the ladder for a destination.
     Retries(orders::RetriesArguments),
     /// Print the version.
@@ -102,6 +104,7 @@ fn obey(arguments: Arguments) -> u8 {
         Command::Resume(order) => orders::order(config, Verb::Resume, order),
         Command::RetryNow(order) => orders::order(config, Verb::RetryNow, order),
         Command::Skip(skip) => orders::skip(config, skip),
+        Command::Release(release) => orders::release(config, release),
         Command::Retries(retries) => orders::retries(config, retries),
         Command::Version => {
             say(concat!("postrider ", env!("CARGO_PKG_VERSION"), "\n"));

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
 
 use crate::admin::api::{OrderReport, OrderRequest, OrderResult, RecordPlace, RetriesReport, Verb};
@@ -37,6 +39,25 @@ pub(super) struct SkipArguments {
     /// Its offset there.
     #[arg(long)]
     offset: i64,
+    /// Why.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    socket: SocketArguments,
+}
+
+/// One key of one destination.
+#[derive(Debug, clap::Args)]
+pub(super) struct ReleaseArguments {
+    /// The destination.
+    #[arg(short, long, value_name = "NAME")]
+    destination: String,
+    /// The key whose records wait.
+    #[arg(long, value_name = "KEY")]
+    key: String,
+    /// The key is written in base64.
+    #[arg(long)]
+    base64: bool,
     /// Why.
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
@@ -115,6 +136,27 @@ pub(super) fn skip(config: &Path, arguments: SkipArguments) -> u8 {
     )
 }
 
+pub(super) fn release(config: &Path, arguments: ReleaseArguments) -> u8 {
+    let ReleaseArguments {
+        destination,
+        key,
+        base64,
+        reason,
+        socket,
+    } = arguments;
+    let key = match base64 {
+        true => key,
+        false => STANDARD.encode(key),
+    };
+    let request = OrderRequest {
+        destination,
+        reason,
+        key: Some(key),
+        ..OrderRequest::default()
+    };
+    send(config, Verb::Release, request, &socket)
+}
+
 pub(super) fn retries(config: &Path, arguments: RetriesArguments) -> u8 {
     let (verb, arguments) = match arguments.what {
         Retries::List(arguments) => return list(config, &arguments),
@@ -182,7 +224,6 @@ fn listed(report: &RetriesReport) -> String {
     text
 }
 
-#[expect(clippy::print_stdout, reason = "this is what a person reads")]
 fn ask(
     config: &Path,
     verb: Verb,
@@ -193,10 +234,16 @@ fn ask(
 ) -> u8 {
     let request = OrderRequest {
         destination,
-        who: me(),
         reason,
         record,
+        ..OrderRequest::default()
     };
+    send(config, verb, request, socket)
+}
+
+#[expect(clippy::print_stdout, reason = "this is what a person reads")]
+fn send(config: &Path, verb: Verb, mut request: OrderRequest, socket: &SocketArguments) -> u8 {
+    request.who = me();
     let answer = Client::new(config, socket)
         .and_then(|client| client.post(&format!("/api/v1/{}", verb.path()), &request))
         .and_then(|answer| Ok((answer.read::<OrderReport>()?, answer.body)));

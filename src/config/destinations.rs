@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use super::DestinationConfig;
 use super::breaker::{breaker, dead_letters};
+use super::order::order;
 use super::rate::rate;
 use super::reader::{Reader, Value};
 use super::rules::FoundRule;
 use super::webhook;
 use crate::kafka::AUDIT;
 use crate::lane::{LaneOptions, RenderErrorPolicy, RetryOptions, WindowOptions};
+use crate::rules::SequenceOptions;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// What a destination is told, apart from its sender.
@@ -19,6 +21,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 struct Settings {
     enabled: bool,
     lane: LaneOptions,
+    sequence: Option<SequenceOptions>,
     excerpt_bytes: usize,
     retention_warning: Duration,
 }
@@ -41,6 +44,7 @@ pub(super) fn read(root: &Reader<'_>, commit_interval: Duration) -> Vec<Found> {
     let mut base = Settings {
         enabled: true,
         lane,
+        sequence: None,
         excerpt_bytes: 1024,
         retention_warning: DAY,
     };
@@ -92,6 +96,7 @@ fn destination(value: &Value<'_>, mut settings_here: Settings) -> Option<Found> 
     let Settings {
         enabled,
         lane,
+        sequence,
         excerpt_bytes,
         retention_warning,
     } = settings_here;
@@ -99,6 +104,7 @@ fn destination(value: &Value<'_>, mut settings_here: Settings) -> Option<Found> 
         name: Arc::clone(&name),
         id: Arc::clone(&id),
         lane,
+        sequence,
         excerpt_bytes,
         retention_warning,
         content: sender.content,
@@ -158,10 +164,14 @@ fn settings(reader: &Reader<'_>, settings: &mut Settings) {
     settings.enabled = reader.read("enabled", settings.enabled, Value::boolean);
     let Settings {
         lane,
+        sequence,
         excerpt_bytes,
         retention_warning,
         ..
     } = settings;
+    if let Some(value) = reader.take("order") {
+        (lane.order, *sequence) = order(&value);
+    }
     let concurrency = reader.take("concurrency");
     if let Some(value) = &concurrency {
         lane.concurrency = requests(value).unwrap_or(lane.concurrency);

@@ -21,6 +21,7 @@ mod mask;
 mod newer;
 mod notification;
 mod number;
+mod order;
 mod problem;
 mod process;
 mod properties;
@@ -52,7 +53,9 @@ use crate::admin::AdminOptions;
 use crate::kafka::KafkaOptions;
 use crate::lane::LaneOptions;
 use crate::logging::LogOptions;
-use crate::rules::{ContentOptions, ReadOptions, ReadOverride, RuleFile, RuleOptions};
+use crate::rules::{
+    ContentOptions, ReadOptions, ReadOverride, RuleFile, RuleOptions, SequenceOptions,
+};
 use crate::send::WebhookOptions;
 
 pub use problem::{Problem, Problems, Severity};
@@ -96,6 +99,8 @@ pub struct DestinationConfig {
     pub id: Arc<str>,
     /// The lane.
     pub lane: LaneOptions,
+    /// By what its records are put in order; `None`: in none.
+    pub sequence: Option<SequenceOptions>,
     /// How much of an answer a dead letter keeps.
     pub excerpt_bytes: usize,
     /// How long before its topic deletes the oldest waiting record this is said.

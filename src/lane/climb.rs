@@ -23,7 +23,8 @@ impl Lane {
         // What was spent on it is worth a commit.
         self.want_commit();
         match Step::for_wait(delay) {
-            Some(step) if self.may_begin(key.epoch) => {
+            // What stands in an order keeps its place.
+            Some(step) if self.may_begin(key.epoch) && !self.is_in_order(key) => {
                 let write = LadderWrite {
                     step,
                     failures: 0,

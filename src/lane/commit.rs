@@ -1,15 +1,16 @@
 //! What is committed, and when: positions, and with each what is known beyond it.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Tick;
 use crate::delivery::{DeliveryKey, Epoch};
 
 use super::delivery::{Delivery, State};
-use super::event::Action;
-use super::event::Position;
+use super::event::{Action, Notice, Position};
 use super::machine::Lane;
+use super::options::OrderOptions;
 use super::progress::{Budget, Owner, Progress};
 use super::window::{Partition, Phase};
 
@@ -141,11 +142,17 @@ impl Lane {
         let Some(partition) = self.partitions.get_mut(&epoch) else {
             return;
         };
-        partition.crowded = true;
+        let in_order = self.options.order != OrderOptions::None;
+        if !std::mem::replace(&mut partition.crowded, true) && in_order {
+            self.actions.push_back(Action::Tell(Notice::ReadsNoFurther {
+                topic: Arc::clone(&partition.topic),
+                partition: partition.partition,
+            }));
+        }
         let consuming = partition.phase == Phase::Consuming;
         let waiting = partition
             .unsettled()
-            .filter(|(_, d)| d.state == State::Retry);
+            .filter(|(_, d)| d.state == State::Retry && d.order_key.is_none());
         let oldest: Vec<i64> = waiting.map(|(offset, _)| offset).take(GIVE_WAY).collect();
         self.check_distance(epoch);
         if consuming && !self.handover.is_draining() {

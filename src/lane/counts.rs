@@ -89,6 +89,8 @@ pub struct Waiting {
     pub in_flight: usize,
     /// Waits for its next attempt.
     pub retry: usize,
+    /// Waits for another record of its key.
+    pub order: usize,
     /// Waits for a free place among the requests.
     pub rate: usize,
     /// Waits because its endpoint is held.
@@ -101,15 +103,16 @@ impl Waiting {
     /// Every waiting record.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.in_flight + self.retry + self.rate + self.breaker + self.write
+        self.in_flight + self.retry + self.order + self.rate + self.breaker + self.write
     }
 
     /// The numbers with their names in metrics.
     #[must_use]
-    pub fn by_state(&self) -> [(&'static str, usize); 5] {
+    pub fn by_state(&self) -> [(&'static str, usize); 6] {
         [
             ("in_flight", self.in_flight),
             ("retry", self.retry),
+            ("order", self.order),
             ("rate", self.rate),
             ("breaker", self.breaker),
             ("write", self.write),

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::clock::{Tick, Timestamp};
 use crate::delivery::{Attempt, DeadLetterReason, DeliveryId};
 use crate::record::Record;
@@ -20,6 +22,8 @@ pub(super) struct Delivery {
     pub(super) id: DeliveryId,
     pub(super) destiny: Destiny,
     pub(super) state: State,
+    /// The records with this key go one after the other.
+    pub(super) order_key: Option<Bytes>,
     /// The endpoint it goes to.
     pub(super) endpoint: Slot,
     /// Whether it does not fit the ladder's topics.
@@ -112,6 +116,8 @@ impl FirstAttempt {
 pub(super) enum State {
     /// A free place among the requests.
     Ready,
+    /// The settlement of another one, which has the same key and stands before it.
+    Behind,
     /// The end of its request.
     InFlight,
     /// The time of its next attempt.
@@ -162,6 +168,7 @@ impl Delivery {
             id,
             destiny,
             state: State::Ready,
+            order_key: None,
             endpoint: Slot::SOLE,
             stays_here: false,
             attempts: 0,

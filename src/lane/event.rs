@@ -14,6 +14,7 @@ use crate::record::Record;
 use super::endpoint::Why;
 use super::ladder::{Source, Step};
 use super::order::Order;
+use super::status::HeldKey;
 
 /// Something that happened outside the lane.
 #[derive(Debug, Clone)]
@@ -63,6 +64,11 @@ pub enum Event {
         /// How.
         attempt: Attempt,
     },
+    /// A request that was to be aborted is not under way any more, and nobody knows how it would have ended.
+    Aborted {
+        /// Which delivery.
+        key: DeliveryKey,
+    },
     /// A write to an owned topic ended.
     WriteEnded {
         /// Which delivery.
@@ -111,6 +117,8 @@ pub struct Incoming {
     pub verdict: Verdict,
     /// What its endpoint is known by, where the destination has many; `None`: it has one.
     pub endpoint: Option<Arc<str>>,
+    /// The records of the partition that have this key go one after the other; `None`: it is in no order.
+    pub order_key: Option<Bytes>,
     /// What it brings along from the ladder.
     pub carried: Option<Box<Carried>>,
 }
@@ -140,6 +148,12 @@ pub enum WriteError {
 pub enum Action {
     /// Make a request; answer with [`Event::AttemptEnded`].
     Send(Send),
+    /// Leave off these requests: others have their partitions, and may send later records of the same keys. Answer each with [`Event::Aborted`], or with
+    /// [`Event::AttemptEnded`] when it has ended.
+    Abort {
+        /// Which deliveries.
+        keys: Vec<DeliveryKey>,
+    },
     /// Write a dead letter; answer with [`Event::WriteEnded`].
     WriteDeadLetter(Box<DeadLetter>),
     /// Write a record to the ladder; answer with [`Event::WriteEnded`].
@@ -200,6 +214,26 @@ pub enum Notice {
         key: DeliveryKey,
         /// How often that happened to it.
         faults: u32,
+    },
+    /// A record ended as a dead letter, and the others of its key wait for a person.
+    KeyHeld {
+        /// The key.
+        key: Bytes,
+    },
+    /// Nothing more can be read because of records that wait for others of their keys.
+    HeldUp {
+        /// Those with most records behind them.
+        keys: Vec<HeldKey>,
+        /// How many keys there are.
+        count: usize,
+    },
+    /// A partition is read no further: what would have to be known of it after a restart is more than can be committed, and nothing of it may go to the
+    /// ladder.
+    ReadsNoFurther {
+        /// Its topic.
+        topic: Arc<str>,
+        /// Its number there.
+        partition: i32,
     },
     /// So many records were rejected lately that the lane slows down, or stops.
     Braked,

@@ -267,6 +267,7 @@ impl Lane {
             .peek(key)
             .is_some_and(|d| d.probes >= PROBES_BEFORE_PARKING);
         let paused = self.partitions.get(&key.epoch).is_some_and(|p| p.paused);
+        let tried = tried && !self.is_in_order(key);
         let innocent = |key: &DeliveryKey| self.peek(*key).is_some_and(Delivery::is_innocent);
         tried && (paused || self.is_full()) && !self.endpoints[slot].ready.iter().any(innocent)
     }

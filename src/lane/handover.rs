@@ -110,6 +110,7 @@ impl Lane {
 
     /// Forgets these assignments. What still arrives for them changes nothing; what was not settled is read again by whoever comes next.
     fn fence(&mut self, epochs: &[Epoch]) {
+        let mut abort = Vec::new();
         for epoch in epochs {
             let Some(partition) = self.partitions.remove(epoch) else {
                 continue;
@@ -119,6 +120,9 @@ impl Lane {
                 if delivery.state == State::InFlight {
                     let key = DeliveryKey { epoch, offset };
                     self.endpoints.strays(key, delivery.endpoint);
+                    if delivery.order_key.is_some() {
+                        abort.push(key);
+                    }
                 }
                 self.endpoints[delivery.endpoint].here -= 1;
                 *self.tally.of(delivery.state) -= 1;
@@ -126,6 +130,9 @@ impl Lane {
                 self.unsettled_bytes -= delivery.weight;
                 self.counts.released += 1;
             }
+        }
+        if !abort.is_empty() {
+            self.actions.push_back(Action::Abort { keys: abort });
         }
         for endpoint in self.endpoints.every() {
             endpoint.forget(epochs);

@@ -14,6 +14,7 @@ use super::delivery::{Delivery, Destiny, FirstAttempt, State};
 use super::event::{Action, AssignedPartition, Incoming, Position};
 use super::ladder::IN_WINDOW;
 use super::machine::Lane;
+use super::options::OrderOptions;
 use super::progress::{Budget, Owner, Progress};
 use super::window::{Partition, Phase};
 
@@ -89,6 +90,7 @@ impl Lane {
             record,
             verdict,
             endpoint,
+            order_key,
             carried,
         } = incoming;
         let key = DeliveryKey { epoch, offset };
@@ -141,6 +143,9 @@ impl Lane {
         if matches!(delivery.destiny, Destiny::Deliver { .. }) {
             delivery.endpoint = self.endpoints.of(endpoint.as_ref(), now.tick);
         }
+        // On the ladder nothing is in order.
+        let in_order = self.options.order != OrderOptions::None && !is_from_ladder;
+        delivery.order_key = order_key.filter(|_| in_order);
         let slot = delivery.endpoint;
         if let Some(first) = &mut delivery.first_attempt {
             // What it has waited beyond its time, nobody has tried it: the endpoint was left alone, or this program was.
@@ -168,8 +173,14 @@ impl Lane {
         }
     }
 
-    /// Puts a record that came in where it waits: for its turn, for its time, or on the ladder when that is far.
+    /// Puts a record that came in where it waits: behind others of its key, for its turn, for its time, or on the ladder when that is far.
     fn place(&mut self, key: DeliveryKey) {
+        if self.joins_its_chain(key) {
+            self.place_first_of_its_key(key);
+        }
+    }
+
+    pub(super) fn place_first_of_its_key(&mut self, key: DeliveryKey) {
         let wall = self.now.wall;
         let Some(delivery) = self.delivery(key) else {
             return;

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::clock::{Now, Tick};
 use crate::delivery::{DeliveryKey, Epoch};
 
@@ -46,6 +48,10 @@ pub struct Lane {
     /// Deliveries that wait for a time: their next attempt, or their dead letter to be written again.
     pub(super) timers: BTreeSet<(Tick, DeliveryKey)>,
     pub(super) endpoints: Endpoints,
+    /// Keys whose records wait for a person.
+    pub(super) held_keys: BTreeSet<Bytes>,
+    /// Whether it was said that nothing more can be read because of them and of others that are waited for.
+    pub(super) held_up: bool,
     pub(super) brake: Brake,
     pub(super) ladder_orders: LadderOrders,
     /// A person asked for a pause.
@@ -80,6 +86,7 @@ pub struct Lane {
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Tally {
     ready: usize,
+    behind: usize,
     in_flight: usize,
     retry: usize,
     accused: usize,
@@ -90,6 +97,7 @@ impl Tally {
     pub(super) fn of(&mut self, state: State) -> &mut usize {
         match state {
             State::Ready => &mut self.ready,
+            State::Behind => &mut self.behind,
             State::InFlight => &mut self.in_flight,
             State::Retry => &mut self.retry,
             State::Accused => &mut self.accused,
@@ -108,6 +116,8 @@ impl Lane {
             partitions: BTreeMap::new(),
             timers: BTreeSet::new(),
             endpoints: Endpoints::default(),
+            held_keys: BTreeSet::new(),
+            held_up: false,
             brake: Brake::default(),
             ladder_orders: LadderOrders::default(),
             paused: false,
@@ -146,6 +156,7 @@ impl Lane {
             Event::Read { epoch, records } => self.read(epoch, records),
             Event::EndOfPartition { epoch, offset } => self.reached_end(epoch, offset),
             Event::AttemptEnded { key, attempt } => self.attempt_ended(now, key, attempt),
+            Event::Aborted { key } => self.aborted(key),
             Event::WriteEnded { key, result } => self.write_ended(now, key, result),
             Event::Drain { deadline } => self.drain(deadline),
             Event::Ordered(order) => self.ordered(order),
@@ -155,6 +166,7 @@ impl Lane {
         self.admit();
         self.keep_to_shares();
         self.watch_brake_and_pause();
+        self.watch_held_keys();
         self.end_handovers(now);
         self.commit();
         debug_assert_eq!(
@@ -245,6 +257,7 @@ impl Lane {
     pub fn waiting(&self) -> Waiting {
         let Tally {
             ready,
+            behind,
             in_flight,
             retry,
             accused,
@@ -264,6 +277,7 @@ impl Lane {
         Waiting {
             in_flight,
             retry,
+            order: behind,
             rate,
             breaker: breaker + accused,
             write,
@@ -386,6 +400,7 @@ impl Lane {
                 State::Write(_)
                 | State::Ladder(_)
                 | State::Ready
+                | State::Behind
                 | State::InFlight
                 | State::Accused => {}
             }

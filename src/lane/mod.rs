@@ -10,6 +10,7 @@
 mod admit;
 mod brake;
 mod breaker;
+mod chain;
 mod choice;
 mod climb;
 mod commit;
@@ -50,12 +51,12 @@ pub use gate::{Caller, Gate};
 pub use ladder::{IN_WINDOW, Source, Step};
 pub use machine::{Lane, Room};
 pub use options::{
-    BrakeMode, BrakeOptions, BreakerOptions, LaneOptions, RateOptions, RateUnit, RenderErrorPolicy,
-    RetryOptions, WindowOptions,
+    AfterDeadLetter, BrakeMode, BrakeOptions, BreakerOptions, LaneOptions, OrderOptions,
+    RateOptions, RateUnit, RenderErrorPolicy, RetryOptions, WindowOptions,
 };
 pub use order::Order;
 pub use progress::{Budget, METADATA_MAX, Owner, Progress};
 pub use start::{
     PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,
 };
-pub use status::{Asked, Doing, LaneStatus, LastFailure, PartitionPosition};
+pub use status::{Asked, Doing, HeldKey, LaneStatus, LastFailure, PartitionPosition, key_name};

@@ -26,6 +26,28 @@ pub struct LaneOptions {
     pub expire_after: Option<Duration>,
     /// How often positions are committed; at least 10 ms.
     pub commit_interval: Duration,
+    /// Whether records with one key go one after the other.
+    pub order: OrderOptions,
+}
+
+/// In which order a partition's records are delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OrderOptions {
+    /// In none: a record that fails lets the others by.
+    #[default]
+    None,
+    /// Those with one key one after the other, each when the one before it is settled. Records without a key are in no order.
+    Key(AfterDeadLetter),
+}
+
+/// What becomes of the other records of a key of which one ended as a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AfterDeadLetter {
+    /// They go on.
+    #[default]
+    Continue,
+    /// They wait for a person.
+    Hold,
 }
 
 /// When an endpoint counts as broken, and how often it is tried then.
@@ -131,6 +153,7 @@ impl Default for LaneOptions {
             on_render_error: RenderErrorPolicy::default(),
             expire_after: None,
             commit_interval: Duration::from_millis(500),
+            order: OrderOptions::None,
         }
     }
 }

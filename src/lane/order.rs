@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::clock::Timestamp;
 use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey};
 
@@ -33,6 +35,16 @@ pub enum Order {
         partition: i32,
         /// Its offset there.
         offset: i64,
+    },
+    /// The records of this key wait until they are released: a dead letter of theirs was written, before this start or by another instance.
+    HoldKey {
+        /// The key.
+        key: Bytes,
+    },
+    /// The records of this key go on.
+    ReleaseKey {
+        /// The key.
+        key: Bytes,
     },
     /// What was written to the ladder until this time, by the broker's clock, is due now.
     ReleaseRetries {
@@ -79,6 +91,8 @@ impl Lane {
                 partition,
                 offset,
             } => self.skip(&topic, partition, offset),
+            Order::HoldKey { key } => self.hold_key_as_ordered(key),
+            Order::ReleaseKey { key } => self.release_key(&key),
             Order::ReleaseRetries { until } => {
                 let orders = &mut self.ladder_orders;
                 orders.release_until = orders.release_until.max(Some(until));
@@ -143,7 +157,7 @@ impl Lane {
             return;
         };
         let slot = delivery.endpoint;
-        if !matches!(delivery.state, State::Ready | State::Retry) {
+        if !matches!(delivery.state, State::Ready | State::Behind | State::Retry) {
             return;
         }
         self.endpoints[slot].ready.retain(|other| *other != key);
@@ -226,6 +240,7 @@ mod tests {
             record: Arc::new(record),
             verdict: Verdict::Deliver { rule: "r".into() },
             endpoint: None,
+            order_key: None,
             carried: None,
         }
     }

@@ -99,6 +99,16 @@ impl Lane {
         }
     }
 
+    /// A request was left off after its assignment had ended.
+    pub(super) fn aborted(&mut self, key: DeliveryKey) {
+        let slot = self.endpoints.take_stray(key).unwrap_or(Slot::SOLE);
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let endpoint = &mut self.endpoints[slot];
+        endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
+        endpoint.take_trial(key);
+        self.endpoints.call(slot);
+    }
+
     /// Asks for a dead letter, and looks whether those have become too many.
     pub(super) fn give_up(&mut self, key: DeliveryKey, reason: DeadLetterReason) {
         if reason == DeadLetterReason::Rejected
@@ -171,7 +181,9 @@ impl Lane {
         let write = match delivery.state {
             State::Write(write) => write,
             State::Ladder(write) => return self.ladder_written(key, write, result),
-            State::Ready | State::InFlight | State::Retry | State::Accused => return,
+            State::Ready | State::Behind | State::InFlight | State::Retry | State::Accused => {
+                return;
+            }
         };
         partition.busy = partition.busy.saturating_sub(1);
         match (result, write.shed) {
@@ -218,6 +230,7 @@ impl Lane {
         self.unsettled_bytes -= delivery.weight;
         self.count_settled(settlement);
         self.check_distance(key.epoch);
+        self.leaves_its_chain(key, &delivery, settlement);
     }
 
     pub(super) fn count_settled(&mut self, settlement: Settlement) {

@@ -18,7 +18,7 @@ use super::machine::{Lane, WAITING_WHILE_OPEN};
 const SHARE: usize = 16;
 
 /// How often a full window is looked through for what only stands in the way.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Lane {
     /// Parks what endpoints that take nothing hold beyond their share.
@@ -122,7 +122,9 @@ impl Lane {
 
     fn may_be_parked(&self, key: DeliveryKey) -> bool {
         let fits = self.peek(key).is_some_and(|delivery| {
-            !delivery.stays_here && matches!(delivery.destiny, Destiny::Deliver { .. })
+            !delivery.stays_here
+                && delivery.order_key.is_none()
+                && matches!(delivery.destiny, Destiny::Deliver { .. })
         });
         fits && self.may_begin(key.epoch)
     }

@@ -57,6 +57,8 @@ pub(super) struct Stage {
     life: u64,
     /// The records go to so many endpoints in turn; 0: the destination has one.
     pub(super) endpoints: i64,
+    /// The records have so many keys in turn; 0: they have none.
+    pub(super) keys: i64,
 }
 
 impl Stage {
@@ -86,6 +88,7 @@ impl Stage {
             paused: BTreeSet::new(),
             life: 0,
             endpoints: 0,
+            keys: 0,
         };
         stage.assign();
         stage
@@ -99,6 +102,10 @@ impl Stage {
     /// What the endpoint of a record is known by.
     fn endpoint_of(&self, offset: i64) -> Option<Arc<str>> {
         (self.endpoints > 0).then(|| (offset % self.endpoints).to_string().into())
+    }
+
+    fn order_key_of(&self, offset: i64) -> Option<Bytes> {
+        (self.keys > 0).then(|| (offset % self.keys).to_string().into())
     }
 
     fn assign(&mut self) {
@@ -179,7 +186,10 @@ impl Stage {
         if room > 0 && self.read < self.produced && !self.paused.contains(&epoch) {
             let end = self.produced.min(self.read + room.min(1000));
             let records = (self.read..end)
-                .map(|offset| incoming(offset, offset, self.endpoint_of(offset)))
+                .map(|offset| Incoming {
+                    order_key: self.order_key_of(offset),
+                    ..incoming(offset, offset, self.endpoint_of(offset))
+                })
                 .collect();
             self.read = end;
             self.lane.handle(self.now, Event::Read { epoch, records });
@@ -204,6 +214,7 @@ impl Stage {
                 record: Arc::clone(record),
                 verdict: Verdict::Deliver { rule: "r".into() },
                 endpoint: self.endpoint_of(record.offset),
+                order_key: self.order_key_of(record.offset),
                 carried: Some(Box::new(carried)),
             };
             self.ladder_read.insert(step, place + 1);
@@ -260,6 +271,12 @@ impl Stage {
             Action::Resume(epoch) => {
                 self.paused.remove(&epoch);
             }
+            Action::Abort { keys } => {
+                for key in keys {
+                    self.answers.retain(|_, (other, _)| *other != key);
+                    self.lane.handle(self.now, Event::Aborted { key });
+                }
+            }
             Action::Revoked { .. } | Action::Drained { .. } => {}
         }
     }
@@ -314,6 +331,7 @@ fn incoming(offset: i64, value: i64, endpoint: Option<Arc<str>>) -> Incoming {
         record: Arc::new(record),
         verdict: Verdict::Deliver { rule: "r".into() },
         endpoint,
+        order_key: None,
         carried: None,
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::clock::{Tick, Timestamp};
 
 use super::counts::Waiting;
@@ -35,6 +37,48 @@ pub struct LaneStatus {
     pub endpoint: Option<Arc<str>>,
     /// How many endpoints are in which state.
     pub endpoints: EndpointStates,
+    /// Keys whose records wait behind one that has failed, those with most of them first; and how many such keys there are.
+    pub held: Vec<HeldKey>,
+    /// How many keys there are of which that is true.
+    pub held_keys: usize,
+}
+
+/// A key whose records wait behind one that has failed, or for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldKey {
+    /// The key.
+    pub key: Bytes,
+    /// Where the first of its records stands.
+    pub topic: Arc<str>,
+    /// The same.
+    pub partition: i32,
+    /// The same.
+    pub offset: i64,
+    /// Records behind that one; or all of them, when they wait for a person.
+    pub behind: usize,
+    /// Whether they wait to be released.
+    pub by_a_person: bool,
+}
+
+impl HeldKey {
+    /// The key as a text: what is not UTF-8 in it, or not to be printed, is escaped; a long one is cut.
+    #[must_use]
+    pub fn name(&self) -> String {
+        key_name(&self.key)
+    }
+}
+
+/// A key as a text.
+#[must_use]
+pub fn key_name(key: &[u8]) -> String {
+    const CHARACTERS_MAX: usize = 64;
+    let text = String::from_utf8_lossy(key);
+    let escaped = || text.chars().flat_map(char::escape_debug);
+    let shown: String = escaped().take(CHARACTERS_MAX).collect();
+    match escaped().nth(CHARACTERS_MAX) {
+        Some(_) => format!("{shown}..."),
+        None => shown,
+    }
 }
 
 /// Where a lane stands in a partition: everything below is settled.
@@ -147,6 +191,43 @@ impl LaneStatus {
     /// The same in words; `name` is what the destination's endpoint is called: its host.
     #[must_use]
     pub fn words(&self, now: Timestamp, name: &str) -> String {
+        let words = self.words_without_keys(now, name);
+        match self.held_words() {
+            Some(held) => format!("{words}; {held}"),
+            None => words,
+        }
+    }
+
+    /// Which keys hold back their records.
+    fn held_words(&self) -> Option<String> {
+        let behind: usize = self.waiting.order;
+        let first = self.held.first()?;
+        let names: Vec<String> = self.held.iter().map(HeldKey::name).collect();
+        let more = match self.held_keys - names.len() {
+            0 => String::new(),
+            count => format!(" and {} more", grouped(count as u64)),
+        };
+        let release = match self.held.iter().any(|held| held.by_a_person) {
+            true => "; `postrider release` lets a key go on that waits for a person",
+            false => "",
+        };
+        let HeldKey {
+            topic,
+            partition,
+            offset,
+            ..
+        } = first;
+        Some(format!(
+            "{} behind others of their keys: {}{more} (the first at {topic}/{partition} offset {offset}){release}",
+            match behind {
+                1 => "1 record waits".to_owned(),
+                count => format!("{} records wait", grouped(count as u64)),
+            },
+            names.join(", "),
+        ))
+    }
+
+    fn words_without_keys(&self, now: Timestamp, name: &str) -> String {
         let Some(endpoint) = &self.endpoint else {
             return self.words_of(now, name);
         };
@@ -290,6 +371,7 @@ impl Lane {
         } else {
             self.doing()
         };
+        let (held, held_keys) = self.keys_that_hold();
         LaneStatus {
             doing,
             waiting: self.waiting(),
@@ -304,6 +386,8 @@ impl Lane {
                 .clone(),
             endpoint: of.and_then(|slot| self.endpoints[slot].key.clone()),
             endpoints: self.endpoint_states(),
+            held,
+            held_keys,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The promises of retry, evidence, breaker and ladder, one lane at a time.
 
+mod in_order;
 mod many;
 
 use std::time::Duration;

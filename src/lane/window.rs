@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::clock::Tick;
 use crate::delivery::DeliveryId;
 
+use super::chain::Chains;
 use super::delivery::Delivery;
 use super::event::{AssignedPartition, Position};
 use super::ladder::Source;
@@ -27,6 +28,8 @@ pub(super) struct Partition {
     pub(super) settled_before: Vec<Range<i64>>,
     /// What it had spent on records that are still to be read.
     pub(super) budgets: BTreeMap<i64, Budget>,
+    /// The records that wait for others of their keys.
+    pub(super) chains: Chains,
     /// Of a ladder partition: the last records taken, so that a second copy is known for one.
     taken: Taken,
     /// Whether what is known beyond the position is too long to be committed whole.
@@ -78,6 +81,7 @@ impl Partition {
                 .into_iter()
                 .map(|b| (b.offset, b))
                 .collect(),
+            chains: Chains::default(),
             taken: Taken::default(),
             crowded: false,
             committed: committed.then(|| (base, text.into())),

@@ -6,11 +6,15 @@
 //! | `gone/ID` | the same, and which endpoint | it said 410; without a value: not any more. Of another endpoint it says nothing |
 //! | `retry-now/ID` | who, why, when | try what waits; heard only by who runs at that time |
 //! | `skip/ID` | the same, and the record's place | the same |
+//! | `held/ID/KEY` | the same | records of this key (base64) wait; without a value: released |
 //! | `retries-release/ID`, `retries-cancel/ID` | the same | what was in the ladder when the broker appended this |
 //! | `check` | who wrote it | proof that the topic can be written and keeps headers |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::api::{RecordPlace, Verb};
@@ -55,6 +59,8 @@ pub(super) struct GoneEndpoint {
 pub(super) struct Book {
     pauses: BTreeMap<String, Asked>,
     gone: BTreeMap<String, GoneEndpoint>,
+    /// With the keys that are held.
+    held: BTreeSet<(String, Bytes)>,
     releases: BTreeMap<String, Timestamp>,
     cancels: BTreeMap<String, Timestamp>,
 }
@@ -83,6 +89,10 @@ impl Book {
     /// Takes a record in. `None`: it concerns no destination, or is none of what this version knows.
     pub(super) fn hear(&mut self, record: &StateRecord) -> Option<Heard> {
         let (kind, id) = record.key.split_once('/')?;
+        let (id, held) = match (kind, id.split_once('/')) {
+            ("held", Some((id, key))) => (id, Some(Bytes::from(URL_SAFE_NO_PAD.decode(key).ok()?))),
+            _ => (id, None),
+        };
         let entry = record.value.as_deref().map(entry);
         let asked = asked(record, entry.as_ref());
         let what = match kind {
@@ -108,6 +118,16 @@ impl Book {
             "gone" => {
                 self.gone.remove(id);
                 What::Noted
+            }
+            "held" if entry.is_some() => {
+                let key = held?;
+                self.held.insert((id.to_owned(), key.clone()));
+                What::Kept(Order::HoldKey { key })
+            }
+            "held" => {
+                let key = held?;
+                self.held.remove(&(id.to_owned(), key.clone()));
+                What::Kept(Order::ReleaseKey { key })
             }
             "retries-release" => {
                 let until = record.appended.filter(|_| entry.is_some())?;
@@ -159,14 +179,21 @@ impl Book {
         let begin = if paused { Order::Pause } else { Order::Begin };
         let release = self.releases.get(id).copied();
         let cancel = self.cancels.get(id).copied();
+        let held = self.held.iter().filter(|(other, _)| other == id);
+        let held = held.map(|(_, key)| Order::HoldKey { key: key.clone() });
         let orders = [
             gone,
             release.map(|until| Order::ReleaseRetries { until }),
             cancel.map(|until| Order::CancelRetries { until }),
             Some(begin),
         ];
-        orders.into_iter().flatten().collect()
+        held.chain(orders.into_iter().flatten()).collect()
     }
+}
+
+/// Where it is kept that the records of this key wait.
+pub(super) fn held_key(id: &str, key: &[u8]) -> String {
+    format!("held/{id}/{}", URL_SAFE_NO_PAD.encode(key))
 }
 
 /// The key of what `verb` asks of the destination with this id, and whether it has a value.
@@ -176,6 +203,8 @@ pub(super) fn key(verb: Verb, id: &str) -> (String, bool) {
         Verb::Resume => ("pause", false),
         Verb::RetryNow => ("retry-now", true),
         Verb::Skip => ("skip", true),
+        // Of one of its keys: `held_key` says which.
+        Verb::Release => ("held", false),
         Verb::ReleaseRetries => ("retries-release", true),
         Verb::CancelRetries => ("retries-cancel", true),
     };
@@ -271,6 +300,26 @@ mod tests {
     }
 
     #[test]
+    fn a_held_key_is_held_until_it_is_released() {
+        let mut book = Book::default();
+        let of = held_key("shop", b"a/b\xff");
+        let key = Bytes::from_static(b"a/b\xff");
+        let heard = book.hear(&record(&of, Some(BY))).unwrap();
+        let hold = Order::HoldKey { key: key.clone() };
+        assert_eq!(
+            (heard.id.as_str(), heard.what),
+            ("shop", What::Kept(hold.clone()))
+        );
+        assert_eq!(book.first_orders("shop", "f"), [hold, Order::Begin]);
+        assert_eq!(book.first_orders("other", "f"), [Order::Begin]);
+        let heard = book.hear(&record(&of, None)).unwrap();
+        assert_eq!(heard.what, What::Kept(Order::ReleaseKey { key }));
+        assert_eq!(book.first_orders("shop", "f"), [Order::Begin]);
+        assert_eq!(book.hear(&record("held/shop", Some(BY))), None);
+        assert_eq!(book.hear(&record("held/shop/!", Some(BY))), None);
+    }
+
+    #[test]
     fn what_is_said_is_not_kept_and_what_is_not_ours_is_nothing() {
         let mut book = Book::default();
         let place =
@@ -295,7 +344,10 @@ mod tests {
     fn every_verb_is_heard_as_what_it_is() {
         let mut book = Book::default();
         for verb in Verb::ALL {
-            let (key, valued) = key(verb, "shop");
+            let (mut key, valued) = key(verb, "shop");
+            if verb == Verb::Release {
+                key = held_key("shop", b"k");
+            }
             let entry = Entry {
                 who: "anna".to_owned(),
                 reason: "why".to_owned(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tracing::warn;
 
 use crate::delivery::{DeadLetterReason, Verdict};
@@ -54,11 +55,13 @@ impl LaneTask {
                     }
                 }
             }
+            let (verdict, order_key) = self.put_in_order(&record, verdict);
             incoming.push(Incoming {
                 offset: record.offset,
                 record: Arc::new(record),
                 verdict,
                 endpoint: None,
+                order_key,
                 carried: None,
             });
         }
@@ -69,6 +72,41 @@ impl LaneTask {
             self.parts.metrics.unmatched(&topic, unmatched);
         }
         incoming
+    }
+
+    /// Whether this lane keeps records in order.
+    pub(super) fn keeps_order(&self) -> bool {
+        let outlet = self.parts.outlet.as_ref();
+        outlet.is_some_and(|outlet| outlet.sequence.is_some())
+    }
+
+    /// The key that puts a record in order, where the file wants one. A record for which none can be made is one for which nothing can be sent.
+    fn put_in_order(&self, record: &Record, verdict: Verdict) -> (Verdict, Option<Bytes>) {
+        let outlet = self.parts.outlet.as_ref();
+        let sequence = outlet.and_then(|outlet| Some((outlet, outlet.sequence.as_ref()?)));
+        let Some((outlet, sequence)) = sequence else {
+            return (verdict, None);
+        };
+        let rule = match &verdict {
+            Verdict::Deliver { rule } => rule,
+            Verdict::DeadLetter { .. } => return (verdict, sequence.key_unread(record)),
+            Verdict::NotMatched | Verdict::Dropped | Verdict::Foreign => return (verdict, None),
+        };
+        let make = std::panic::AssertUnwindSafe(|| sequence.key(record, rule));
+        match std::panic::catch_unwind(make) {
+            Ok(Ok(key)) => (verdict, key),
+            Ok(Err(_)) if outlet.drops => (Verdict::Dropped, None),
+            Ok(Err(error)) => {
+                let (reason, error) = (DeadLetterReason::Unrenderable, error.to_string());
+                (Verdict::DeadLetter { reason, error }, None)
+            }
+            Err(_) => {
+                let place = panics::place();
+                let error = format!("the code that puts this record in order panicked{place}");
+                let reason = DeadLetterReason::Panic;
+                (Verdict::DeadLetter { reason, error }, None)
+            }
+        }
     }
 
     /// A record of the ladder was judged when it was new; it is delivered unless its rule is gone.
@@ -108,6 +146,7 @@ impl LaneTask {
                 record: Arc::new(record),
                 verdict,
                 endpoint: None,
+                order_key: None,
                 carried,
             });
         }

@@ -19,9 +19,10 @@ use crate::rules::Matcher;
 use super::CLOSE_DEADLINE;
 use super::desk::Desk;
 use super::judging::Unknown;
-use super::operators::{GoneWord, LaneAsk};
+use super::operators::{LaneAsk, LaneWord, Said};
 use super::outlet::Outlet;
 use super::report::{OneReport, Promise, Report, Written};
+use super::requests::Requests;
 use super::say;
 
 /// Reports that may wait for the lane's task.
@@ -50,7 +51,7 @@ pub(super) struct LaneParts {
     /// What operators ask.
     pub(super) asks: mpsc::Receiver<LaneAsk>,
     /// Where it is said that the endpoint is gone.
-    pub(super) gone: mpsc::Sender<GoneWord>,
+    pub(super) gone: mpsc::Sender<LaneWord>,
     pub(super) clock: Clock,
     pub(super) drain: Duration,
     pub(super) stop: CancellationToken,
@@ -73,6 +74,7 @@ pub(super) struct LaneTask {
     /// The rules that deliver here.
     pub(super) rules: BTreeSet<Arc<str>>,
     reports: mpsc::Receiver<Report>,
+    requests: Requests,
     desk: Arc<Desk>,
     /// Records and bytes handed to the machine since the start.
     pub(super) handed: Allowance,
@@ -116,6 +118,7 @@ impl LaneTask {
             rules: parts.matcher.rule_names().into_iter().collect(),
             parts,
             reports,
+            requests: Requests::default(),
             desk: Arc::new(desk),
             handed: Allowance::default(),
             told: Tick::default(),
@@ -209,13 +212,24 @@ impl LaneTask {
     fn notice(&self, notice: &Notice) {
         say::notice(&self.parts.name, notice);
         self.show_state();
-        if matches!(notice, Notice::Gone { endpoint: None }) {
-            let failure = self.parts.lane.status().last_failure;
-            let id = Arc::clone(&self.parts.id);
-            let status = failure.and_then(|failure| failure.status);
-            // A lane says it once in a long while: where there is no room, there is something else wrong.
-            drop(self.parts.gone.try_send(GoneWord { id, status }));
-        }
+        let said = match notice {
+            Notice::Gone { endpoint: None } => {
+                let failure = self.parts.lane.status().last_failure;
+                Said::Gone(failure.and_then(|failure| failure.status))
+            }
+            Notice::KeyHeld { key } => Said::Held(key.clone()),
+            Notice::Gone { .. }
+            | Notice::Opened { .. }
+            | Notice::Closed { .. }
+            | Notice::Suspect { .. }
+            | Notice::HeldUp { .. }
+            | Notice::ReadsNoFurther { .. }
+            | Notice::Braked
+            | Notice::Released => return,
+        };
+        let id = Arc::clone(&self.parts.id);
+        // A lane says it once in a long while: where there is no room, there is something else wrong.
+        drop(self.parts.gone.try_send(LaneWord { id, said }));
     }
 
     fn begin_drain(&mut self) {
@@ -316,7 +330,8 @@ impl LaneTask {
             match report {
                 Report::Attempt(key, attempt) => {
                     delivered |= attempt.outcome == Outcome::Delivered;
-                    self.tell_at(now, Event::AttemptEnded { key, attempt });
+                    let ended = self.requests.ended(key, attempt);
+                    self.tell_at(now, ended);
                 }
                 Report::Write(written, result) => {
                     self.written(&written, &result);
@@ -392,6 +407,7 @@ impl LaneTask {
         let mailbox = &self.parts.consumer.mailbox;
         match action {
             Action::Send(send) => self.send(send),
+            Action::Abort { keys } => self.requests.abort(keys),
             Action::WriteDeadLetter(letter) => self.write(Written::DeadLetter(letter)),
             Action::WriteLadder(record) => self.write(Written::Ladder(record)),
             Action::Tell(notice) => self.notice(&notice),
@@ -423,16 +439,19 @@ impl LaneTask {
         }
     }
 
-    fn send(&self, send: Send) {
+    fn send(&mut self, send: Send) {
         let report = OneReport::of(&self.desk, Promise::Attempt(send.key));
         let payload = self.parts.matcher.payload(&send.record);
-        tokio::spawn(async move {
-            let key = send.key;
+        let key = send.key;
+        let request = tokio::spawn(async move {
             // No rule of the audit delivers. If one did, the promise of a report makes a dead letter of the record.
             if let Some(attempt) = report.desk().attempt(&send, payload).await {
                 report.send(Report::Attempt(key, attempt)).await;
             }
         });
+        if self.keeps_order() {
+            self.requests.began(key, request.abort_handle());
+        }
     }
 
     fn write(&self, written: Written) {

@@ -12,6 +12,7 @@ mod outlet;
 mod overview;
 mod panics;
 mod report;
+mod requests;
 mod say;
 mod topics;
 mod upkeep;
@@ -27,22 +28,22 @@ use tracing::{debug, error, info};
 
 use crate::admin::{self, AdminError, Ask, DEFAULT_SOCKET, Health, SocketFile};
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, DestinationConfig};
+use crate::config::Config;
 use crate::kafka::{
     self, AUDIT, Broker, Complaints, ConsumerPlan, Ends, KafkaError, LadderView, Mailbox,
     OwnedTopic, Producer, StartAtOption, StartError, StateReader, consumer_config, producer_config,
     start_consumer,
 };
-use crate::lane::{Lane, LaneOptions, RenderErrorPolicy, StartAt};
+use crate::lane::{Lane, LaneOptions, StartAt};
 use crate::metrics::Metrics;
-use crate::rules::{Matcher, ReadFormat, Renderer};
-use crate::send::{Webhook, WebhookError};
+use crate::rules::Matcher;
+use crate::send::WebhookError;
 
 use background::Background;
 use judging::Unknown;
 use lane_task::{LaneEnd, LaneParts, LaneTask};
 use margin::Margins;
-use operators::{Door, FrontDesk, GoneWord, Known, Operators, StateTopic};
+use operators::{Door, FrontDesk, Known, LaneWord, Operators, StateTopic};
 use outlet::Outlet;
 use topics::{TopicWatch, Watched};
 use upkeep::Upkeep;
@@ -93,7 +94,7 @@ pub struct Relay {
     /// The ways to the lanes, until those who use them are started.
     doors: Vec<Door>,
     /// Where lanes say that their endpoint is gone, and who hears it.
-    gone: (mpsc::Sender<GoneWord>, Option<mpsc::Receiver<GoneWord>>),
+    gone: (mpsc::Sender<LaneWord>, Option<mpsc::Receiver<LaneWord>>),
     _socket: Option<SocketFile>,
 }
 
@@ -217,7 +218,7 @@ impl Relay {
                 id: Arc::clone(&destination.id),
                 options: destination.lane.clone(),
                 matcher: Matcher::for_destination(&file, &destination.name, counting),
-                outlet: Some(outlet(config, destination)?),
+                outlet: Some(outlet::outlet(config, destination)?),
                 endpoint: destination.webhook.url.host(),
                 fingerprint: destination.webhook.url.fingerprint(),
                 retention_warning: destination.retention_warning,
@@ -426,7 +427,7 @@ impl Relay {
     }
 }
 
-fn gone_channel() -> (mpsc::Sender<GoneWord>, Option<mpsc::Receiver<GoneWord>>) {
+fn gone_channel() -> (mpsc::Sender<LaneWord>, Option<mpsc::Receiver<LaneWord>>) {
     let (say, hear) = mpsc::channel(ASKS);
     (say, Some(hear))
 }
@@ -470,30 +471,6 @@ struct LanePlan {
     fingerprint: String,
     retention_warning: Duration,
     unknown: Option<Unknown>,
-}
-
-fn outlet(config: &Config, destination: &DestinationConfig) -> Result<Arc<Outlet>, RelayError> {
-    let content_type = match config.read.format {
-        ReadFormat::Json | ReadFormat::CloudEvents | ReadFormat::ConfluentJson => {
-            "application/json"
-        }
-        ReadFormat::Bytes => "application/octet-stream",
-    };
-    let webhook = Webhook::new(
-        destination.webhook.clone(),
-        content_type,
-        destination.excerpt_bytes,
-    );
-    let webhook = webhook.map_err(|source| RelayError::Webhook {
-        destination: destination.name.to_string(),
-        source,
-    });
-    let content = destination.content.clone();
-    Ok(Arc::new(Outlet {
-        webhook: webhook?,
-        renderer: Renderer::new(content, &config.rules, config.read.clone()),
-        drops: destination.lane.on_render_error == RenderErrorPolicy::Drop,
-    }))
 }
 
 /// Runs a lane and its requests on a thread of its own, and says how it ended; or nothing when it panicked.

@@ -4,6 +4,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +19,7 @@ use crate::kafka::{Ends, FromState, LadderView, Producer, StateRecord};
 use crate::lane::{LaneStatus, Order};
 use crate::metrics::Metrics;
 
-use super::book::{Book, CHECK, Entry, REASON, VERSION, WHO, What, key};
+use super::book::{Book, CHECK, Entry, REASON, VERSION, WHO, What, held_key, key};
 
 /// How long after a broker has answered the lanes wait for the state to be read before they begin.
 const STATE_WAIT: Duration = Duration::from_secs(5);
@@ -56,11 +59,20 @@ pub(super) struct Door {
 
 /// A lane's endpoint has said that it is gone for good.
 #[derive(Debug)]
-pub(super) struct GoneWord {
+pub(super) struct LaneWord {
     /// The destination's id.
     pub(super) id: Arc<str>,
-    /// What it answered.
-    pub(super) status: Option<u16>,
+    /// What there is to say.
+    pub(super) said: Said,
+}
+
+/// What every instance is to know of a lane.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// Its endpoint is gone, and answered with this.
+    Gone(Option<u16>),
+    /// The records of this key wait for a person.
+    Held(Bytes),
 }
 
 /// The state topic, as it is written.
@@ -121,7 +133,7 @@ impl Operators {
         mut self,
         mut asks: mpsc::Receiver<Ask>,
         mut state: mpsc::Receiver<FromState>,
-        mut gone: mpsc::Receiver<GoneWord>,
+        mut gone: mpsc::Receiver<LaneWord>,
         stop: CancellationToken,
     ) {
         let mut answers = JoinSet::new();
@@ -138,7 +150,7 @@ impl Operators {
                 Some(word) = state.recv() => self.heard(word).await,
                 Some(word) = gone.recv(), if answers.len() < ASKS_MAX => {
                     let desk = Arc::clone(&self.desk);
-                    answers.spawn(async move { desk.note_gone(word).await });
+                    answers.spawn(async move { desk.note(word).await });
                 }
                 _ = look.tick(), if !self.proven || !self.desk.known().begun => {
                     self.look(&mut answers).await;
@@ -316,6 +328,10 @@ impl FrontDesk {
         if verb == Verb::Skip && request.record.is_none() {
             return refused("which record? topic, partition and offset say so".to_owned());
         }
+        let held = request.key.as_ref().map(|key| STANDARD.decode(key));
+        if verb == Verb::Release && !matches!(held, Some(Ok(_))) {
+            return refused("which key? `--key` says so".to_owned());
+        }
         let entry = Entry {
             who: request.who.clone(),
             reason: request.reason.clone(),
@@ -324,7 +340,10 @@ impl FrontDesk {
             endpoint: None,
             status: None,
         };
-        let (key, valued) = key(verb, &door.id);
+        let (mut key, valued) = key(verb, &door.id);
+        if let (Verb::Release, Some(Ok(held))) = (verb, &held) {
+            key = held_key(&door.id, held);
+        }
         let value = serde_json::to_vec(&entry).ok().filter(|_| valued);
         let (who, reason) = (&*request.who, &*request.reason);
         let mut result = Ok(());
@@ -375,22 +394,33 @@ impl FrontDesk {
         written
     }
 
-    /// Lets every instance know, and those that are started later, that an endpoint is gone.
-    async fn note_gone(&self, word: GoneWord) {
-        let GoneWord { id, status } = word;
+    /// Lets every instance know, and those that are started later, that an endpoint is gone, or that a key is held.
+    async fn note(&self, word: LaneWord) {
+        let LaneWord { id, said } = word;
         let Some(door) = self.doors.iter().find(|door| door.id == id) else {
             return;
         };
-        let entry = Entry {
+        let mut entry = Entry {
             who: "postrider".to_owned(),
-            reason: format!("{} said that it is gone", door.endpoint),
+            reason: String::new(),
             at: Clock::wall().0,
             record: None,
-            endpoint: Some(door.fingerprint.clone()),
-            status,
+            endpoint: None,
+            status: None,
+        };
+        let key = match said {
+            Said::Gone(status) => {
+                entry.reason = format!("{} said that it is gone", door.endpoint);
+                entry.endpoint = Some(door.fingerprint.clone());
+                entry.status = status;
+                format!("gone/{id}")
+            }
+            Said::Held(key) => {
+                "a record of this key is a dead letter".clone_into(&mut entry.reason);
+                held_key(&id, &key)
+            }
         };
         let value = serde_json::to_vec(&entry).unwrap_or_default();
-        let key = format!("gone/{id}");
         for _ in 0..GONE_TRIES {
             let written = self.write(&key, Some(&value), &entry.who, &entry.reason);
             let Err(problem) = written.await else { return };
@@ -435,6 +465,7 @@ fn done(verb: Verb) -> &'static str {
         Verb::Skip => {
             "the instance that holds the record writes it to the dead letters, unless its end came first"
         }
+        Verb::Release => "the records of this key go on, on the instance that has them",
         Verb::ReleaseRetries => "what waits in the ladder is due now",
         Verb::CancelRetries => "what waits in the ladder goes to the dead letters",
     }

@@ -1,17 +1,24 @@
 //! The way out of a lane: from what the rules make of a record to what the sender sends.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
+use crate::config::{Config, DestinationConfig};
 use crate::delivery::Attempt;
-use crate::lane::Send;
-use crate::rules::Renderer;
+use crate::lane::{RenderErrorPolicy, Send};
+use crate::rules::{ReadFormat, Renderer, Sequence};
 use crate::send::{Content, Webhook};
+
+use super::RelayError;
 
 /// What one destination's requests are made with.
 pub(super) struct Outlet {
     pub(super) webhook: Webhook,
     pub(super) renderer: Renderer,
+    /// In which order a record stands, where the file wants one.
+    pub(super) sequence: Option<Sequence>,
     /// Whether a record for which nothing can be sent is dropped; else it becomes a dead letter.
     pub(super) drops: bool,
 }
@@ -51,4 +58,36 @@ impl Outlet {
         let make = || self.webhook.request(record, *id, *attempt, content, now);
         self.webhook.attempt(make, now).await
     }
+}
+
+/// The way out of the lane of this destination.
+pub(super) fn outlet(
+    config: &Config,
+    destination: &DestinationConfig,
+) -> Result<Arc<Outlet>, RelayError> {
+    let content_type = match config.read.format {
+        ReadFormat::Json | ReadFormat::CloudEvents | ReadFormat::ConfluentJson => {
+            "application/json"
+        }
+        ReadFormat::Bytes => "application/octet-stream",
+    };
+    let webhook = Webhook::new(
+        destination.webhook.clone(),
+        content_type,
+        destination.excerpt_bytes,
+    );
+    let webhook = webhook.map_err(|source| RelayError::Webhook {
+        destination: destination.name.to_string(),
+        source,
+    });
+    let content = destination.content.clone();
+    Ok(Arc::new(Outlet {
+        webhook: webhook?,
+        renderer: Renderer::new(content, &config.rules, config.read.clone()),
+        sequence: destination
+            .sequence
+            .clone()
+            .map(|options| Sequence::new(options, &config.read)),
+        drops: destination.lane.on_render_error == RenderErrorPolicy::Drop,
+    }))
 }

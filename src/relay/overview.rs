@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::admin::api::{
-    DestinationReport, FailureReport, PauseReport, RecordPlace, RetriesReport, RetryReport,
-    StatusReport,
+    DestinationReport, FailureReport, HeldKeyReport, PauseReport, RecordPlace, RetriesReport,
+    RetryReport, StatusReport,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::kafka::{WaitingRetries, WaitingRetry};
-use crate::lane::{Asked, Doing, LaneStatus, LastFailure};
+use crate::lane::{Asked, Doing, HeldKey, LaneStatus, LastFailure};
 
 use super::book::GoneEndpoint;
 use super::lag;
@@ -175,6 +178,21 @@ fn report(
             reason: by.reason.clone(),
             at: rfc3339(by.at),
         }),
+        held_keys: status.held.iter().map(held_key).collect(),
+    }
+}
+
+fn held_key(held: &HeldKey) -> HeldKeyReport {
+    HeldKeyReport {
+        key: held.name(),
+        key_base64: STANDARD.encode(&held.key),
+        record: RecordPlace {
+            topic: held.topic.to_string(),
+            partition: held.partition,
+            offset: held.offset,
+        },
+        waiting: held.behind as u64,
+        for_a_person: held.by_a_person,
     }
 }
 

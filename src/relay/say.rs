@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use crate::delivery::{Attempt, FailureReason};
-use crate::lane::{DeadLetter, LadderRecord, Notice, Send, WriteError};
+use crate::lane::{DeadLetter, HeldKey, LadderRecord, Notice, Send, WriteError, key_name};
 use crate::record::Record;
 
 use super::report::Written;
@@ -164,6 +164,26 @@ pub(super) fn notice(destination: &str, notice: &Notice) {
             offset = key.offset,
             faults,
             "a record meets a fault while others pass: set aside"
+        ),
+        Notice::KeyHeld { key } => warn!(
+            destination,
+            key = key_name(key),
+            "a record ended as a dead letter: the others of its key wait until `postrider release` lets them go on"
+        ),
+        Notice::HeldUp { keys, count } => {
+            let names: Vec<String> = keys.iter().map(HeldKey::name).collect();
+            warn!(
+                destination,
+                keys = names.join(", "),
+                count,
+                "nothing more is read: the window is full of records that wait behind others of their keys"
+            );
+        }
+        Notice::ReadsNoFurther { topic, partition } => warn!(
+            destination,
+            topic = &**topic,
+            partition,
+            "partition read no further: too many keys of it wait for another attempt; it goes on when some of them have ended"
         ),
         Notice::Braked => warn!(
             destination,

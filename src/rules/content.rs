@@ -158,6 +158,15 @@ impl Renderer {
         Ok(Rendered { body, headers })
     }
 
+    /// What the body's template makes of a record before it is anybody's delivery.
+    pub(super) fn text(&self, record: &Record, rule: &str) -> Result<Bytes, RenderError> {
+        let Some(body) = &self.content.body else {
+            return Ok(Bytes::new());
+        };
+        let view = self.view(&self.content, record, rule, DeliveryId([0; 16]), 1)?;
+        render("order", body, &view).map(Bytes::from)
+    }
+
     /// What the templates of `content` see: only what one of them names.
     fn view(
         &self,

@@ -13,6 +13,7 @@ mod matcher;
 mod options;
 mod pattern;
 mod reading;
+mod sequence;
 mod template;
 mod topics;
 
@@ -23,5 +24,6 @@ pub use matcher::{Judgement, Matcher, RuleFile};
 pub use options::{
     OnError, ReadFormat, ReadOptions, ReadOverride, RuleOptions, TypePart, Unmatched, ValuePolicy,
 };
+pub use sequence::{Sequence, SequenceOptions};
 pub use template::{Escape, RenderError, Template, TemplateError};
 pub use topics::{TopicSelector, TopicSet, is_reserved};

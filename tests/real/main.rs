@@ -26,6 +26,7 @@ mod evidence;
 mod first_run;
 mod graphspace;
 mod ground;
+mod in_order;
 mod kill;
 mod kill_states;
 mod ladder;

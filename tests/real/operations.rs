@@ -30,7 +30,7 @@ fn ask(file: &Path, words: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn done(relay: &Relay, words: &[&str]) -> String {
+pub(super) fn done(relay: &Relay, words: &[&str]) -> String {
     let output = ask(&relay.file(), words);
     let [out, error] =
         [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
@@ -43,7 +43,7 @@ fn code(file: &Path, words: &[&str]) -> Option<i32> {
 }
 
 /// What the status says of a destination.
-fn status(relay: &Relay, destination: &str) -> Value {
+pub(super) fn status(relay: &Relay, destination: &str) -> Value {
     try_status(relay, destination).expect("the socket answers")
 }
 
@@ -56,7 +56,7 @@ fn try_status(relay: &Relay, destination: &str) -> Option<Value> {
 }
 
 #[track_caller]
-fn wait_state(relay: &mut Relay, destination: &str, state: &str) -> Value {
+pub(super) fn wait_state(relay: &mut Relay, destination: &str, state: &str) -> Value {
     let what = format!("{destination} is {state}");
     relay.wait_for(SOON, &what, |relay| {
         try_status(relay, destination).filter(|report| report["state"] == state)

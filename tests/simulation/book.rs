@@ -49,6 +49,7 @@ impl Assignment {
             verdict,
             endpoint,
             carried,
+            ..
         } = incoming;
         if *offset < self.base {
             return None;

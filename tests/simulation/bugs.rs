@@ -1,11 +1,11 @@
 //! Planted bugs of what lasts: budgets, evidence, progress, the ladder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider::delivery::{Attempt, DeadLetterReason, DeliveryId, Outcome};
+use postrider::delivery::{Attempt, DeadLetterReason, DeliveryId, Epoch, Outcome};
 use postrider::lane::{Action, AssignedPartition, Event, Notice, Owner, Progress};
 
 use crate::foreign::{PLACES, elsewhere};
@@ -19,6 +19,7 @@ pub(crate) struct Memory {
     entries: usize,
     open: bool,
     ids: BTreeMap<postrider::delivery::DeliveryKey, DeliveryId>,
+    begun_before: BTreeSet<Epoch>,
     /// Failures while the endpoint was open.
     spent_while_open: BTreeMap<DeliveryId, usize>,
 }
@@ -43,6 +44,18 @@ impl Memory {
                 for partition in partitions {
                     self.rewrite(partition, |progress| progress.budgets.clear());
                 }
+            }
+            (Mutant::OrderForgottenAtRestart, Event::Assigned { partitions, .. }) => {
+                let known = partitions.iter().filter(|assigned| assigned.committed);
+                self.begun_before
+                    .extend(known.map(|assigned| assigned.epoch));
+            }
+            (Mutant::OrderForgottenAtRestart, Event::Read { epoch, records })
+                if self.begun_before.contains(epoch) =>
+            {
+                records
+                    .iter_mut()
+                    .for_each(|incoming| incoming.order_key = None);
             }
             (Mutant::BelievesAnyMetadata, Event::Assigned { partitions, .. }) => {
                 for partition in partitions {

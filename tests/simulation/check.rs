@@ -35,6 +35,8 @@ pub(crate) enum Check {
     Ladder,
     /// Promise 4: attempts were forgotten, invented, or spent where none may be.
     Budget,
+    /// A record was tried before another one of its key that stands before it had ended, or stands where it can be overtaken.
+    Order,
     /// A receiver got something twice in a run without any fault.
     Calm,
     /// The lane asks for time to pass and does nothing with it.

@@ -103,6 +103,7 @@ fn plan(rng: &mut Rng) -> Plan {
         mix: Mix::default(),
         latency: (MILLISECOND, 10 * MILLISECOND),
         endpoints: rng.pick(&[2, 5, 40]),
+        keys: 0,
     };
     Plan {
         class: Class::Long,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use postrider::lane::{
-    BrakeOptions, BreakerOptions, LaneOptions, RenderErrorPolicy, RetryOptions, WindowOptions,
+    BrakeOptions, BreakerOptions, LaneOptions, OrderOptions, RenderErrorPolicy, RetryOptions,
+    WindowOptions,
 };
 
 use crate::plan::{Outage, OutageKind, Plan, Step};
@@ -80,6 +81,7 @@ pub(crate) fn options(rng: &mut Rng, broken: bool) -> LaneOptions {
         on_render_error: RenderErrorPolicy::DeadLetter,
         expire_after: None,
         commit_interval: Duration::from_millis(rng.pick(&[10, 50, 500])),
+        order: OrderOptions::None,
     }
 }
 

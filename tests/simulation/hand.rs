@@ -139,6 +139,7 @@ impl World {
                 }
                 self.send(shell, send);
             }
+            Action::Abort { keys } => self.abort(shell, &keys),
             Action::WriteDeadLetter(letter) => self.write(shell, *letter),
             Action::WriteLadder(record) => self.write_ladder(shell, *record),
             Action::Tell(notice) => self.told_of(shell, &notice),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use postrider::delivery::{Attempt, Epoch, Outcome};
+use postrider::delivery::{Attempt, DeliveryKey, Epoch, Outcome};
 use postrider::lane::{Event, Order, Position};
 
 use crate::broker::{CommitPurpose, PartitionAnswer, Tp};
@@ -105,6 +105,7 @@ pub(crate) enum Note {
     },
     TopicGone,
     RequestEnds(usize),
+    RequestAborted(DeliveryKey),
     WriteEnds(usize),
     Order(Order),
 }
@@ -181,14 +182,18 @@ impl World {
             Note::FindsOut { member } => self.finds_out(shell, member),
             Note::TopicGone => self.drop_gone(shell),
             Note::Order(order) => {
-                if let Some(running) = &mut self.shells[shell].running {
+                if order == Order::Resume
+                    && let Some(running) = &mut self.shells[shell].running
+                {
                     for suspicion in running.suspicions.values_mut() {
                         suspicion.resumed();
                     }
                 }
                 self.tell(shell, Event::Ordered(order));
             }
+            Note::RequestEnds(request) if self.is_aborted(request) => {}
             Note::RequestEnds(request) => self.request_ends(shell, request),
+            Note::RequestAborted(key) => self.tell(shell, Event::Aborted { key }),
             Note::WriteEnds(write) => {
                 let (key, result) = (self.writes[write].key, self.writes[write].result.clone());
                 self.tell(shell, Event::WriteEnded { key, result });
@@ -241,7 +246,7 @@ impl World {
         let plan = &self.plan.destinations[destination];
         let well = self.plan.class == Class::Long && self.oracle.is_calm();
         let longest = plan.options.breaker.probe_interval_max.as_nanos() as Time;
-        (well && plan.outages.is_empty()).then_some(8 * longest + 120 * SECOND)
+        (well && plan.outages.is_empty() && plan.keys == 0).then_some(8 * longest + 120 * SECOND)
     }
 
     // === Beginning and end ===
@@ -263,7 +268,9 @@ impl World {
                 options,
                 Arc::clone(&self.plan.destinations[destination].id),
                 self.patience(destination),
-                self.plan.class == Class::Long && self.oracle.is_calm(),
+                self.plan.class == Class::Long
+                    && self.oracle.is_calm()
+                    && self.plan.destinations[destination].keys == 0,
             ),
             suspicions: BTreeMap::new(),
             owned: BTreeMap::new(),

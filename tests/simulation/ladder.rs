@@ -125,12 +125,14 @@ impl World {
         let produced = &self.oracle.produced[stored.number];
         let record = Arc::clone(&produced.record);
         let endpoint = produced.fates[destination].endpoint.clone();
+        let order_key = produced.fates[destination].order_key.clone();
         let incoming = |verdict, carried| {
             Turn::GoesIn(Incoming {
                 offset: stored.offset,
                 record,
                 verdict,
                 endpoint,
+                order_key,
                 carried,
             })
         };

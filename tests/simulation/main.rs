@@ -41,6 +41,7 @@ mod rng;
 mod run;
 mod rungs;
 mod script;
+mod sequence;
 mod service;
 mod settings;
 mod shares;
@@ -240,8 +241,13 @@ fn three_days_of_503_cost_no_dead_letter() {
     assert!(bill.requests <= 3 * 24 * 120 + 100, "{bill:?}");
 }
 
+#[test]
+fn an_order_that_is_inverted_after_a_restart_is_found() {
+    plant(Mutant::OrderForgottenAtRestart);
+}
+
 /// Runs of one destination with many endpoints.
-const CROWDS: u64 = 24;
+const CROWDS: u64 = 16;
 
 #[test]
 fn nobody_waits_for_another_endpoint_of_the_destination() {

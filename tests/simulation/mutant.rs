@@ -74,6 +74,8 @@ pub(crate) enum Mutant {
     BelievesAnyMetadata,
     /// An answer that may speak of the endpoint stops the lane, whatever others get.
     FaultStopsTheLane,
+    /// What an earlier life of the lane has had in its hands is in no order any more.
+    OrderForgottenAtRestart,
     /// All endpoints of a destination are taken for one.
     OneEndpointForAll,
     /// An answer that may speak of the endpoint holds it for as long as a receiver could ask for.
@@ -120,6 +122,7 @@ impl Mutant {
             Self::BelievesAnyMetadata,
             Self::FaultStopsTheLane,
             Self::OneEndpointForAll,
+            Self::OrderForgottenAtRestart,
         ]);
         all.into_iter().find(|mutant| format!("{mutant:?}") == name)
     }

@@ -13,6 +13,7 @@ use postrider::record::Record;
 
 use crate::broker::Tp;
 use crate::check::{Violation, ensure};
+use crate::plan::DestinationPlan;
 use crate::plan::{Class, Kinds, Mix, Plan};
 use crate::reach::Reached;
 use crate::rng::Rng;
@@ -61,6 +62,7 @@ impl Behaviour {
 pub(crate) struct Fate {
     pub(crate) behaviour: Behaviour,
     pub(crate) endpoint: Option<Arc<str>>,
+    pub(crate) order_key: Option<Bytes>,
     pub(crate) verdict: Verdict,
     /// What must be left out of its dead letter.
     pub(crate) shed: Shed,
@@ -137,6 +139,7 @@ pub(crate) struct Oracle {
     pub(crate) steady: bool,
     /// Partitions whose last owner did not hand them over in good order.
     pub(crate) unclean: BTreeSet<(usize, Tp)>,
+    pub(crate) rows: BTreeMap<crate::sequence::Place, crate::sequence::Row>,
     outages: Vec<u32>,
     /// Endpoints, of several, that have said that they are gone.
     pub(crate) gone: BTreeSet<(usize, Arc<str>)>,
@@ -179,6 +182,7 @@ impl Oracle {
             unclean: BTreeSet::new(),
             for_ever: BTreeSet::new(),
             gone: BTreeSet::new(),
+            rows: BTreeMap::new(),
             outages: plan
                 .destinations
                 .iter()
@@ -225,7 +229,7 @@ impl Oracle {
             .iter()
             .map(|d| {
                 let mix = if taken { Mix::default() } else { d.mix };
-                self.draw_fate(rng, mix, d.endpoint_of(number))
+                self.draw_fate(rng, mix, d, number)
             })
             .collect();
         self.one_for_ever(&mut fates);
@@ -235,10 +239,12 @@ impl Oracle {
             written_at,
             fates,
         });
+        self.lines_up(number);
         number
     }
 
-    fn draw_fate(&self, rng: &mut Rng, mix: Mix, endpoint: Option<Arc<str>>) -> Fate {
+    fn draw_fate(&self, rng: &mut Rng, mix: Mix, d: &DestinationPlan, number: usize) -> Fate {
+        let (endpoint, order_key) = (d.endpoint_of(number), d.order_key_of(number));
         let verdict = if rng.chance(mix.unsent) {
             match rng.below(10) {
                 0..5 => Verdict::NotMatched,
@@ -266,6 +272,7 @@ impl Oracle {
         Fate {
             behaviour,
             endpoint,
+            order_key,
             verdict,
             shed,
             tries: 0,
@@ -302,8 +309,13 @@ impl Oracle {
                 fate.behaviour,
                 Behaviour::PushesBackAlways | Behaviour::FaultsAlways
             );
-            let among_few =
-                fate.endpoint.is_some() && fate.behaviour == Behaviour::PushesBackAlways;
+            // And with an order, others of its key wait for it that it would be told from.
+            let pushed_back = fate.behaviour == Behaviour::PushesBackAlways;
+            let among_few = fate.endpoint.is_some() && pushed_back || fate.order_key.is_some();
+            if fate.order_key.is_some() && fate.behaviour == Behaviour::FailsAlways {
+                // Two of them at the heads of all keys that a window holds look like an endpoint that is out, for as long as it takes.
+                fate.behaviour = Behaviour::FailsFirst(3);
+            }
             if for_ever && (among_few || !self.for_ever.insert(destination)) {
                 fate.behaviour = Behaviour::FailsFirst(3);
             }

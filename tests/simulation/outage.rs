@@ -77,6 +77,7 @@ fn plan(kind: OutageKind, end: Time, records: u64) -> Plan {
         mix: Mix::default(),
         latency: (MILLISECOND, 10 * MILLISECOND),
         endpoints: 1,
+        keys: 0,
     };
     Plan {
         class: Class::Long,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider::lane::{LaneOptions, StartAt};
+use bytes::Bytes;
+use postrider::lane::{AfterDeadLetter, LaneOptions, OrderOptions, StartAt};
 
 use crate::rng::Rng;
 use crate::settings::{broker_mood, destination, start_at};
@@ -72,9 +73,16 @@ pub(crate) struct DestinationPlan {
     pub(crate) latency: (Time, Time),
     /// Its records go to so many addresses in turn.
     pub(crate) endpoints: usize,
+    /// Its records have so many keys in turn and go by them in order; 0: in none.
+    pub(crate) keys: usize,
 }
 
 impl DestinationPlan {
+    /// What puts this record in order, when that is wanted.
+    pub(crate) fn order_key_of(&self, number: usize) -> Option<Bytes> {
+        (self.keys > 0).then(|| (number % self.keys).to_string().into())
+    }
+
     /// What the endpoint of this record is known by, when there are several.
     pub(crate) fn endpoint_of(&self, number: usize) -> Option<Arc<str>> {
         (self.endpoints > 1).then(|| (number % self.endpoints).to_string().into())
@@ -301,6 +309,7 @@ impl Plan {
         };
         plan.write_script(rng);
         plan.many_endpoints(rng);
+        plan.order(rng);
         plan
     }
 
@@ -315,6 +324,25 @@ impl Plan {
             destination.endpoints = rng.between(2, 6) as usize;
             for outage in &mut destination.outages {
                 outage.endpoint = rng.chance(75).then_some(0);
+            }
+        }
+    }
+
+    /// Some destinations want their records in order. Then each partition is read in order, as it is.
+    fn order(&mut self, rng: &mut Rng) {
+        if self.class == Class::Isolation {
+            return;
+        }
+        for destination in &mut self.destinations {
+            if rng.chance(25) {
+                destination.keys = rng.between(1, 12) as usize;
+                // Whoever waits for a person is not in time.
+                let after = match rng.chance(50) && !destination.healthy {
+                    true => AfterDeadLetter::Hold,
+                    false => AfterDeadLetter::Continue,
+                };
+                destination.options.order = OrderOptions::Key(after);
+                self.shuffle = false;
             }
         }
     }

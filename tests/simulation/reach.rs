@@ -154,6 +154,12 @@ impl Oracle {
         Ok(())
     }
 
+    /// Where the group has begun with this partition.
+    pub(crate) fn start_of(&self, destination: usize, tp: Tp) -> i64 {
+        let reached = self.reached.get(&(destination, tp));
+        reached.map_or(0, |reached| reached.start)
+    }
+
     pub(crate) fn is_foreign(&self, destination: usize, stored: &Stored) -> bool {
         stored
             .rung

@@ -332,6 +332,7 @@ impl World {
 fn incoming(produced: &crate::oracle::Produced, destination: usize) -> Incoming {
     Incoming {
         endpoint: produced.fates[destination].endpoint.clone(),
+        order_key: produced.fates[destination].order_key.clone(),
         offset: produced.record.offset,
         record: Arc::clone(&produced.record),
         verdict: produced.fates[destination].verdict.clone(),

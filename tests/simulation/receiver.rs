@@ -27,6 +27,8 @@ pub(crate) struct Request {
     sent: Time,
     /// The sender has given up before the request arrives.
     late: bool,
+    /// Its sender has left it off.
+    aborted: bool,
     /// It met an outage.
     pub(crate) in_outage: bool,
     pub(crate) answer: Option<Attempt>,
@@ -53,6 +55,11 @@ impl World {
             let judged = self.oracle.sends_stored(&stored, self.now);
             self.judge(judged);
         }
+        let tp = self.oracle.produced[number].tp;
+        if let Some(log) = self.broker.log(tp) {
+            let judged = self.oracle.in_turn(destination, number, log);
+            self.judge(judged);
+        }
         let owns = self.owns(shell, send.key);
         let judged = self
             .oracle
@@ -68,6 +75,7 @@ impl World {
             number,
             sent: self.now,
             late: false,
+            aborted: false,
             in_outage: false,
             answer: None,
         };
@@ -127,6 +135,26 @@ impl World {
     pub(crate) fn number_of(&self, record: &postrider::record::Record) -> usize {
         let key = record.key.as_deref().unwrap_or_default();
         u32::from_be_bytes(key.try_into().unwrap_or_default()) as usize
+    }
+
+    /// Requests are left off. Whether they arrive nobody knows.
+    pub(crate) fn abort(&mut self, shell: usize, keys: &[DeliveryKey]) {
+        let life = self.shells[shell].life;
+        for key in keys {
+            let under_way = self.requests.iter_mut().rev().find(|request| {
+                request.shell == shell && request.life == life && request.key == *key
+            });
+            if let Some(request) = under_way {
+                request.aborted = true;
+            }
+            self.coverage.see(Seen::Aborted);
+            self.note(shell, 0, Note::RequestAborted(*key));
+        }
+    }
+
+    /// Whether an answer reaches somebody who waits for it.
+    pub(crate) fn is_aborted(&self, request: usize) -> bool {
+        self.requests[request].aborted
     }
 
     /// The request reaches the receiver, or whoever stands in its place.

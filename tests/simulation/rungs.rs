@@ -66,6 +66,13 @@ impl Oracle {
             Ladder,
             "record {number} was changed on its way to the ladder"
         );
+        let in_order = produced.fates[destination].order_key.is_some();
+        let is_rung = !self.produced[number].fates[destination].rungs.is_empty();
+        ensure!(
+            !in_order || is_rung,
+            Order,
+            "record {number} has a place in an order and goes to the ladder"
+        );
         let left = carried.due.0 - now.wall.0;
         let delay = step.delay().as_millis() as i64;
         ensure!(

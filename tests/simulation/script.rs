@@ -77,6 +77,8 @@ impl World {
             Notice::Closed { .. } => Seen::Closed,
             Notice::Gone { .. } => Seen::StoppedAsGone,
             Notice::Suspect { .. } => Seen::Suspects,
+            Notice::HeldUp { .. } | Notice::ReadsNoFurther { .. } => Seen::HeldUp,
+            Notice::KeyHeld { .. } => Seen::KeysHeld,
             Notice::Braked => Seen::Braked,
             Notice::Released => Seen::BrakesReleased,
         });
@@ -89,6 +91,10 @@ impl World {
             };
             let suspicion = running.suspicions.entry(endpoint).or_default();
             suspicion.told_of(notice);
+        }
+        if let Notice::KeyHeld { key } = notice {
+            let (key, wait) = (key.clone(), self.wait(100, 600_000));
+            self.note(shell, wait, Note::Order(Order::ReleaseKey { key }));
         }
         if matches!(notice, Notice::Gone { .. } | Notice::Braked) {
             let wait = self.wait(100, 50_000);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use postrider::clock::Timestamp;
 use postrider::lane::{
-    BrakeOptions, BreakerOptions, LaneOptions, RateOptions, RateUnit, RenderErrorPolicy,
-    RetryOptions, StartAt, WindowOptions,
+    BrakeOptions, BreakerOptions, LaneOptions, OrderOptions, RateOptions, RateUnit,
+    RenderErrorPolicy, RetryOptions, StartAt, WindowOptions,
 };
 
 use crate::days;
@@ -99,6 +99,7 @@ pub(crate) fn destination(
         mix,
         latency: (rng.between(1, 4) * MILLISECOND, slowest * MILLISECOND),
         endpoints: 1,
+        keys: 0,
     }
 }
 
@@ -179,6 +180,7 @@ fn options(rng: &mut Rng, class: Class) -> LaneOptions {
             AGE_MAX
         },
         commit_interval: Duration::from_millis(rng.pick(&[10, 50, 500])),
+        order: OrderOptions::None,
         rate: if narrow && rng.chance(20) {
             vec![rate(rng)]
         } else {

@@ -155,7 +155,10 @@ impl Watch {
             }
             Event::Lost { epochs } => self.fence(epochs),
             Event::Read { epoch, records } => self.read(now, *epoch, records),
-            Event::EndOfPartition { .. } | Event::Ordered(_) | Event::TimePassed => {}
+            Event::EndOfPartition { .. }
+            | Event::Aborted { .. }
+            | Event::Ordered(_)
+            | Event::TimePassed => {}
             Event::AttemptEnded { key, attempt } => self.attempt_ended(now, *key, attempt),
             Event::WriteEnded { key, result } => {
                 if let Some(book) = self.book(*key) {
@@ -259,6 +262,7 @@ impl Watch {
         );
         match action {
             Action::Send(send) => self.sends(now, send.key, send.attempt),
+            Action::Abort { .. } => Ok(()),
             Action::WriteDeadLetter(letter) => self.writes(letter.key, letter.attempts),
             Action::WriteLadder(rung) => self.writes(rung.key, rung.carried.attempts),
             Action::Tell(notice) => {

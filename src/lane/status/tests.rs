@@ -26,6 +26,8 @@ fn status(doing: Doing, waiting: usize, failed: Option<u16>) -> LaneStatus {
         }),
         endpoint: None,
         endpoints: EndpointStates::default(),
+        held: Vec::new(),
+        held_keys: 0,
     }
 }
 
