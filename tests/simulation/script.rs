@@ -104,6 +104,7 @@ impl World {
             self.each(instance, |world, shell| {
                 world.note(shell, wait, Note::Explained);
             });
+        }
         if let Notice::KeyHeld { key } = notice {
             let (key, wait) = (key.clone(), self.wait(100, 600_000));
             self.note(shell, wait, Note::Order(Order::ReleaseKey { key }));
