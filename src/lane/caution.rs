@@ -140,9 +140,10 @@ impl Lane {
 
     /// Whether a commit that the broker has acknowledged lets its partition begin; and the record that waits for it.
     pub(super) fn acknowledged(&mut self, position: &Position) -> bool {
-        let Some(partition) = self.partitions.get(&position.epoch) else {
+        let Some(partition) = self.partitions.get_mut(&position.epoch) else {
             return false;
         };
+        partition.ends.acknowledge(position.offset);
         let OneAtATime {
             epochs, clearing, ..
         } = &self.one_at_a_time;

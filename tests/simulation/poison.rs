@@ -13,8 +13,8 @@ use crate::world::{What, World, trace};
 
 /// So many records of a run end their sender.
 const DEADLY_MAX: usize = 2;
-/// More often than this none may end it.
-pub(crate) const KILLS_MAX: u32 = 20;
+/// More often than this none may end it: the end of the other one begins the count anew.
+pub(crate) const KILLS_MAX: u32 = 40;
 /// Less often is not enough to tell.
 pub(crate) const KILLS_MIN: u32 = 3;
 

@@ -20,6 +20,8 @@ pub(in crate::lane) struct Ends {
     pub(super) parting: bool,
     /// The position that the starts are counted for.
     at: i64,
+    /// The position that the broker has acknowledged: what is only known here is read again after the next unclean end.
+    acknowledged: i64,
 }
 
 impl Ends {
@@ -41,12 +43,16 @@ impl Ends {
             closing: None,
             parting: false,
             at: base,
+            acknowledged: base,
         }
     }
 
     /// Whether records of this partition go one at a time.
     pub(super) fn is_cautious(&self, position: i64) -> bool {
-        let until = self.known.until.is_some_and(|until| position < until);
+        let until = self
+            .known
+            .until
+            .is_some_and(|until| self.acknowledged < until);
         let accused = self.known.accused.range(position..).next().is_some();
         until || accused || self.closing.is_some()
     }
@@ -73,9 +79,9 @@ impl Ends {
             self.at = position;
             self.known.starts = 0;
         }
-        self.known.until = self.known.until.filter(|until| *until > position);
         self.known.accused.retain(|offset, _| *offset >= position);
         let mut caution = self.known.clone();
+        caution.until = caution.until.filter(|until| *until > position);
         if let Some(settled) = self.closing {
             caution.accused.remove(&settled);
         }
@@ -86,6 +92,13 @@ impl Ends {
             .alone
             .filter(|(offset, _)| !self.parting && *offset >= position);
         caution
+    }
+
+    /// The broker has acknowledged this position.
+    pub(super) fn acknowledge(&mut self, position: i64) {
+        self.acknowledged = self.acknowledged.max(position);
+        let acknowledged = self.acknowledged;
+        self.known.until = self.known.until.filter(|until| *until > acknowledged);
     }
 
     /// There is no reason for caution any more, but for records that are accused too often.
@@ -118,4 +131,24 @@ pub(in crate::lane) fn read_ahead(progress: &Progress, base: i64, window: usize)
     let window = i64::try_from(window).unwrap_or(i64::MAX);
     base.saturating_add(window)
         .max(settled.saturating_add(window))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_is_passed_is_not_left_before_the_broker_knows_it() {
+        let found = Caution {
+            starts: UNCLEAN_ENDS,
+            ..Caution::default()
+        };
+        let mut ends = Ends::after(found, 125, 130);
+        assert!(ends.is_cautious(125));
+        // Records that need no sending are passed without a word to the broker, and the next unclean end begins at 125 again.
+        assert!(ends.is_cautious(140));
+        assert_eq!(ends.worth_committing(140).until, None);
+        ends.acknowledge(140);
+        assert!(!ends.is_cautious(140));
+    }
 }
