@@ -16,8 +16,8 @@ const SOON: Duration = Duration::from_secs(30);
 /// From an instance that comes or goes to shares that are fair.
 const FAIR: Duration = Duration::from_secs(20);
 const PARTITIONS: i32 = 8;
-/// Five steps of four partitions.
-const LADDER: usize = 20;
+/// Five steps and the replay, of four partitions each.
+const LADDER: usize = 24;
 
 /// Instances, and what each was seen to have.
 struct Instances<'a> {

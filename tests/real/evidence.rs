@@ -12,6 +12,9 @@ use crate::harness::wait::wait_until;
 
 use super::main_job::wait_no_lag;
 
+const PARTITIONS: i32 = 4;
+/// Partitions of the ladder's steps and of the replay.
+const LADDER: i32 = 24;
 const LONG: Duration = Duration::from_secs(180);
 
 fn numbers(topic: &str, count: usize) -> Vec<New> {
@@ -65,8 +68,7 @@ fn an_outage_in_front_of_twenty_thousand_records_costs_probes_and_one_interval()
 fn with_bad_ones(name: &str, bad: bool) -> (Duration, BTreeMap<u16, usize>) {
     let kafka = Broker::shared();
     let topic = format!("{name}-in");
-    kafka.create_topic(&topic, 4, &[]);
-    kafka.produce(&numbers(&topic, 20_000));
+    kafka.create_topic(&topic, PARTITIONS, &[]);
     let status = |body: &[u8]| {
         let number: usize = std::str::from_utf8(body).unwrap().parse().unwrap();
         match number % 1000 {
@@ -86,7 +88,14 @@ fn with_bad_ones(name: &str, bad: bool) -> (Duration, BTreeMap<u16, usize>) {
             Destination::new("hook", &receiver.url())
                 .lane(r#"retry = { schedule = ["1s", "1s", "1s", "1s"], jitter = 0 }"#),
         );
-    let relay = Relay::start(&config);
+    let mut relay = Relay::start(&config);
+    // While its group still hands out partitions it takes no commit, and a partition begins with one.
+    let all = f64::from(PARTITIONS + LADDER);
+    let of_hook = [("destination", "hook")];
+    relay.wait_metric("postrider_partitions_assigned", &of_hook, LONG, |n| {
+        n == all
+    });
+    kafka.produce(&numbers(&topic, 20_000));
     let good = if bad { 20_000 - 60 } else { 20_000 };
     wait_until(LONG, "the good ones are delivered", || {
         receiver.accepted_count() >= good
