@@ -112,7 +112,8 @@ impl Lane {
         let now = self.now.tick;
         let partition = self.partitions.get_mut(&epoch)?;
         let base = partition.position();
-        let caution = partition.ends.worth_committing(base);
+        let settled = partition.settled_beyond();
+        let caution = partition.ends.worth_committing(base, total(&settled));
         let stopped = |delivery: &Delivery| self.endpoints[delivery.endpoint].stopwatch.total(now);
         let owner = Owner {
             cluster_id: &self.cluster_id,
@@ -121,7 +122,7 @@ impl Lane {
             partition: partition.partition,
         };
         let mut progress = Progress {
-            settled: partition.settled_beyond(),
+            settled,
             budgets: partition.budgets_spent(stopped),
             caution,
         };
@@ -176,6 +177,14 @@ impl Lane {
         }
         self.check_distance(epoch);
     }
+}
+
+/// How many offsets these are.
+pub(super) fn total(ranges: &[Range<i64>]) -> u64 {
+    ranges
+        .iter()
+        .map(|range| range.end.abs_diff(range.start))
+        .sum()
 }
 
 /// Makes a progress say less: first of what is settled far ahead, then of what was spent on the newest records.

@@ -9,6 +9,7 @@ use crate::delivery::DeliveryId;
 
 use super::caution::{Ends, read_ahead};
 use super::chain::Chains;
+use super::commit::total;
 use super::delivery::Delivery;
 use super::event::{AssignedPartition, Position};
 use super::ladder::Source;
@@ -79,6 +80,7 @@ impl Partition {
         let ends = Ends::after(
             progress.caution.clone(),
             base,
+            total(&progress.settled),
             read_ahead(&progress, base, window),
         );
         Self {

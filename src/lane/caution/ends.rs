@@ -20,13 +20,21 @@ pub(in crate::lane) struct Ends {
     pub(super) parting: bool,
     /// The position that the starts are counted for.
     at: i64,
+    /// How many records beyond it are settled. A partition whose first record waits for long goes on behind it, and kills from outside then meet it at
+    /// the same position each time: as long as something is settled in between, no record keeps it from that.
+    settled: u64,
     /// The position that the broker has acknowledged: what is only known here is read again after the next unclean end.
     acknowledged: i64,
 }
 
 impl Ends {
     /// What follows from what was found; `read_ahead` is the highest offset that an earlier assignment may have sent.
-    pub(in crate::lane) fn after(mut found: Caution, base: i64, read_ahead: i64) -> Self {
+    pub(in crate::lane) fn after(
+        mut found: Caution,
+        base: i64,
+        settled: u64,
+        read_ahead: i64,
+    ) -> Self {
         if let Some((offset, weight)) = found.alone.take() {
             let room = found.accused.len() < ACCUSED_MAX;
             if room || found.accused.contains_key(&offset) {
@@ -43,6 +51,7 @@ impl Ends {
             closing: None,
             parting: false,
             at: base,
+            settled,
             acknowledged: base,
         }
     }
@@ -73,12 +82,12 @@ impl Ends {
         true
     }
 
-    /// What is to be committed at this position.
-    pub(in crate::lane) fn worth_committing(&mut self, position: i64) -> Caution {
-        if position > self.at {
-            self.at = position;
+    /// What is to be committed at this position, with so many records settled beyond it.
+    pub(in crate::lane) fn worth_committing(&mut self, position: i64, settled: u64) -> Caution {
+        if (position, settled) > (self.at, self.settled) {
             self.known.starts = 0;
         }
+        (self.at, self.settled) = (position, settled);
         self.known.accused.retain(|offset, _| *offset >= position);
         let mut caution = self.known.clone();
         caution.until = caution.until.filter(|until| *until > position);
@@ -143,11 +152,11 @@ mod tests {
             starts: UNCLEAN_ENDS,
             ..Caution::default()
         };
-        let mut ends = Ends::after(found, 125, 130);
+        let mut ends = Ends::after(found, 125, 0, 130);
         assert!(ends.is_cautious(125));
         // Records that need no sending are passed without a word to the broker, and the next unclean end begins at 125 again.
         assert!(ends.is_cautious(140));
-        assert_eq!(ends.worth_committing(140).until, None);
+        assert_eq!(ends.worth_committing(140, 0).until, None);
         ends.acknowledge(140);
         assert!(!ends.is_cautious(140));
     }
