@@ -34,7 +34,7 @@ use super::window::Phase;
 
 /// A lane that has been cautious for so long without an end of the process goes on as usual: one record at a time is slow, and what ended the process
 /// would end it again.
-const LONG_ENOUGH: Duration = Duration::from_secs(300);
+const LONG_ENOUGH: Duration = Duration::from_secs(60);
 
 /// What an unclean end says against the record that was under way alone in its lane, or in the whole process.
 const WEAK: u32 = 1;
