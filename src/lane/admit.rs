@@ -59,13 +59,16 @@ impl Lane {
                     continue;
                 }
             };
+            let suspicion = if is_trial {
+                None
+            } else {
+                self.place_by_suspicion(slot)
+            };
+            let place = suspicion.unwrap_or(place);
             let Some(key) = self.endpoints[slot].ready.get(place).copied() else {
                 self.endpoints.sit_out(None);
                 continue;
             };
-            if self.lets_others_go_first(slot, place, key) {
-                continue;
-            }
             match self.turn(slot, key) {
                 Turn::Gone => {}
                 Turn::Expired => self.settle(key, Settlement::Dropped),

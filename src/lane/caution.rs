@@ -2,9 +2,9 @@
 //!
 //! What is committed says how often a partition was begun at one position without a graceful end. After three unclean ends its lane goes one record
 //! at a time, and before each of them is sent the broker has acknowledged which. A record that an unclean end leaves behind so is accused. That proves
-//! nothing: another lane's record may have ended the process, or somebody with `kill -9`. So an accused record is tried only when
-//! no other lane of the process sends anything, and weighs more when another one has passed before it. Whatever it answers, it is acquitted; when it
-//! has been accused too often, it is not sent any more.
+//! nothing: another lane's record may have ended the process, or somebody with `kill -9`. So an accused record is tried only when nothing else of the
+//! process is under way, and weighs more when another one has passed before it; it is tried as soon as one has. Whatever it answers, it is acquitted;
+//! when it has been accused too often, it is not sent any more.
 //!
 //! `progress/caution.rs` is how all this is written; here is what follows from it.
 
@@ -24,7 +24,7 @@ pub(super) use ends::{Ends, read_ahead};
 
 use ends::CONVICTED;
 
-use super::delivery::Destiny;
+use super::delivery::{Destiny, State};
 use super::endpoints::Slot;
 use super::event::{Action, Notice, Position};
 use super::machine::Lane;
@@ -32,9 +32,9 @@ use super::progress::{Owner, Progress};
 use super::status::Doing;
 use super::window::Phase;
 
-/// A lane that has been cautious for so long without an end of the process goes on as usual: one record at a time is slow, and what ended the process
-/// would end it again.
-const LONG_ENOUGH: Duration = Duration::from_secs(60);
+/// A lane that has been cautious for so long without an end of the process goes on as usual, but for records that are accused: one record at a time is
+/// slow, and what ended the process would have ended it again.
+const LONG_ENOUGH: Duration = Duration::from_secs(30);
 
 /// What an unclean end says against the record that was under way alone in its lane, or in the whole process.
 const WEAK: u32 = 1;
@@ -46,6 +46,8 @@ const STRONG: u32 = 2;
 pub(super) struct OneAtATime {
     /// The partitions that ask for it.
     epochs: BTreeSet<Epoch>,
+    /// The partitions in which records are accused.
+    accusing: BTreeSet<Epoch>,
     current: Option<Current>,
     /// The record whose mark was taken away, until the broker has acknowledged that: nothing else is sent before, or it would be blamed for that.
     clearing: Option<DeliveryKey>,
@@ -84,6 +86,14 @@ enum Stillness {
     Granted,
 }
 
+impl OneAtATime {
+    /// Whether any record goes alone, or may have to.
+    fn is_needed(&self) -> bool {
+        let nobody = self.epochs.is_empty() && self.accusing.is_empty();
+        !nobody || self.current.is_some() || self.clearing.is_some()
+    }
+}
+
 impl Lane {
     /// What an assignment begins with.
     pub(super) fn look_back(&mut self, epoch: Epoch) {
@@ -93,8 +103,10 @@ impl Lane {
         if self.one_at_a_time.explained {
             partition.ends.calm_down(true);
         }
-        let position = partition.position();
-        if !partition.ends.is_cautious(position) {
+        if partition.ends.accused().next().is_some() {
+            self.one_at_a_time.accusing.insert(epoch);
+        }
+        if !partition.ends.is_cautious() {
             return;
         }
         self.one_at_a_time.epochs.insert(epoch);
@@ -102,7 +114,7 @@ impl Lane {
         self.actions.push_back(Action::Tell(Notice::Cautious {
             topic: Arc::clone(&partition.topic),
             partition: partition.partition,
-            offset: position,
+            offset: partition.position(),
         }));
     }
 
@@ -144,10 +156,8 @@ impl Lane {
             return false;
         };
         partition.ends.acknowledge(position.offset);
-        let OneAtATime {
-            epochs, clearing, ..
-        } = &self.one_at_a_time;
-        if epochs.is_empty() && clearing.is_none() && partition.phase != Phase::Starting {
+        let nobody = !self.one_at_a_time.is_needed() && partition.ends.closing.is_none();
+        if nobody && partition.phase != Phase::Starting {
             return false;
         }
         let owner = Owner {
@@ -202,13 +212,15 @@ impl Lane {
         self.one_at_a_time.epochs.retain(|epoch| {
             partitions
                 .get(epoch)
-                .is_some_and(|held| held.ends.is_cautious(held.position()))
+                .is_some_and(|held| held.ends.is_cautious())
         });
         let is_over = self.one_at_a_time.epochs.is_empty();
         if is_over {
             self.one_at_a_time.since = None;
-            self.take_mark_away();
-            self.end_stillness_unless_needed();
+            // An accused record goes alone even so.
+            if self.one_at_a_time.stillness == Stillness::NotNeeded {
+                self.nobody_goes_alone();
+            }
             self.actions.push_back(Action::Tell(Notice::CautionOver));
         }
         !is_over
@@ -225,39 +237,49 @@ impl Lane {
         })
     }
 
-    /// Whether a request may begin at all: none while another lane's record must be alone, and only one at a time here.
+    /// Whether a request may begin at all: none while another lane's record must be alone, and none beside one that must be alone here.
     pub(super) fn may_admit(&mut self) -> bool {
         if self.one_at_a_time.hushed {
             self.nobody_goes_alone();
             return false;
         }
-        match self.is_cautious() {
-            true => self.in_flight == 0,
-            false => self.one_at_a_time.clearing.is_none(),
+        let one = self.is_cautious() || self.one_at_a_time.current.is_some();
+        !one || self.in_flight == 0
+    }
+
+    /// Where among the records of an endpoint that may go the one is that goes next because of what is said against some: one that nothing is said
+    /// against first, so that there is something to compare with, and then those that are accused. `None`: whichever has its turn.
+    pub(super) fn place_by_suspicion(&mut self, slot: Slot) -> Option<usize> {
+        if self.one_at_a_time.accusing.is_empty() {
+            return None;
+        }
+        let partitions = &self.partitions;
+        self.one_at_a_time.accusing.retain(|epoch| {
+            let held = partitions.get(epoch);
+            held.is_some_and(|held| held.ends.accused().next().is_some())
+        });
+        let ready = &self.endpoints[slot].ready;
+        if self.one_at_a_time.others_passed {
+            let is_ready =
+                |key: &DeliveryKey| self.peek(*key).map(|d| &d.state) == Some(&State::Ready);
+            // All that may go are looked through only for one that is among them.
+            let accused = self.accused().find(is_ready)?;
+            return ready.iter().position(|key| *key == accused);
+        }
+        let is_accused = |key: &DeliveryKey| self.points_of(*key) > 0;
+        match ready.front() {
+            Some(first) if is_accused(first) => ready.iter().position(|key| !is_accused(key)),
+            _ => None,
         }
     }
 
-    /// An accused record lets another one go first, so that something is known to compare it with.
-    pub(super) fn lets_others_go_first(
-        &mut self,
-        slot: Slot,
-        place: usize,
-        key: DeliveryKey,
-    ) -> bool {
-        let accused = |key: &DeliveryKey| self.points_of(*key) > 0;
-        let other_waits = || self.endpoints[slot].ready.iter().any(|key| !accused(key));
-        if self.one_at_a_time.epochs.is_empty()
-            || self.one_at_a_time.others_passed
-            || place > 0
-            || !accused(&key)
-            || !other_waits()
-        {
-            return false;
-        }
-        let ready = &mut self.endpoints[slot].ready;
-        ready.remove(place);
-        ready.push_back(key);
-        true
+    fn accused(&self) -> impl Iterator<Item = DeliveryKey> {
+        self.one_at_a_time.accusing.iter().flat_map(|epoch| {
+            let held = self.partitions.get(epoch).into_iter();
+            let epoch = *epoch;
+            held.flat_map(|held| held.ends.accused())
+                .map(move |offset| DeliveryKey { epoch, offset })
+        })
     }
 
     fn points_of(&self, key: DeliveryKey) -> u32 {
@@ -276,8 +298,13 @@ impl Lane {
 
     /// Whether this record may be sent now. If not, what it waits for is asked for.
     pub(super) fn may_go_alone(&mut self, key: DeliveryKey) -> bool {
-        if !self.is_cautious() {
-            return true;
+        let accused = self.points_of(key) > 0;
+        if !self.is_cautious() && !accused {
+            self.nobody_goes_alone();
+            return self.one_at_a_time.clearing.is_none();
+        }
+        if self.in_flight > 0 {
+            return false;
         }
         let not_before = self.one_at_a_time.not_before;
         if not_before > self.now.tick {
@@ -296,7 +323,6 @@ impl Lane {
             Some(_) => self.take_mark_away(),
             None => {}
         }
-        let accused = self.points_of(key) > 0;
         if accused && self.one_at_a_time.stillness != Stillness::Granted {
             self.ask_for_stillness();
             return false;
@@ -322,6 +348,8 @@ impl Lane {
                 key,
                 stage: Stage::Marking,
             });
+            // The mark that was to be taken away is the one that is made again.
+            self.one_at_a_time.clearing.take_if(|c| *c == key);
             self.commit_due = Some(self.now.tick);
         }
     }
@@ -391,7 +419,7 @@ impl Lane {
 
     /// An attempt ended, and the process did not: its record is not one that ends it.
     pub(super) fn survived(&mut self, key: DeliveryKey) {
-        if self.one_at_a_time.epochs.is_empty() && self.one_at_a_time.current.is_none() {
+        if !self.one_at_a_time.is_needed() {
             return;
         }
         let ours = |current: &Current| current.key == key;
@@ -406,9 +434,6 @@ impl Lane {
     /// A record is settled. With the one that ended the process gone, there is no more reason for caution, as soon as the broker knows that it is: another
     /// one may end the process before.
     pub(super) fn close_case(&mut self, key: DeliveryKey) {
-        if self.one_at_a_time.epochs.is_empty() {
-            return;
-        }
         if let Some(partition) = self.partitions.get_mut(&key.epoch)
             && partition.ends.points(key.offset) >= CONVICTED
         {
@@ -429,23 +454,12 @@ impl Lane {
     /// These assignments are over.
     pub(super) fn forget_alone(&mut self, epochs: &[Epoch]) {
         let current = &mut self.one_at_a_time.current;
-        if current
-            .take_if(|current| epochs.contains(&current.key.epoch))
-            .is_some()
-        {
-            self.end_stillness();
-        }
+        current.take_if(|current| epochs.contains(&current.key.epoch));
         let clearing = &mut self.one_at_a_time.clearing;
-        if clearing
-            .take_if(|clearing| epochs.contains(&clearing.epoch))
-            .is_some()
-        {
-            self.end_stillness_unless_needed();
-        }
+        clearing.take_if(|clearing| epochs.contains(&clearing.epoch));
         self.one_at_a_time.epochs.retain(|e| !epochs.contains(e));
-        if self.one_at_a_time.epochs.is_empty() {
-            self.end_stillness();
-        }
+        self.one_at_a_time.accusing.retain(|e| !epochs.contains(e));
+        self.end_stillness_unless_needed();
     }
 
     /// Whether no request of this lane is under way: what another lane's record waits for that must be alone.

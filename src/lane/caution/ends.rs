@@ -57,13 +57,14 @@ impl Ends {
     }
 
     /// Whether records of this partition go one at a time.
-    pub(super) fn is_cautious(&self, position: i64) -> bool {
-        let until = self
-            .known
-            .until
-            .is_some_and(|until| self.acknowledged < until);
-        let accused = self.known.accused.range(position..).next().is_some();
-        until || accused || self.closing.is_some()
+    pub(super) fn is_cautious(&self) -> bool {
+        let until = self.known.until;
+        until.is_some_and(|until| self.acknowledged < until) || self.closing.is_some()
+    }
+
+    /// Records that something is said against.
+    pub(super) fn accused(&self) -> impl Iterator<Item = i64> {
+        self.known.accused.keys().copied()
     }
 
     /// The first record to deliver was read. False when it was not the first.
@@ -153,11 +154,11 @@ mod tests {
             ..Caution::default()
         };
         let mut ends = Ends::after(found, 125, 0, 130);
-        assert!(ends.is_cautious(125));
+        assert!(ends.is_cautious());
         // Records that need no sending are passed without a word to the broker, and the next unclean end begins at 125 again.
-        assert!(ends.is_cautious(140));
+        assert!(ends.is_cautious());
         assert_eq!(ends.worth_committing(140, 0).until, None);
         ends.acknowledge(140);
-        assert!(!ends.is_cautious(140));
+        assert!(!ends.is_cautious());
     }
 }

@@ -100,7 +100,7 @@ fn one_that_is_far_behind_a_slow_beginning_is_found_as_well() {
 #[test]
 fn after_three_unclean_ends_at_one_position_records_go_one_at_a_time() {
     let mut stage = takes_all();
-    stage.latency = 30 * SECOND;
+    stage.latency = 20 * SECOND;
     stage.produce(100);
     for _ in 0..3 {
         assert!(!is_cautious(&stage));
@@ -232,6 +232,51 @@ fn an_accused_record_waits_until_every_other_lane_is_still() {
     stage.tell(Event::Still);
     stage.pass(SECOND);
     assert_eq!(stage.delivered.len(), 1, "and is acquitted");
+}
+
+#[test]
+fn an_accused_record_far_back_does_not_keep_the_lane_slow() {
+    // Found with kills from outside: what was accused waited behind a window of others that went one at a time.
+    let mut stage = takes_all();
+    stage.latency = 100 * SECOND / 1000;
+    stage.deadly.insert(4000);
+    stage.produce(4001);
+    for _ in 0..3 {
+        kill_after(&mut stage, SECOND / 20);
+    }
+    assert!(is_cautious(&stage));
+    stage.pass(32 * SECOND);
+    assert!(!is_cautious(&stage) && !stage.dead);
+    let crashes = run(&mut stage, 40 * SECOND, 9);
+    assert_eq!(letters(&stage), [(4000, DeadLetterReason::Panic)]);
+    assert_eq!(stage.delivered.keys().filter(|o| **o != 4000).count(), 4000);
+    assert!(crashes >= 3);
+}
+
+#[test]
+fn an_accused_record_is_tried_as_soon_as_another_has_passed() {
+    let mut stage = takes_all();
+    stage.latency = 100 * SECOND / 1000;
+    stage.produce(4000);
+    for _ in 0..3 {
+        kill_after(&mut stage, SECOND / 20);
+    }
+    // The next one is accused, and then the one after it.
+    for _ in 0..2 {
+        kill_after(&mut stage, SECOND / 20);
+    }
+    assert!(is_cautious(&stage));
+    let already = stage.seen.len();
+    stage.pass(SECOND);
+    let seen = stage.seen[already - 1..].iter().map(|seen| seen.offset);
+    assert_eq!(seen.take(4).collect::<Vec<_>>(), [2, 0, 1, 3]);
+    stage.pass(60 * SECOND);
+    assert_eq!(
+        stage.delivered.len(),
+        4000,
+        "and then all of them go, and not one at a time"
+    );
+    assert!(letters(&stage).is_empty());
 }
 
 #[test]
