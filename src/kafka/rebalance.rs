@@ -85,8 +85,9 @@ impl ConsumerThread {
         self.pauses.resumed(partitions);
         if let Err(error) = done {
             self.lose(partitions);
-            self.leave_and_join_again(&error.to_string());
+            return self.leave_and_join_again(&error.to_string());
         }
+        self.wake_fetchers();
     }
 
     fn source(&self, topic: &str) -> Source {
@@ -177,6 +178,7 @@ impl ConsumerThread {
         if let Err(error) = give_back(&self.consumer, partitions) {
             debug!(destination = %self.plan.destination, %error, "unassign refused");
         }
+        self.wake_fetchers();
     }
 
     fn epochs_of(&self, partitions: &[TopicPartition]) -> Vec<Epoch> {
