@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::harness::broker::Broker;
 use crate::harness::config::{Config, Destination};
 use crate::harness::place::New;
-use crate::harness::receiver::Receiver;
+use crate::harness::receiver::{Answer, Receiver};
 use crate::harness::relay::Relay;
 use crate::harness::wait::wait_until;
 
@@ -183,4 +183,42 @@ fn a_broker_that_cannot_decide_is_told_of() {
         .destination(Destination::new("hook", &receiver.url()));
     let mut relay = Relay::start(&config);
     relay.wait_log("write \\\"classic", 2 * SOON);
+}
+
+#[test]
+fn a_group_that_hands_out_partitions_stops_no_lane_for_a_second() {
+    // Found by the bench: librdkafka stops fetching meanwhile, forgets what it has fetched, and its threads looked only once in a second whether that was
+    // over. The ladder's member joins at the first heartbeat of the other, three seconds after the start, so each of these lanes goes through it.
+    const LANES: [&str; 5] = ["a", "b", "c", "d", "e"];
+    const RECORDS: usize = 6000;
+    let kafka = Broker::shared();
+    kafka.create_topic("flow-in", 4, &[]);
+    // More than librdkafka keeps: it must fetch all the time.
+    let value = "x".repeat(4096);
+    let record = |n: usize| {
+        let partition = i32::try_from(n % 4).unwrap();
+        New::to("flow-in").partition(partition).value(&value)
+    };
+    kafka.produce(&(0..RECORDS).map(record).collect::<Vec<_>>());
+    let receivers =
+        LANES.map(|_| Receiver::start(|_| Answer::ok().after(Duration::from_millis(5))));
+    let mut config = Config::new(kafka.brokers(), "flow").topics(&["flow-in"]);
+    for (name, receiver) in LANES.iter().zip(&receivers) {
+        let lane = "concurrency = 4\nwindow = { records = 64 }";
+        config = config.destination(Destination::new(name, &receiver.url()).lane(lane));
+    }
+    let mut relay = Relay::start(&config);
+    let mut silences: Vec<Duration> = Vec::new();
+    for receiver in &receivers {
+        receiver.wait_accepted(RECORDS, SOON);
+        let mut arrived: Vec<Instant> = receiver.attempts().iter().map(|a| a.arrived).collect();
+        arrived.sort_unstable();
+        let between = arrived.windows(2).map(|two| two[1] - two[0]);
+        silences.push(between.max().unwrap_or_default());
+    }
+    silences.sort_unstable();
+    println!("the longest silences: {silences:?}");
+    let half = silences[LANES.len() / 2];
+    assert!(half < Duration::from_millis(400), "{silences:?}");
+    assert_eq!(relay.stop(SOON).code(), Some(0));
 }
