@@ -56,6 +56,13 @@ pub(super) fn run() {
         rounds: setting("BENCH_ROUNDS", 3),
     };
     let broker = Broker::builder().version(KAFKA_VERSION).start();
+    let lanes = setting("BENCH_DESTINATIONS", 100);
+    if lanes > 1 {
+        super::many::run(&broker, &[1, lanes]);
+    }
+    if size.rounds == 0 {
+        return;
+    }
     fill(&broker, size.records);
     let mut measured: Vec<(&str, Vec<Measured>)> = CONTESTANTS
         .iter()

@@ -27,6 +27,7 @@ mod bare_loop;
 mod consumer;
 mod contest;
 mod load;
+mod many;
 mod receiver;
 mod report;
 mod usage;
