@@ -64,9 +64,10 @@ pub(super) fn read(root: &Reader<'_>) -> KafkaOptions {
     let policies = [
         ("earliest", RecordsLostPolicy::Earliest),
         ("latest", RecordsLostPolicy::Latest),
+        ("stop", RecordsLostPolicy::Stop),
     ];
     options.on_records_lost = reader.read("on_records_lost", options.on_records_lost, |value| {
-        value.one_of(&policies, &["stop"])
+        value.one_of(&policies, &[])
     });
     let protocols = [
         ("classic", GroupProtocol::Classic),

@@ -24,6 +24,7 @@ use super::commits::Commits;
 use super::complaints::Complaints;
 use super::context::{Context, Notice};
 use super::gatehouse::{FromLadder, Gatehouse};
+use super::made_again::KnownTopics;
 use super::mailbox::{Allowance, Mailbox, Orders};
 use super::members::Part;
 use super::pauses::Pauses;
@@ -44,6 +45,8 @@ pub struct ConsumerPlan {
     pub topics: Option<Vec<String>>,
     /// Names of topics that begin like this are our own.
     pub owned_prefix: String,
+    /// How often it is looked whether the topics are still the same.
+    pub topic_refresh: Duration,
     /// Where to begin where nothing is committed.
     pub start_at: StartAt,
     /// What to do when records have gone unread.
@@ -64,6 +67,8 @@ pub enum FromConsumer {
         /// Records that nobody can read any more, by topic.
         lost: BTreeMap<Arc<str>, u64>,
     },
+    /// All partitions that are ours and not read, because records in them expired and a person is to decide: topic, partition and how many records.
+    Stopped(Vec<(Arc<str>, i32, u64)>),
     /// The broker acknowledged these.
     Committed(Vec<Position>),
     /// A commit was refused, for this reason; asked for again by the lane.
@@ -162,7 +167,7 @@ pub(super) struct ConsumerThread {
     /// Before the consumer: it must be dropped first.
     pub(super) queues: Queues,
     pub(super) consumer: BaseConsumer<Context>,
-    part: Part,
+    pub(super) part: Part,
     pub(super) plan: ConsumerPlan,
     pub(super) clock: Clock,
     pub(super) mailbox: Arc<Mailbox>,
@@ -187,7 +192,7 @@ pub(super) struct ConsumerThread {
     /// Whether librdkafka has said since it was told what to read that a topic is missing.
     misses_a_topic: bool,
     /// Whether it was asked to stay out of its group.
-    away: bool,
+    pub(super) away: bool,
     /// Whether librdkafka was ever told what to read.
     has_subscribed: bool,
     pub(super) pauses: Pauses,
@@ -200,6 +205,10 @@ pub(super) struct ConsumerThread {
     given_up: bool,
     /// When it is said that the brokers, which were to decide who reads what, have decided nothing.
     doubt_at: Option<Tick>,
+    /// The partitions that stand still until a person decides, and how many records of each expired.
+    pub(super) stopped: BTreeMap<TopicPartition, u64>,
+    /// What is known of the topics.
+    pub(super) known: KnownTopics,
 }
 
 impl ConsumerThread {
@@ -252,6 +261,8 @@ impl ConsumerThread {
             awake_until: Tick::default(),
             given_up: false,
             doubt_at: None,
+            stopped: BTreeMap::new(),
+            known: KnownTopics::default(),
         })
     }
 
@@ -298,6 +309,7 @@ impl ConsumerThread {
             }
             self.doubt_the_brokers();
             self.rejoin_when_due();
+            self.look_at_topics();
             self.read(orders.allowance);
         }
     }

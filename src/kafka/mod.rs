@@ -13,6 +13,7 @@ mod envelope;
 mod gatehouse;
 mod inspection;
 mod letters;
+mod made_again;
 mod mailbox;
 mod members;
 mod names;
@@ -21,6 +22,7 @@ mod pauses;
 mod producer;
 mod properties;
 mod raw;
+mod raw_topics;
 mod reading;
 mod rebalance;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tracing::{debug, warn};
 
 use crate::delivery::Epoch;
-use crate::lane::{AssignedPartition, Source};
+use crate::lane::{AssignedPartition, Source, StartReason};
 
 use super::consumer::{ConsumerThread, FromConsumer, TopicPartition};
 use super::context::give_back;
@@ -32,6 +32,7 @@ impl ConsumerThread {
         self.lose(partitions);
         let question = Question {
             client: &self.plan.client,
+            destination_id: &self.plan.destination_id,
             owned_prefix: &self.plan.owned_prefix,
             start_at: self.plan.start_at,
             on_records_lost: self.plan.on_records_lost,
@@ -45,31 +46,49 @@ impl ConsumerThread {
         };
         let mut list = TopicPartitionList::new();
         let mut assigned = Vec::new();
+        let mut stopped = Vec::new();
         let mut lost: BTreeMap<Arc<str>, u64> = BTreeMap::new();
         for ((topic, partition), resolved) in partitions.iter().zip(starts) {
             let offset = resolved.start.offset;
+            start::say(
+                &self.plan.destination,
+                topic,
+                *partition,
+                topic.starts_with(&self.plan.owned_prefix),
+                &resolved,
+            );
+            let gone = resolved.start.lost.unsigned_abs();
+            if gone > 0 {
+                *lost.entry(Arc::clone(topic)).or_default() += gone;
+            }
+            if resolved.start.reason == StartReason::Stopped {
+                stopped.push(((Arc::clone(topic), *partition), gone));
+                continue;
+            }
             if let Err(error) = list.add_partition_offset(topic, *partition, Offset::Offset(offset))
             {
                 return self.leave_and_join_again(&error.to_string());
             }
             self.queues.take_over(topic, *partition);
-            let owned = topic.starts_with(&self.plan.owned_prefix);
-            start::say(&self.plan.destination, topic, *partition, owned, &resolved);
-            if resolved.start.lost > 0 {
-                *lost.entry(Arc::clone(topic)).or_default() += resolved.start.lost.unsigned_abs();
-            }
             let epoch = self.own(topic, *partition, offset);
+            self.known.assigned(topic, resolved.topic_id);
             assigned.push(AssignedPartition {
                 epoch,
                 topic: Arc::clone(topic),
                 partition: *partition,
                 source: self.source(topic),
                 base: offset,
-                committed: resolved.committed == Some(offset),
+                committed: resolved.committed == Some(offset)
+                    && resolved.start.reason != StartReason::MadeAgain,
                 metadata: resolved.metadata,
+                topic_id: resolved.topic_id,
             });
         }
         self.cluster_id = Arc::clone(&cluster_id);
+        if !stopped.is_empty() {
+            self.stopped.extend(stopped);
+            self.tell_stopped();
+        }
         // The new ones are read at once; a lane without room rests again soon enough.
         self.rest(true);
         // The lane hears of the partitions before the first record of them can be read.
@@ -124,6 +143,8 @@ impl ConsumerThread {
                 base: offset,
                 committed: false,
                 metadata: None,
+                // Which of two it is now is not known before the next assignment.
+                topic_id: None,
             }],
             lost: BTreeMap::new(),
         });
@@ -162,7 +183,9 @@ impl ConsumerThread {
         if self.consumer.assignment_lost() {
             warn!(destination = %self.plan.destination, partitions = epochs.len(), "partitions lost: another member may have them");
             self.lose(partitions);
-        } else if !epochs.is_empty() {
+        } else if epochs.is_empty() {
+            self.forget(partitions);
+        } else {
             let deadline = self.clock.now().tick + REVOKE_DRAIN;
             let patience = deadline + LAST_COMMIT_AT_REVOKE;
             self.beat(REVOKE_DRAIN + LAST_COMMIT_AT_REVOKE);
@@ -189,16 +212,27 @@ impl ConsumerThread {
             .collect()
     }
 
+    fn tell_stopped(&self) {
+        let all = self.stopped.iter();
+        let all = all.map(|((topic, partition), lost)| (Arc::clone(topic), *partition, *lost));
+        self.tell(FromConsumer::Stopped(all.collect()));
+    }
+
     /// Gives partitions up without a hand-over.
     pub(super) fn lose(&mut self, partitions: &[TopicPartition]) {
         let epochs = self.epochs_of(partitions);
+        self.forget(partitions);
         if !epochs.is_empty() {
-            self.forget(partitions);
             self.tell(FromConsumer::Lost(epochs));
         }
     }
 
     pub(super) fn forget(&mut self, partitions: &[TopicPartition]) {
+        let before = self.stopped.len();
+        self.stopped.retain(|tp, _| !partitions.contains(tp));
+        if self.stopped.len() != before {
+            self.tell_stopped();
+        }
         for partition in partitions {
             if let Some(epoch) = self.assigned.remove(partition) {
                 self.epochs.remove(&epoch);

@@ -29,6 +29,7 @@ fn start(cluster: &str) -> Members {
         destination_id: "d".into(),
         topics: Some(vec!["t".to_owned()]),
         owned_prefix: "p.".to_owned(),
+        topic_refresh: Duration::from_secs(60),
         start_at: StartAt::Earliest,
         on_records_lost: RecordsLostPolicy::Earliest,
         complaints: Arc::new(Complaints::new(clock)),

@@ -8,19 +8,25 @@ use bytes::Bytes;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::clock::{Clock, Tick};
 use crate::lane::{
-    PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,
+    Owner, PartitionFacts, Progress, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts,
+    TopicId, start_position,
 };
 
 use super::raw;
+use super::raw_topics::{self, Found};
+
+/// How long the broker may take to describe topics: it is not needed to begin.
+const DESCRIBED: Duration = Duration::from_secs(3);
 
 /// What the file says about starting, and how long the broker may take for all answers together.
 pub(super) struct Question<'a> {
     /// For a second client, where the first cannot answer.
     pub(super) client: &'a ClientConfig,
+    pub(super) destination_id: &'a str,
     pub(super) owned_prefix: &'a str,
     pub(super) start_at: StartAt,
     pub(super) on_records_lost: RecordsLostPolicy,
@@ -44,8 +50,9 @@ impl Question<'_> {
 pub(super) struct Resolved {
     pub(super) start: Start,
     pub(super) committed: Option<i64>,
-    /// What was committed with it.
+    /// What was committed with it; nothing when it is of another topic that had this name.
     pub(super) metadata: Option<Bytes>,
+    pub(super) topic_id: Option<TopicId>,
 }
 
 type TopicPartition = (Arc<str>, i32);
@@ -82,6 +89,14 @@ pub(super) fn resolve<C: ConsumerContext>(
     if !beyond.is_empty() {
         high.extend(true_ends(question.client, &beyond, question.left()?)?);
     }
+    let topics: BTreeSet<&str> = partitions.iter().map(|(topic, _)| &**topic).collect();
+    let topics: Vec<&str> = topics.into_iter().collect();
+    let found = raw_topics::describe(consumer.client(), &topics, question.left()?.min(DESCRIBED));
+    // Without ids a topic that was made again shows in its offsets only, as on brokers before 2.8.
+    let found = found.unwrap_or_else(|error| {
+        debug!(error, "the ids of topics are not known");
+        BTreeMap::new()
+    });
     let mut starts = Vec::with_capacity(partitions.len());
     for tp in partitions {
         let same_topic =
@@ -95,12 +110,29 @@ pub(super) fn resolve<C: ConsumerContext>(
             low: low.get(tp).copied().flatten().ok_or("no low watermark")?,
             high: high.get(tp).copied().flatten().ok_or("no high watermark")?,
             at_time: at_time.get(tp).copied().flatten(),
+            made_again: false,
+        };
+        let topic_id = found.get(&tp.0).copied().and_then(Found::id);
+        let known = facts.committed.and_then(|base| {
+            let owner = Owner {
+                cluster_id: &cluster_id,
+                destination_id: question.destination_id,
+                topic: &tp.0,
+                partition: tp.1,
+            };
+            Progress::decode(owner, base, metadata.get(tp)?)?.topic_id
+        });
+        let made_again = known.is_some() && topic_id.is_some() && known != topic_id;
+        let facts = PartitionFacts {
+            made_again,
+            ..facts
         };
         let start = start_position(topic, facts, question.start_at, question.on_records_lost);
         starts.push(Resolved {
             start,
             committed: facts.committed,
-            metadata: metadata.remove(tp),
+            metadata: metadata.remove(tp).filter(|_| !made_again),
+            topic_id,
         });
     }
     Ok((cluster_id.into(), starts))
@@ -214,6 +246,22 @@ pub(super) fn say(
         StartReason::Expired => warn!(
             destination,
             topic, partition, offset, lost, "records expired before they were read"
+        ),
+        StartReason::Stopped => error!(
+            destination,
+            topic,
+            partition,
+            offset,
+            lost,
+            "records expired before they were read, and on_records_lost is \"stop\": nothing of this partition is read until somebody decides: write \"earliest\" or \"latest\" and restart, or `postrider pause --leave` and reset the offset of the group"
+        ),
+        StartReason::MadeAgain => warn!(
+            destination,
+            topic,
+            partition,
+            offset,
+            committed = resolved.committed,
+            "the topic was deleted and made again; what is left of the old one is gone, and the new one is read from its beginning"
         ),
         StartReason::BeyondEnd => warn!(
             destination,

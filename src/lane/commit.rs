@@ -125,6 +125,7 @@ impl Lane {
             settled,
             budgets: partition.budgets_spent(stopped),
             caution,
+            topic_id: partition.topic_id,
         };
         let mut text = progress.encode(owner, base);
         let crowded = text.is_none();

@@ -16,6 +16,7 @@ use super::endpoint::Why;
 use super::ladder::{Source, Step};
 use super::order::Order;
 use super::skip::Place;
+use super::start::TopicId;
 use super::status::HeldKey;
 
 /// Something that happened outside the lane.
@@ -112,6 +113,8 @@ pub struct AssignedPartition {
     pub committed: bool,
     /// The metadata of the group's committed offset, as it was found: anybody may have written it.
     pub metadata: Option<Bytes>,
+    /// What tells its topic from others of the same name; `None` where the broker does not say.
+    pub topic_id: Option<TopicId>,
 }
 
 /// A record that was read, and what the rules say of it.

@@ -60,6 +60,7 @@ pub use order::Order;
 pub use progress::{Budget, Caution, METADATA_MAX, Owner, Progress};
 pub use skip::{Found, Place, SKIPS_MAX};
 pub use start::{
-    PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, start_position,
+    PartitionFacts, RecordsLostPolicy, Start, StartAt, StartReason, TopicFacts, TopicId,
+    start_position,
 };
 pub use status::{Asked, Doing, HeldKey, LaneStatus, LastFailure, PartitionPosition, key_name};

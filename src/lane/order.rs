@@ -184,6 +184,7 @@ mod tests {
                     base: 0,
                     committed: true,
                     metadata: None,
+                    topic_id: None,
                 }],
             },
         );

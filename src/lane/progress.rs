@@ -2,7 +2,7 @@
 //! spent on those that are still being tried.
 //!
 //! The text is `pr1.` and base64 of: a hash, the base offset, the budgets, the settled offsets as run lengths or as a bitmap, whichever
-//! is shorter, and what is known of unclean ends, if anything is. The hash covers whose it is and every byte behind it. Anybody may write metadata into a group, with the right hash
+//! is shorter, then, where there is anything to say of them, what is known of unclean ends and the topic's id. The hash covers whose it is and every byte behind it. Anybody may write metadata into a group, with the right hash
 //! even, so everything is checked: what does not fit as a whole is as good as nothing, and no number in it costs more memory or time than the
 //! text is long. Numbers are varints (seven bits to a byte, the lowest first), each in its shortest form; differences, where an order is known.
 
@@ -23,6 +23,8 @@ pub use caution::Caution;
 use reader::Reader;
 
 use crate::clock::Timestamp;
+
+use super::start::TopicId;
 
 /// The longest text, in bytes: well under the 4096 that a broker takes unless told otherwise (`offset.metadata.max.bytes`).
 pub const METADATA_MAX: usize = 3000;
@@ -50,6 +52,8 @@ pub struct Progress {
     pub budgets: Vec<Budget>,
     /// What is known of unclean ends.
     pub caution: Caution,
+    /// Which of the topics that had this name the position is in.
+    pub topic_id: Option<TopicId>,
 }
 
 /// What was spent on one record.
@@ -91,7 +95,13 @@ impl Progress {
         put(&mut body, u64::try_from(base).ok()?);
         self.put_budgets(&mut body, base)?;
         self.put_settled(&mut body, base)?;
-        self.caution.put(&mut body, base)?;
+        // Nothing at all when there is nothing to say, so that the text is the one of a program that knows nothing of this.
+        if self.caution != Caution::default() || self.topic_id.is_some() {
+            self.caution.put(&mut body, base)?;
+        }
+        if let Some(id) = self.topic_id {
+            body.extend_from_slice(&id.bits().to_be_bytes());
+        }
         let mut bytes = hash(owner, &body).to_vec();
         bytes.extend_from_slice(&body);
         let text = format!("{PREFIX}{}", STANDARD_NO_PAD.encode(bytes));
@@ -118,12 +128,19 @@ impl Progress {
         }
         let budgets = reader.budgets(base)?;
         let settled = reader.settled(base)?;
-        let caution = Caution::read(&mut reader, base)?;
-        reader.at_end().then_some(Self {
+        let mut found = Self {
             settled,
             budgets,
-            caution,
-        })
+            ..Self::default()
+        };
+        if !reader.at_end() {
+            found.caution = Caution::read(&mut reader, base)?;
+            if reader.at_end() {
+                return (found.caution != Caution::default()).then_some(found);
+            }
+            found.topic_id = Some(TopicId::new(u128::from_be_bytes(*reader.array()?))?);
+        }
+        reader.at_end().then_some(found)
     }
 
     /// How many there are; if there are any, the earliest first attempt; then each.

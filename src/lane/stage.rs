@@ -11,6 +11,7 @@ use crate::clock::{Now, Tick, Timestamp};
 use crate::delivery::{Attempt, Carried, DeliveryKey, Epoch, FailureReason, Outcome, Verdict};
 use crate::record::Record;
 
+use super::start::TopicId;
 use super::{
     Action, AssignedPartition, DeadLetter, Event, Incoming, Lane, LaneOptions, Notice, Position,
     Source, Step,
@@ -136,6 +137,7 @@ impl Stage {
                 committed: known.is_some(),
                 metadata: known
                     .map(|position| Bytes::copy_from_slice(position.metadata.as_bytes())),
+                topic_id: TopicId::new(7),
             }
         });
         let partitions: Vec<AssignedPartition> = partitions.collect();

@@ -1,6 +1,26 @@
 //! Where a partition begins, decided from what the broker says.
 
+use std::num::NonZeroU128;
+
 use crate::clock::Timestamp;
+
+/// What tells a topic from another that had its name before: the UUID that Kafka gives to each topic it makes, since 2.8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TopicId(NonZeroU128);
+
+impl TopicId {
+    /// The id of these bits; `None` for zero, which is how a broker says that it has none.
+    #[must_use]
+    pub fn new(bits: u128) -> Option<Self> {
+        NonZeroU128::new(bits).map(Self)
+    }
+
+    /// Its bits, never zero.
+    #[must_use]
+    pub fn bits(self) -> u128 {
+        self.0.get()
+    }
+}
 
 /// Where a group begins on a rule's topic where it has nothing committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +41,8 @@ pub enum RecordsLostPolicy {
     Earliest,
     /// Go on behind the newest.
     Latest,
+    /// Read nothing until a person has decided.
+    Stop,
 }
 
 /// What is known of a topic as a whole.
@@ -43,6 +65,8 @@ pub struct PartitionFacts {
     pub high: i64,
     /// The first offset that is not older than the time of [`StartAt::Time`]; `None` when there is none.
     pub at_time: Option<i64>,
+    /// Whether the offset was committed for another topic of the same name, which has been deleted since.
+    pub made_again: bool,
 }
 
 /// Where to begin, and why.
@@ -69,8 +93,12 @@ pub enum StartReason {
     Owned,
     /// Records expired before they were read.
     Expired,
+    /// The same, and the file wants a person to decide: nothing is to be read.
+    Stopped,
     /// The committed offset is beyond the end: the topic was cut, or deleted and made again.
     BeyondEnd,
+    /// The offset was committed for a topic that was deleted; this one has its name and another id.
+    MadeAgain,
 }
 
 /// Where a partition begins (pure).
@@ -89,6 +117,7 @@ pub fn start_position(
         low,
         high,
         at_time,
+        made_again,
     } = facts;
     let Some(committed) = committed else {
         let (offset, reason) = if topic.owned {
@@ -109,12 +138,16 @@ pub fn start_position(
             lost: 0,
         };
     };
+    let from_beginning = |reason| Start {
+        offset: low,
+        reason,
+        lost: 0,
+    };
+    if made_again {
+        return from_beginning(StartReason::MadeAgain);
+    }
     if committed > high {
-        return Start {
-            offset: low,
-            reason: StartReason::BeyondEnd,
-            lost: 0,
-        };
+        return from_beginning(StartReason::BeyondEnd);
     }
     if committed >= low {
         return Start {
@@ -123,14 +156,15 @@ pub fn start_position(
             lost: 0,
         };
     }
-    let offset = match on_records_lost {
-        RecordsLostPolicy::Earliest => low,
-        RecordsLostPolicy::Latest => high,
+    let (offset, reason, lost) = match on_records_lost {
+        RecordsLostPolicy::Earliest => (low, StartReason::Expired, low - committed),
+        RecordsLostPolicy::Latest => (high, StartReason::Expired, high - committed),
+        RecordsLostPolicy::Stop => (committed, StartReason::Stopped, low - committed),
     };
     Start {
         offset,
-        reason: StartReason::Expired,
-        lost: offset - committed,
+        reason,
+        lost,
     }
 }
 
@@ -157,6 +191,7 @@ mod tests {
             low: 10,
             high: 20,
             at_time: Some(15),
+            made_again: false,
         };
         let start = start_position(topic, facts, at, RecordsLostPolicy::Earliest);
         (start.offset, start.reason, start.lost)
@@ -183,6 +218,7 @@ mod tests {
             low: 10,
             high: 20,
             at_time: None,
+            made_again: false,
         };
         let time = StartAt::Time(Timestamp(1));
         let start = start_position(RULE_TOPIC, facts, time, RecordsLostPolicy::Earliest);
@@ -231,5 +267,22 @@ mod tests {
             start(KNOWN_TOPIC, Some(99), StartAt::Latest),
             (10, StartReason::BeyondEnd, 0)
         );
+    }
+
+    #[test]
+    fn a_topic_made_again_is_read_from_its_beginning_wherever_the_old_one_was_left() {
+        for committed in [5, 10, 15, 20, 25] {
+            let facts = PartitionFacts {
+                committed: Some(committed),
+                low: 10,
+                high: 20,
+                at_time: None,
+                made_again: true,
+            };
+            let policy = RecordsLostPolicy::Latest;
+            let start = start_position(KNOWN_TOPIC, facts, StartAt::Latest, policy);
+            let expected = (10, StartReason::MadeAgain, 0);
+            assert_eq!((start.offset, start.reason, start.lost), expected);
+        }
     }
 }

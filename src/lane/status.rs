@@ -143,6 +143,15 @@ pub enum Doing {
     },
     /// A topic of our own cannot be written, so records cannot end there.
     Blocked,
+    /// Records expired unread in this partition, and the file wants a person to decide; the others are read.
+    Expired {
+        /// The topic.
+        topic: Arc<str>,
+        /// Its partition.
+        partition: i32,
+        /// How many records are gone.
+        lost: u64,
+    },
     /// What is in flight may end, then the lane does.
     Draining,
 }
@@ -190,6 +199,7 @@ impl Doing {
             Self::Paused { .. } => "paused",
             Self::Braked { .. } => "braked",
             Self::Blocked => "blocked",
+            Self::Expired { .. } => "expired",
             Self::Draining => "stopping",
         }
     }
@@ -328,6 +338,16 @@ impl LaneStatus {
             }
             Doing::Blocked => {
                 format!("blocked: a topic of our own cannot be written; {wait}, nothing lost")
+            }
+            Doing::Expired {
+                topic,
+                partition,
+                lost,
+            } => {
+                format!(
+                    "{topic} partition {partition} stands still: {} expired before they were read; decide with on_records_lost = \"earliest\" and a restart, or pause --leave and reset the offset; {wait}",
+                    count_of(*lost, "record")
+                )
             }
             Doing::Draining => match self.waiting.in_flight {
                 0 => "stopping".to_owned(),
@@ -474,6 +494,7 @@ impl Lane {
             | Doing::Paused { .. }
             | Doing::Braked { .. }
             | Doing::Blocked
+            | Doing::Expired { .. }
             | Doing::Draining => (5, Timestamp::default()),
         });
         match worst {

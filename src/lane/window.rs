@@ -14,6 +14,7 @@ use super::delivery::Delivery;
 use super::event::{AssignedPartition, Position};
 use super::ladder::Source;
 use super::progress::{Budget, Progress};
+use super::start::TopicId;
 
 /// One partition in the hands of the lane, for one assignment.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(super) struct Partition {
     end: i64,
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
+    pub(super) topic_id: Option<TopicId>,
     pub(super) source: Source,
     /// What an earlier life of the lane has settled beyond the base: in order.
     pub(super) settled_before: Vec<Range<i64>>,
@@ -89,6 +91,7 @@ impl Partition {
             end: base,
             topic: Arc::clone(&assigned.topic),
             partition: assigned.partition,
+            topic_id: assigned.topic_id,
             source: assigned.source,
             settled_before: progress.settled,
             budgets: progress
@@ -292,6 +295,7 @@ mod tests {
             base,
             committed: true,
             metadata: None,
+            topic_id: None,
         };
         Partition::new(&assigned, Progress::default(), "", 10)
     }

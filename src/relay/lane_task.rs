@@ -88,6 +88,8 @@ pub(super) struct LaneTask {
     partitions: usize,
     /// The kinds of writes of which the last one failed.
     pub(super) blocked: BTreeSet<OwnedWrite>,
+    /// The partitions that stand still until a person decides: topic, partition and how many records expired unread.
+    stopped: Vec<(Arc<str>, i32, u64)>,
     /// Whether it was told to begin: before, it may be paused for all that is known.
     begun: bool,
     end: Ending,
@@ -127,6 +129,7 @@ impl LaneTask {
             stale: true,
             partitions: 0,
             blocked: BTreeSet::new(),
+            stopped: Vec::new(),
             begun: false,
             end: Ending::NotYet,
         }
@@ -212,6 +215,14 @@ impl LaneTask {
                 let mut status = self.parts.lane.status();
                 if !self.blocked.is_empty() && status.doing.goes_on() {
                     status.doing = Doing::Blocked;
+                } else if let Some((topic, partition, lost)) = self.stopped.first()
+                    && status.doing.goes_on()
+                {
+                    status.doing = Doing::Expired {
+                        topic: Arc::clone(topic),
+                        partition: *partition,
+                        lost: *lost,
+                    };
                 }
                 // Whoever asked may have gone.
                 drop(reply.send(status));
@@ -324,6 +335,15 @@ impl LaneTask {
                     cluster_id,
                     partitions,
                 });
+            }
+            FromConsumer::Stopped(partitions) => {
+                let problem = partitions.first().map(|(topic, partition, lost)| {
+                    format!("{topic} partition {partition} stands still: {lost} records expired before they were read, and on_records_lost is \"stop\"")
+                });
+                self.parts
+                    .health
+                    .writes(&self.parts.name, "records that expired unread", problem);
+                self.stopped = partitions;
             }
             FromConsumer::Committed(positions) => {
                 self.parts.metrics.committed(Clock::wall());

@@ -279,6 +279,7 @@ impl Relay {
             group: format!("{}.{}", config.kafka.prefix, lane.id),
             topics: named.map(|named| named.into_iter().collect()),
             owned_prefix: format!("{}.", config.kafka.prefix),
+            topic_refresh: config.kafka.topic_refresh,
             start_at: start_at(config.kafka.start_at),
             on_records_lost: config.kafka.on_records_lost,
             complaints: Arc::clone(&self.complaints),

@@ -216,6 +216,7 @@ fn times(doing: &Doing) -> (Option<Timestamp>, Option<Timestamp>) {
         | Doing::Doubt
         | Doing::OneAtATime { .. }
         | Doing::Blocked
+        | Doing::Expired { .. }
         | Doing::Draining => (None, None),
     }
 }

@@ -32,6 +32,7 @@ mod in_order;
 mod kill;
 mod kill_states;
 mod ladder;
+mod made_again;
 mod main_job;
 mod metadata;
 mod numbers;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use postrider::delivery::Epoch;
 use postrider::lane::{
     AssignedPartition, Event, PartitionFacts, RecordsLostPolicy, Source, StartReason, TopicFacts,
-    start_position,
+    TopicId, start_position,
 };
 
 use crate::broker::{CommitPurpose, Member, PartitionAnswer, Topic, Tp};
@@ -228,6 +228,7 @@ impl World {
             low,
             high,
             at_time,
+            made_again: false,
         };
         let start = start_position(
             facts,
@@ -239,7 +240,10 @@ impl World {
             StartReason::Committed => Seen::StartsCommitted,
             StartReason::StartAt => Seen::StartsAtFile,
             StartReason::NewPartition | StartReason::Owned => Seen::StartsNewPartition,
-            StartReason::Expired | StartReason::BeyondEnd => Seen::StartsExpired,
+            StartReason::Expired
+            | StartReason::Stopped
+            | StartReason::BeyondEnd
+            | StartReason::MadeAgain => Seen::StartsExpired,
         });
         let base = start.offset;
         let owned = Owned {
@@ -272,6 +276,7 @@ impl World {
                 .as_ref()
                 .is_some_and(|committed| committed.offset == base),
             metadata: committed.map(|committed| committed.metadata),
+            topic_id: TopicId::new(u128::from(tp.incarnation) + 1),
         }
     }
 

@@ -23,11 +23,7 @@ pub struct Caution {
 }
 
 impl Caution {
-    /// Nothing at all when there is nothing to say, so that the text is the one of a program that knows nothing of this.
     pub(super) fn put(&self, body: &mut Vec<u8>, base: i64) -> Option<()> {
-        if *self == Self::default() {
-            return Some(());
-        }
         put(body, u64::from(self.starts));
         let until = self.until.filter(|until| *until > base);
         put(body, gap(base, until.unwrap_or(base))?);
@@ -49,9 +45,6 @@ impl Caution {
     }
 
     pub(super) fn read(reader: &mut Reader<'_>, base: i64) -> Option<Self> {
-        if reader.at_end() {
-            return Some(Self::default());
-        }
         let starts = reader.small()?;
         let until = Some(reader.forward(base)?).filter(|until| *until != base);
         let alone = match reader.small()? {
@@ -67,12 +60,11 @@ impl Caution {
             next = offset.checked_add(1)?;
             accused.insert(offset, reader.small()?);
         }
-        let read = Self {
+        Some(Self {
             starts,
             until,
             alone,
             accused,
-        };
-        (read != Self::default()).then_some(read)
+        })
     }
 }

@@ -19,6 +19,13 @@ impl<'a> Reader<'a> {
         self.0.is_empty()
     }
 
+    /// So many bytes as they are.
+    pub(super) fn array<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        let (first, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(first)
+    }
+
     /// A varint in its shortest form.
     pub(super) fn number(&mut self) -> Option<u64> {
         let mut number = 0_u64;

@@ -66,6 +66,7 @@ fn random(random: &mut Random) -> (i64, Progress) {
         settled,
         budgets,
         caution,
+        topic_id: TopicId::new(random.below(3).into()),
     };
     (base, progress)
 }

@@ -1,0 +1,164 @@
+//! Topics that are deleted, and made again under the same name; and records that expire while a person is to decide.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use crate::harness::broker::Broker;
+use crate::harness::config::{Config, Destination};
+use crate::harness::place::{New, Place};
+use crate::harness::receiver::Receiver;
+use crate::harness::relay::{Relay, binary};
+use crate::harness::wait::wait_until;
+
+use super::main_job::wait_no_lag;
+
+const SOON: Duration = Duration::from_secs(60);
+
+fn records(topic: &str, name: &str, count: usize) -> Vec<New> {
+    let value = |n: usize| New::to(topic).partition(0).value(format!("{name}-{n}"));
+    (0..count).map(value).collect()
+}
+
+/// The values that were accepted and begin with this.
+fn accepted(receiver: &Receiver, name: &str) -> BTreeSet<String> {
+    let attempts = receiver.attempts().into_iter().filter(|a| a.accepted());
+    let values = attempts.map(|a| String::from_utf8(a.body.unwrap().to_vec()).unwrap());
+    values.filter(|value| value.starts_with(name)).collect()
+}
+
+fn committed_metadata(kafka: &Broker, group: &str, topic: &str) -> String {
+    let mut client = ClientConfig::new();
+    client
+        .set("bootstrap.servers", kafka.brokers())
+        .set("group.id", group);
+    let consumer: BaseConsumer = client.create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, 0);
+    let committed = consumer.committed_offsets(list, SOON).unwrap();
+    committed.elements()[0].metadata().to_owned()
+}
+
+#[test]
+fn a_topic_made_again_while_it_is_read_is_read_from_its_beginning_however_far_it_has_grown() {
+    let kafka = Broker::start();
+    kafka.create_topic("again-in", 1, &[]);
+    kafka.create_topic("other-in", 1, &[]);
+    kafka.produce(&records("again-in", "old", 50));
+    let receiver = Receiver::ok();
+    let config = Config::new(kafka.brokers(), "again")
+        .kafka("topic_refresh = \"2s\"")
+        .topics(&["again-in", "other-in"])
+        .destination(Destination::new("hook", &receiver.url()));
+    let mut relay = Relay::start(&config);
+    receiver.wait_accepted(50, SOON);
+    wait_no_lag(&kafka, "again.hook", &["again-in"]);
+    kafka.delete_topic("again-in");
+    kafka.create_topic("again-in", 1, &[]);
+    kafka.produce(&records("again-in", "new", 300));
+    wait_until(SOON, "all of the new topic is delivered", || {
+        accepted(&receiver, "new").len() == 300
+    });
+    relay.wait_log("made again", SOON);
+    wait_no_lag(&kafka, "again.hook", &["again-in"]);
+
+    // A topic that stays away is named, once, and the other one goes on. It may have been missed before, between its end and its beginning.
+    let said = |relay: &Relay| relay.log().matches("the topic does not exist").count();
+    let before = said(&relay);
+    kafka.delete_topic("again-in");
+    wait_until(SOON, "it is missed", || said(&relay) > before);
+    let line = relay.wait_log("the topic does not exist (any more)", SOON);
+    assert!(line.contains("again-in"), "{line}");
+    kafka.produce(&records("other-in", "other", 10));
+    wait_until(SOON, "the other topic is read", || {
+        accepted(&receiver, "other").len() == 10
+    });
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(said(&relay), before + 1, "it is said once");
+    kafka.create_topic("again-in", 1, &[]);
+    kafka.produce(&records("again-in", "third", 5));
+    wait_until(SOON, "it is read as soon as it is there", || {
+        accepted(&receiver, "third").len() == 5
+    });
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+}
+
+#[test]
+fn an_offset_of_the_topic_that_was_deleted_is_not_believed_at_a_start() {
+    let kafka = Broker::start();
+    kafka.create_topic("twice-in", 1, &[]);
+    kafka.produce(&records("twice-in", "old", 20));
+    let receiver = Receiver::ok();
+    // A commit for the old topic that reaches Kafka when the new one is there: Kafka takes it for the new one.
+    let config = Config::new(kafka.brokers(), "twice")
+        .kafka("topic_refresh = \"1h\"")
+        .topics(&["twice-in"])
+        .destination(Destination::new("hook", &receiver.url()));
+    let mut relay = Relay::start(&config);
+    receiver.wait_accepted(20, SOON);
+    wait_no_lag(&kafka, "twice.hook", &["twice-in"]);
+    let metadata = committed_metadata(&kafka, "twice.hook", "twice-in");
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+    kafka.delete_topic("twice-in");
+    kafka.create_topic("twice-in", 1, &[]);
+    kafka.produce(&records("twice-in", "new", 60));
+    let place = Place::new("twice-in", 0, 20);
+    kafka.commit("twice.hook", &place, metadata.as_bytes());
+    let mut relay = Relay::start(&config);
+    wait_until(SOON, "all of the new topic is delivered", || {
+        accepted(&receiver, "new").len() == 60
+    });
+    relay.wait_log("the topic was deleted and made again", SOON);
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+}
+
+#[test]
+fn where_records_expired_unread_a_person_may_want_to_decide() {
+    let kafka = Broker::start();
+    kafka.create_topic("decide-in", 2, &[]);
+    kafka.produce(&records("decide-in", "first", 10));
+    let receiver = Receiver::ok();
+    let config = |policy: &str| {
+        Config::new(kafka.brokers(), "decide")
+            .kafka(&format!("on_records_lost = \"{policy}\""))
+            .topics(&["decide-in"])
+            .destination(Destination::new("hook", &receiver.url()))
+    };
+    let mut relay = Relay::start(&config("stop"));
+    receiver.wait_accepted(10, SOON);
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+    kafka.produce(&records("decide-in", "second", 10));
+    kafka.delete_records("decide-in", 0, 15);
+    let mut relay = Relay::start(&config("stop"));
+    relay.wait_log("nothing of this partition is read", SOON);
+    kafka.produce(&[New::to("decide-in").partition(1).value("elsewhere")]);
+    wait_until(SOON, "the other partition is read", || {
+        accepted(&receiver, "elsewhere").len() == 1
+    });
+    assert!(accepted(&receiver, "second").is_empty());
+    let lost = [("destination", "hook"), ("topic", "decide-in")];
+    let metrics = relay.metrics();
+    assert_eq!(metrics.sum("postrider_records_lost_total", &lost), 5.0);
+    let output = binary()
+        .arg("-c")
+        .arg(relay.file())
+        .arg("status")
+        .output()
+        .unwrap();
+    let status = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        status.contains("stands still: 5 records expired"),
+        "{status}"
+    );
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+
+    let mut relay = Relay::start(&config("earliest"));
+    wait_until(SOON, "what is left is read after the decision", || {
+        accepted(&receiver, "second").len() == 5
+    });
+    wait_no_lag(&kafka, "decide.hook", &["decide-in"]);
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+}
