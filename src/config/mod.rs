@@ -42,6 +42,8 @@ mod value;
 mod webhook;
 
 #[cfg(test)]
+mod schema_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;

@@ -35,9 +35,10 @@ pub(super) fn look(
         Ok(existing) => existing,
         Err(error) => {
             let why = why_away(&client, &complaints);
-            let cause = why.unwrap_or_else(|| causes(&error));
+            // What librdkafka says begins with the address.
+            let cause = why.unwrap_or_else(|| format!("{addresses}: {}", causes(&error)));
             let text = format!(
-                "does not answer at {addresses}: {cause}; look at `brokers` in [kafka] and at [kafka.properties]"
+                "does not answer: {cause}; look at `brokers` in [kafka] and at [kafka.properties]"
             );
             return findings.add(State::Unreachable, "kafka", text);
         }

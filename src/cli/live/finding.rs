@@ -71,12 +71,13 @@ impl Findings {
         for Finding { about, state, text } in &self.findings {
             let pad = 7_usize.saturating_sub(state.word().len());
             let word = state.shown(colours);
-            let head = format!("{word}{:pad$}  {about:column$}", "");
+            table.push_str(&format!("{word}{:pad$}  ", ""));
             let mut lines = look::wrap(text, width.saturating_sub(indent).max(20)).into_iter();
-            table.push_str(head.trim_end());
             if beside && about.chars().count() <= column {
                 let first = lines.next().unwrap_or_default();
-                table.push_str(&format!("  {first}"));
+                table.push_str(&format!("{about:column$}  {first}"));
+            } else {
+                table.push_str(about);
             }
             table.push('\n');
             for line in lines {
