@@ -95,9 +95,16 @@ fn knocked(host: &str, attempt: &Attempt) -> (State, String) {
             let text = format!("{host} is reached, and answers {status} to HEAD");
             (State::Warning, text)
         }
-        Some(status) => {
+        Some(status @ 200..=299) => {
             let text = format!(
                 "{host} is reached and lets us in: it answers {status} to HEAD; only --send-test tells whether it takes records"
+            );
+            (State::Ok, text)
+        }
+        // Many receivers know nothing but POST, and say so before they ask who is there.
+        Some(status) => {
+            let text = format!(
+                "{host} is reached: it answers {status} to HEAD; only --send-test tells whether it lets us in and takes records"
             );
             (State::Ok, text)
         }

@@ -95,7 +95,8 @@ impl Need {
                 }
                 // A group that has no members yet may be unknown; whether it may be joined is told when it is.
                 Held::Missing if self.of == Resource::Group => {
-                    let text = "the broker does not tell our rights on a group that has never been";
+                    let text =
+                        "is new, and the broker tells no rights on a group before it is there";
                     findings.add(State::Ok, about, text);
                 }
                 Held::Missing => {
