@@ -69,7 +69,9 @@ fn bind(path: &Path) -> Result<UnixListener, SocketError> {
         path: path.to_owned(),
         source,
     };
-    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+    // The folder of a path that is a name alone is empty: where we are.
+    let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    if let Some(folder) = path.parent().filter(missing) {
         let made = fs::DirBuilder::new().mode(0o750).create(folder);
         made.map_err(failed)?;
     }

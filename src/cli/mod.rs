@@ -2,10 +2,18 @@
 
 mod check;
 mod client;
+mod completions;
 mod dead_letters;
 mod demo;
+mod init;
+mod keys;
+mod live;
+mod look;
+mod man;
 mod orders;
+mod recipes;
 mod run;
+mod schema;
 mod status;
 
 use std::io::Write as _;
@@ -47,7 +55,9 @@ const DEFAULT_CONFIG: &str = "/etc/postrider/postrider.toml";
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "Examples:
+  postrider init                       write a file to begin with
   postrider check postrider.toml       every problem of the file at once
+  postrider check --live               whether Kafka and the receivers let us in
   postrider -c postrider.toml run      run in the foreground; Ctrl-C drains and ends
   postrider status                     what the running daemon does, and why
   postrider dead-letters list          what could not be delivered
@@ -57,6 +67,9 @@ struct Arguments {
     /// The configuration file.
     #[arg(short, long, value_name = "FILE", env = "POSTRIDER_CONFIG", default_value = DEFAULT_CONFIG, global = true)]
     config: PathBuf,
+    /// Whether answers have colours.
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = look::Colour::Auto, global = true)]
+    color: look::Colour,
     #[command(subcommand)]
     command: Command,
 }
@@ -88,6 +101,18 @@ enum Command {
     Retries(orders::RetriesArguments),
     /// Records that could not be delivered: look at them, replay them, delete them.
     DeadLetters(dead_letters::DeadLettersArguments),
+    /// Write a configuration file to begin with.
+    Init(init::InitArguments),
+    /// Print the JSON Schema of the configuration file, for editors.
+    Schema(schema::SchemaArguments),
+    /// The recipes for mail services.
+    Recipes(recipes::RecipesArguments),
+    /// Secrets for signatures.
+    Keys(keys::KeysArguments),
+    /// Print the completions of a shell.
+    Completions(completions::CompletionsArguments),
+    /// Print the manual page, or write one for each verb.
+    Man(man::ManArguments),
     /// Print the version.
     Version,
 }
@@ -101,6 +126,7 @@ pub fn main() -> ExitCode {
 }
 
 fn obey(arguments: Arguments) -> u8 {
+    look::choose(arguments.color);
     let config = &arguments.config;
     match arguments.command {
         Command::Run(run) => run::main(config, run),
@@ -115,6 +141,12 @@ fn obey(arguments: Arguments) -> u8 {
         Command::Release(release) => orders::release(config, release),
         Command::Retries(retries) => orders::retries(config, retries),
         Command::DeadLetters(letters) => dead_letters::main(config, letters),
+        Command::Init(init) => init::main(&init),
+        Command::Schema(schema) => schema::main(&schema),
+        Command::Recipes(recipes) => recipes::main(&recipes),
+        Command::Keys(keys) => keys::main(&keys),
+        Command::Completions(completions) => completions::main(&completions),
+        Command::Man(man) => man::main(&man),
         Command::Version => {
             say(concat!("postrider ", env!("CARGO_PKG_VERSION"), "\n"));
             exit::OK
@@ -124,14 +156,17 @@ fn obey(arguments: Arguments) -> u8 {
 
 /// Writes what a person reads. That nobody reads any more, as behind `| head`, is no failure: the exit code tells the same.
 fn say(text: &str) {
-    drop(std::io::stdout().write_all(text.as_bytes()));
+    say_bytes(text.as_bytes());
+}
+
+fn say_bytes(text: &[u8]) {
+    drop(std::io::stdout().write_all(text));
 }
 
 /// Reads and checks the file: the one way for `run` and `check`. What is wrong is printed, warnings too; the error is then the exit code.
 fn load(path: &Path) -> Result<Config, u8> {
     let environment = |name: &str| std::env::var(name).ok();
-    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
-        && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let colour = look::colours(&std::io::stderr());
     let show = |problems: &Problems| {
         if !problems.is_empty() {
             let text = problems.render(colour);

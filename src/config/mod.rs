@@ -42,6 +42,8 @@ mod value;
 mod webhook;
 
 #[cfg(test)]
+mod schema_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
@@ -59,6 +61,10 @@ use crate::rules::{
 use crate::send::WebhookOptions;
 
 pub use problem::{Problem, Problems, Severity};
+pub use recipes::{RecipeSummary, recipes};
+
+/// The JSON Schema of the file, for editors. A test holds it to the keys that are read.
+pub const SCHEMA: &str = include_str!("schema.json");
 
 /// A duration as people write it in the file: `15s`, `1h30m`.
 ///

@@ -47,3 +47,26 @@ impl Recipe {
         toml::from_str(text).expect("every recipe is read by a test")
     }
 }
+
+/// A recipe, for somebody who looks for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecipeSummary {
+    /// Its name in the file.
+    pub name: &'static str,
+    /// What `with` takes; a `?` behind what may be left out.
+    pub with: Vec<String>,
+    /// The recipe as it is written.
+    pub text: &'static str,
+}
+
+/// Every recipe there is.
+#[must_use]
+pub fn recipes() -> Vec<RecipeSummary> {
+    let summary = |(name, text): &(&'static str, &'static str)| {
+        let recipe = Recipe::parse(text);
+        let mut with = recipe.needs;
+        with.extend(recipe.takes.iter().map(|key| format!("{key}?")));
+        RecipeSummary { name, with, text }
+    };
+    RECIPES.iter().map(summary).collect()
+}

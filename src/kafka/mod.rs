@@ -3,6 +3,7 @@
 //! [`consumer`] is a thread; [`members`] is what a lane has of its two; [`mailbox`] is how it talks to one; [`start`] asks where partitions begin; [`topics`] makes the topics of
 //! our own; [`envelope`] is what a dead letter looks like. Only [`raw`] is unsafe.
 
+mod away;
 mod client;
 mod commits;
 mod complaints;
@@ -28,12 +29,14 @@ mod rebalance;
 #[cfg(test)]
 mod rebalance_tests;
 mod retention;
+mod rights;
 mod settings;
 mod start;
 mod state;
 mod topics;
 mod waiting;
 
+pub use away::why_away;
 pub use client::{client_config, consumer_config, producer_config};
 pub use complaints::Complaints;
 pub use consumer::{ConsumerPlan, FromConsumer, StartError};
@@ -51,6 +54,7 @@ pub use names::{AUDIT, NameError, TOPIC_MAX, check_topic};
 pub use options::{GroupProtocol, KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption};
 pub use producer::Producer;
 pub use properties::{Reserved, reserved};
+pub use rights::{Held, Resource, Right};
 pub use settings::{SettingError, check_setting, check_settings};
 pub use state::{FromState, STATE_VALUE_MAX, StateReader, StateRecord};
 pub use topics::{Broker, OwnedTopic, TopicError};

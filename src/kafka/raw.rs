@@ -1,9 +1,9 @@
-//! The only unsafe code: reading whole chunks of records with their headers as bytes, and commits whose results come back.
+//! The only unsafe code: reading whole chunks of records with their headers as bytes, commits whose results come back, and what we may do.
 //!
-//! rdkafka 0.39 has no safe call for four things. A header name that is not UTF-8 makes its header iterator panic, and any producer can
+//! rdkafka 0.39 has no safe call for five things. A header name that is not UTF-8 makes its header iterator panic, and any producer can
 //! write one. Records of all partitions come through the same queue as rebalances and commit results, so a full window would have to stop
 //! both or neither; here the partitions' queues are forwarded to a queue of their own. The third is the result of a commit that nobody
-//! waits for; the fourth, what was committed with an offset.
+//! waits for; the fourth, what was committed with an offset; the fifth, which rights a client has (KIP-430).
 #![allow(
     unsafe_code,
     clippy::wildcard_enum_match_arm,
@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rdkafka::bindings as native;
 use rdkafka::bindings::rd_kafka_resp_err_t as NativeError;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -353,6 +354,121 @@ unsafe fn headers(message: *const native::rd_kafka_message_t) -> Vec<Header> {
         }
     }
     headers
+}
+
+/// Operations on a topic or a group, by the numbers of Kafka's protocol; else why they are not told.
+pub(super) type Operations = Result<Vec<i32>, NativeError>;
+
+/// What this client may do with topics of these names; with `groups`, with consumer groups. Waits for the answer; changes nothing.
+pub(super) fn operations<C: ClientContext>(
+    client: &Client<C>,
+    groups: bool,
+    names: &[CString],
+    timeout: Duration,
+) -> Result<Vec<(String, Operations)>, NativeError> {
+    use native::rd_kafka_admin_op_t as Admin;
+    let kind = if groups {
+        Admin::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS
+    } else {
+        Admin::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS
+    };
+    let client = client.native_ptr();
+    let mut names: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+    let list = names.as_mut_ptr();
+    // SAFETY: the client outlives this call, and the names too; librdkafka copies them. Whatever is made here is destroyed here, once, the
+    // event after everything in it has been copied.
+    unsafe {
+        let options = native::rd_kafka_AdminOptions_new(client, kind);
+        let wait = millis(timeout);
+        native::rd_kafka_AdminOptions_set_request_timeout(options, wait, ptr::null_mut(), 0);
+        let refused = native::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
+        if !refused.is_null() {
+            native::rd_kafka_error_destroy(refused);
+        }
+        let queue = native::rd_kafka_queue_new(client);
+        if groups {
+            native::rd_kafka_DescribeConsumerGroups(client, list, names.len(), options, queue);
+        } else {
+            let topics = native::rd_kafka_TopicCollection_of_topic_names(list, names.len());
+            native::rd_kafka_DescribeTopics(client, topics, options, queue);
+            native::rd_kafka_TopicCollection_destroy(topics);
+        }
+        let event = native::rd_kafka_queue_poll(queue, wait.saturating_add(1000));
+        let answer = if event.is_null() {
+            Err(NativeError::RD_KAFKA_RESP_ERR__TIMED_OUT)
+        } else {
+            match native::rd_kafka_event_error(event) {
+                NativeError::RD_KAFKA_RESP_ERR_NO_ERROR if groups => Ok(of_groups(event)),
+                NativeError::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(of_topics(event)),
+                error => Err(error),
+            }
+        };
+        if !event.is_null() {
+            native::rd_kafka_event_destroy(event);
+        }
+        native::rd_kafka_queue_destroy(queue);
+        native::rd_kafka_AdminOptions_destroy(options);
+        answer
+    }
+}
+
+unsafe fn of_topics(event: *mut native::rd_kafka_event_t) -> Vec<(String, Operations)> {
+    let mut count = 0;
+    unsafe {
+        let result = native::rd_kafka_event_DescribeTopics_result(event);
+        let found = native::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+        let one = |at| {
+            let topic = *found.add(at);
+            let name = text_of(native::rd_kafka_TopicDescription_name(topic)).unwrap_or_default();
+            let error = native::rd_kafka_TopicDescription_error(topic);
+            let mut count = 0;
+            let list =
+                native::rd_kafka_TopicDescription_authorized_operations(topic, &raw mut count);
+            (name, numbers(error, list, count))
+        };
+        (0..count).map(one).collect()
+    }
+}
+
+unsafe fn of_groups(event: *mut native::rd_kafka_event_t) -> Vec<(String, Operations)> {
+    let mut count = 0;
+    unsafe {
+        let result = native::rd_kafka_event_DescribeConsumerGroups_result(event);
+        let found = native::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
+        let one = |at| {
+            let group = *found.add(at);
+            let name = native::rd_kafka_ConsumerGroupDescription_group_id(group);
+            let error = native::rd_kafka_ConsumerGroupDescription_error(group);
+            let mut count = 0;
+            let list = native::rd_kafka_ConsumerGroupDescription_authorized_operations(
+                group,
+                &raw mut count,
+            );
+            let name = text_of(name).unwrap_or_default();
+            (name, numbers(error, list, count))
+        };
+        (0..count).map(one).collect()
+    }
+}
+
+/// The numbers of operations; read as such, because a number that a broker made up is no value of the enumeration.
+unsafe fn numbers(
+    error: *const native::rd_kafka_error_t,
+    list: *const native::rd_kafka_AclOperation_t,
+    count: usize,
+) -> Operations {
+    unsafe {
+        // No error has the code of none.
+        match native::rd_kafka_error_code(error) {
+            NativeError::RD_KAFKA_RESP_ERR_NO_ERROR => {}
+            code => return Err(code),
+        }
+        if list.is_null() {
+            return Ok(Vec::new());
+        }
+        let list = std::slice::from_raw_parts(list.cast::<i32>(), count);
+        Ok(list.to_vec())
+    }
 }
 
 /// A copy of the bytes; `None` for null, which is not the same as empty.

@@ -205,12 +205,37 @@ impl Broker {
         topics: &[OwnedTopic],
         options: &OwnedTopicsOptions,
     ) -> Result<bool, TopicError> {
+        let made = self.make(topics, options, &admin_options()).await;
+        made.map(|made| !made.is_empty())
+    }
+
+    /// The names of the topics that [`ensure`](Self::ensure) would make. The broker says whether it would; nothing is made.
+    ///
+    /// # Errors
+    /// When one is not there and cannot be made.
+    pub async fn rehearse(
+        self: &Arc<Self>,
+        topics: &[OwnedTopic],
+        options: &OwnedTopicsOptions,
+    ) -> Result<Vec<String>, TopicError> {
+        let asking = admin_options().validate_only(true);
+        let missing = self.make(topics, options, &asking).await?;
+        Ok(missing.into_iter().map(|topic| topic.name).collect())
+    }
+
+    /// Makes what is missing, and says what was.
+    async fn make(
+        self: &Arc<Self>,
+        topics: &[OwnedTopic],
+        options: &OwnedTopicsOptions,
+        asking: &AdminOptions,
+    ) -> Result<Vec<OwnedTopic>, TopicError> {
         let this = Arc::clone(self);
         let asked = topics.to_vec();
         let missing = tokio::task::spawn_blocking(move || this.missing(asked)).await;
         let missing = missing.unwrap_or_else(|_| Ok(Vec::new()))?;
         if missing.is_empty() {
-            return Ok(false);
+            return Ok(missing);
         }
         if !options.create {
             return Err(TopicError::Missing {
@@ -218,7 +243,8 @@ impl Broker {
                 commands: self.commands(&missing, options),
             });
         }
-        self.create(&missing, options).await.map(|()| true)
+        self.create(&missing, options, asking).await?;
+        Ok(missing)
     }
 
     /// How many records are in each of these topics, those that have been read among them. Waits; not for a runtime's worker.
@@ -266,6 +292,7 @@ impl Broker {
         &self,
         topics: &[OwnedTopic],
         options: &OwnedTopicsOptions,
+        asking: &AdminOptions,
     ) -> Result<(), TopicError> {
         let settings: Vec<_> = topics
             .iter()
@@ -282,7 +309,7 @@ impl Broker {
         let new: Vec<NewTopic<'_>> = new.collect();
         let results = self
             .client
-            .create_topics(&new, &admin_options())
+            .create_topics(&new, asking)
             .await
             .map_err(TopicError::Unreachable)?;
         let mut refused = Vec::new();

@@ -51,7 +51,7 @@ use judging::Unknown;
 use lane_task::{LaneEnd, LaneParts, LaneTask};
 use margin::Margins;
 use operators::{Door, FrontDesk, Known, LaneWord, Operators, StateTopic};
-use outlet::Outlet;
+pub(crate) use outlet::{Outlet, outlet};
 use stillness::Stillness;
 use thread::start_thread;
 use topics::{TopicWatch, Watched};
@@ -233,7 +233,7 @@ impl Relay {
                 id: Arc::clone(&destination.id),
                 options: destination.lane.clone(),
                 matcher: Matcher::for_destination(&file, &destination.name, counting),
-                outlet: Some(outlet::outlet(config, destination)?),
+                outlet: Some(outlet(config, destination)?),
                 endpoint: destination.webhook.url.host(),
                 fingerprint: destination.webhook.url.fingerprint(),
                 retention_warning: destination.retention_warning,

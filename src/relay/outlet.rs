@@ -9,24 +9,24 @@ use crate::config::{Config, DestinationConfig};
 use crate::delivery::Attempt;
 use crate::lane::{RenderErrorPolicy, Send};
 use crate::rules::{ReadFormat, Renderer, Sequence};
-use crate::send::{Content, Webhook};
+use crate::send::{Content, Method, Webhook};
 
 use super::RelayError;
 
 /// What one destination's requests are made with.
-pub(super) struct Outlet {
-    pub(super) webhook: Webhook,
-    pub(super) renderer: Renderer,
+pub(crate) struct Outlet {
+    pub(crate) webhook: Webhook,
+    pub(crate) renderer: Renderer,
     /// In which order a record stands, where the file wants one.
-    pub(super) sequence: Option<Sequence>,
+    pub(crate) sequence: Option<Sequence>,
     /// Whether a record for which nothing can be sent is dropped; else it becomes a dead letter.
-    pub(super) drops: bool,
+    pub(crate) drops: bool,
 }
 
 impl Outlet {
     /// What is sent for this record, made once for each attempt; else why nothing can be. `payload` is what goes out where no template
     /// says otherwise.
-    pub(super) fn content(&self, send: &Send, payload: Bytes) -> Result<Content, String> {
+    pub(crate) fn content(&self, send: &Send, payload: Bytes) -> Result<Content, String> {
         let Send {
             id,
             record,
@@ -48,7 +48,7 @@ impl Outlet {
     }
 
     /// Makes the attempt and says how it ended.
-    pub(super) async fn attempt(&self, send: &Send, content: &Content, now: Timestamp) -> Attempt {
+    pub(crate) async fn attempt(&self, send: &Send, content: &Content, now: Timestamp) -> Attempt {
         let Send {
             id,
             record,
@@ -58,10 +58,24 @@ impl Outlet {
         let make = || self.webhook.request(record, *id, *attempt, content, now);
         self.webhook.attempt(make, now).await
     }
+
+    /// Asks the receiver for nothing (HEAD), over the client of delivery and with its headers: what ends as an answer was resolved, connected
+    /// to and trusted. Templates are left out, for there is no record; a signature is one of an empty body.
+    pub(crate) async fn knock(&self, send: &Send, now: Timestamp) -> Attempt {
+        let make = || {
+            let empty = Content::default();
+            let mut request =
+                self.webhook
+                    .request(&send.record, send.id, send.attempt, &empty, now);
+            request.method = Method::HEAD;
+            request
+        };
+        self.webhook.attempt(make, now).await
+    }
 }
 
 /// The way out of the lane of this destination.
-pub(super) fn outlet(
+pub(crate) fn outlet(
     config: &Config,
     destination: &DestinationConfig,
 ) -> Result<Arc<Outlet>, RelayError> {

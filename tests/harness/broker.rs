@@ -125,10 +125,28 @@ impl Broker {
     /// Runs Kafka's own `kafka-consumer-groups` against it, and gives what it printed; it has done what it was asked.
     #[track_caller]
     pub fn consumer_groups(&self, arguments: &[&str]) -> String {
+        let class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+        self.tool(class, arguments)
+    }
+
+    /// Runs Kafka's own `kafka-acls` against it, which needs an authorizer.
+    #[track_caller]
+    pub fn acls(&self, arguments: &[&str]) -> String {
+        let old = self.libs.ends_with("3.9.1/libs");
+        let class = if old {
+            "kafka.admin.AclCommand"
+        } else {
+            "org.apache.kafka.tools.AclCommand"
+        };
+        self.tool(class, arguments)
+    }
+
+    #[track_caller]
+    fn tool(&self, class: &str, arguments: &[&str]) -> String {
         let output = Command::new("java")
             .args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp"])
             .arg(self.libs.join("*"))
-            .arg("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand")
+            .arg(class)
             .args(["--bootstrap-server", self.kafka.brokers()])
             .args(arguments)
             .stdin(Stdio::null())
@@ -138,7 +156,7 @@ impl Broker {
         let (out, error) = (text(&output.stdout), text(&output.stderr));
         // What goes wrong with a group it prints, and ends well.
         let well = output.status.success() && !out.contains("Error");
-        assert!(well, "kafka-consumer-groups {arguments:?}: {out}{error}");
+        assert!(well, "{class} {arguments:?}: {out}{error}");
         out
     }
 

@@ -27,3 +27,4 @@ mod process;
 mod receiver;
 mod send;
 mod tidy;
+mod verbs;

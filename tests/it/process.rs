@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::harness::config::{Config, Destination};
 use crate::harness::port::free_port;
-use crate::harness::relay::{Relay, Signal};
+use crate::harness::relay::{Relay, Signal, binary};
+use crate::harness::wait::wait_for;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -61,4 +62,30 @@ fn the_numbers_of_an_idle_lane_do_not_grow_old() {
     let name = "postrider_consumer_loop_timestamp_seconds";
     let first = relay.wait_metric(name, &[], SOON, |time| time > 0.0);
     relay.wait_metric(name, &[], SOON, |time| time >= first + 4.0);
+}
+
+/// `postrider -c postrider.toml run` in the folder of the file, whose `admin.socket` is a name alone.
+#[test]
+fn a_socket_without_a_folder_stands_beside_a_file_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    std::fs::write(folder.path().join("here.toml"), config().text(port)).unwrap();
+    let mut child = binary()
+        .current_dir(folder.path())
+        .args(["-c", "here.toml", "run"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let found = wait_for(SOON, "the socket answers", || {
+        let mut health = binary();
+        health
+            .current_dir(folder.path())
+            .args(["-c", "here.toml", "health"]);
+        let code = health.output().unwrap().status.code();
+        // It is not well, for its Kafka is away; but it answers.
+        (code == Some(1) || child.try_wait().unwrap().is_some()).then_some(code)
+    });
+    child.kill().ok();
+    child.wait().ok();
+    assert_eq!(found, Some(1));
 }

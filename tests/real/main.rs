@@ -20,6 +20,7 @@
 mod harness;
 
 mod bad_input;
+mod check_live;
 mod churn;
 mod content;
 mod crowd;

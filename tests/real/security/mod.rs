@@ -1,6 +1,7 @@
 //! Kafka behind TLS and SASL: with the right credentials everything works; with wrong ones it is said once, clearly, and waited for.
 
 mod guarded;
+mod live;
 
 use std::path::Path;
 use std::time::Duration;
