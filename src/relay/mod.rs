@@ -15,6 +15,7 @@ mod orders;
 mod outlet;
 mod overview;
 mod panics;
+mod peers;
 mod report;
 mod requests;
 mod say;
