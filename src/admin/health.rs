@@ -30,6 +30,8 @@ struct State {
     owned_topics: Option<String>,
     /// What is wrong with the state topic, if anything is known to be.
     state_topic: Option<String>,
+    /// Why the lanes are not members of their groups yet.
+    rollout: Option<String>,
     /// What a destination cannot write to the topics of our own, and why: by destination and kind of write.
     unwritten: BTreeMap<(String, &'static str), String>,
 }
@@ -85,6 +87,11 @@ impl Health {
         self.lock().state_topic = problem;
     }
 
+    /// Why lanes are not members of their groups yet; `None` when they are, or are not to be.
+    pub fn rollout(&self, problem: Option<String>) {
+        self.lock().rollout = problem;
+    }
+
     /// Why a destination cannot write what it must; `None` when it can.
     pub fn writes(&self, destination: &str, kind: &'static str, problem: Option<String>) {
         let key = (destination.to_owned(), kind);
@@ -130,6 +137,7 @@ impl Health {
         }
         let state = self.lock();
         reasons.extend(state.state_topic.clone());
+        reasons.extend(state.rollout.clone());
         let unwritten = state.unwritten.iter();
         reasons.extend(unwritten.map(|((destination, kind), problem)| {
             format!(

@@ -186,7 +186,7 @@ pub(super) struct ConsumerThread {
     looks: BTreeSet<Tick>,
     /// Whether librdkafka has said since it was told what to read that a topic is missing.
     misses_a_topic: bool,
-    /// Whether it was asked to stay out of its group.
+    /// Whether it is to stay out of its group; as at first, until it is told.
     away: bool,
     /// Whether librdkafka was ever told what to read.
     has_subscribed: bool,
@@ -244,7 +244,7 @@ impl ConsumerThread {
             rejoin_at: None,
             looks: BTreeSet::new(),
             misses_a_topic: false,
-            away: false,
+            away: true,
             has_subscribed: false,
             pauses: Pauses::default(),
             gate: Gatehouse::default(),
@@ -270,8 +270,9 @@ impl ConsumerThread {
 
     fn run(mut self) {
         self.outbox.running = true;
+        self.stay_awake();
         match self.part {
-            Part::Topics => self.subscribe(),
+            Part::Topics => {}
             // Whose topics come one by one while it joins begins to join more than once, and its group waits for who it was.
             Part::Ladder => self.rejoin_at = Some(self.clock.now().tick + LADDER_AT_LATEST),
         }
@@ -340,8 +341,13 @@ impl ConsumerThread {
         if let Some(away) = orders.away
             && std::mem::replace(&mut self.away, away) != away
         {
-            info!(destination = %self.plan.destination, away, "asked to leave the consumer group, or to join it again");
-            self.subscribe();
+            if self.has_subscribed {
+                info!(destination = %self.plan.destination, away, "asked to leave the consumer group, or to join it again");
+            }
+            // The ladder's member has its own time to begin.
+            if away || self.rejoin_at.is_none() || self.has_subscribed {
+                self.subscribe();
+            }
         }
         let now = self.clock.now().tick;
         if orders.look_again {

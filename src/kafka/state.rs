@@ -24,7 +24,7 @@ use super::producer::Producer;
 use super::raw::{Fetched, copied};
 
 /// Anything longer was not written by us.
-pub const STATE_VALUE_MAX: usize = 64 * 1024;
+pub const STATE_VALUE_MAX: usize = 512 * 1024;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(500);
