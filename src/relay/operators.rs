@@ -195,6 +195,7 @@ impl Operators {
                 self.desk.known().read = true;
                 self.problem(None);
                 self.desk.begin().await;
+                self.look(answers).await;
             }
             FromState::Unreadable(reason) => {
                 let topic = &self.desk.topic.name;
