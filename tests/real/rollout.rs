@@ -139,12 +139,12 @@ struct Ground {
 }
 
 /// Two instances that take the first type alone, and records of both.
-fn two_old_ones(topic: &'static str) -> Ground {
+fn two_old_ones(topic: &'static str, adapt: fn(Config) -> Config) -> Ground {
     let kafka = Broker::shared();
     kafka.create_topic(topic, PARTITIONS, &[]);
     let receiver = Receiver::ok();
-    let old = config(kafka, topic, &receiver, &["t1"]);
-    let new = config(kafka, topic, &receiver, &["t1", "t2"]);
+    let old = adapt(config(kafka, topic, &receiver, &["t1"]));
+    let new = adapt(config(kafka, topic, &receiver, &["t1", "t2"]));
     let (mut a, mut b) = (Relay::start(&old), Relay::start(&old));
     for relay in [&mut a, &mut b] {
         relay.wait_ready(SOON);
@@ -190,8 +190,7 @@ fn state(relay: &Relay) -> String {
     report["state"].as_str().unwrap().to_owned()
 }
 
-#[test]
-fn what_only_the_newer_file_takes_is_never_stepped_over() {
+fn roll(topic: &'static str, adapt: fn(Config) -> Config) {
     let Ground {
         receiver,
         old: _,
@@ -200,7 +199,7 @@ fn what_only_the_newer_file_takes_is_never_stepped_over() {
         mut b,
         mut stream,
         began,
-    } = two_old_ones("rolled");
+    } = two_old_ones(topic, adapt);
     let ready = restart(&mut a, &new);
     wait_outdated(&mut b);
     b.wait_log("another instance runs a newer configuration", SOON);
@@ -236,6 +235,16 @@ fn what_only_the_newer_file_takes_is_never_stepped_over() {
 }
 
 #[test]
+fn what_only_the_newer_file_takes_is_never_stepped_over() {
+    roll("rolled", |config| config);
+}
+
+#[test]
+fn nor_where_the_brokers_decide() {
+    roll("rolled-there", Config::consumer_protocol);
+}
+
+#[test]
 fn the_file_that_was_deployed_last_counts_also_when_its_text_is_an_older_one() {
     let Ground {
         receiver,
@@ -245,7 +254,7 @@ fn the_file_that_was_deployed_last_counts_also_when_its_text_is_an_older_one() {
         mut b,
         mut stream,
         began,
-    } = two_old_ones("rolled-back");
+    } = two_old_ones("rolled-back", |config| config);
     restart(&mut a, &new);
     wait_outdated(&mut b);
     // Half-way: the text of the other is the last one again.
@@ -287,7 +296,7 @@ fn whoever_waits_for_one_that_was_killed_comes_back_after_a_minute() {
         mut b,
         mut stream,
         began,
-    } = two_old_ones("rolled-dead");
+    } = two_old_ones("rolled-dead", |config| config);
     restart(&mut a, &new);
     wait_outdated(&mut b);
     // The older file is not newer because its instance was started again.
