@@ -30,8 +30,12 @@ struct State {
     owned_topics: Option<String>,
     /// What is wrong with the state topic, if anything is known to be.
     state_topic: Option<String>,
+    /// Why the lanes are not members of their groups yet.
+    rollout: Option<String>,
     /// What a destination cannot write to the topics of our own, and why: by destination and kind of write.
     unwritten: BTreeMap<(String, &'static str), String>,
+    /// What waits for a person's decision, by destination.
+    undecided: BTreeMap<String, String>,
 }
 
 impl Health {
@@ -54,6 +58,7 @@ impl Health {
         let mut state = self.lock();
         state.loops.remove(destination);
         state.unwritten.retain(|(name, _), _| name != destination);
+        state.undecided.remove(destination);
     }
 
     /// A broker has answered.
@@ -85,6 +90,11 @@ impl Health {
         self.lock().state_topic = problem;
     }
 
+    /// Why lanes are not members of their groups yet; `None` when they are, or are not to be.
+    pub fn rollout(&self, problem: Option<String>) {
+        self.lock().rollout = problem;
+    }
+
     /// Why a destination cannot write what it must; `None` when it can.
     pub fn writes(&self, destination: &str, kind: &'static str, problem: Option<String>) {
         let key = (destination.to_owned(), kind);
@@ -92,6 +102,15 @@ impl Health {
         match problem {
             Some(problem) => drop(unwritten.insert(key, problem)),
             None => drop(unwritten.remove(&key)),
+        }
+    }
+
+    /// What of a destination stands still until a person decides; `None` when nothing does.
+    pub fn decision(&self, destination: &str, problem: Option<String>) {
+        let undecided = &mut self.lock().undecided;
+        match problem {
+            Some(problem) => drop(undecided.insert(destination.to_owned(), problem)),
+            None => drop(undecided.remove(destination)),
         }
     }
 
@@ -130,6 +149,9 @@ impl Health {
         }
         let state = self.lock();
         reasons.extend(state.state_topic.clone());
+        reasons.extend(state.rollout.clone());
+        let undecided = state.undecided.iter();
+        reasons.extend(undecided.map(|(destination, problem)| format!("{destination}: {problem}")));
         let unwritten = state.unwritten.iter();
         reasons.extend(unwritten.map(|((destination, kind), problem)| {
             format!(

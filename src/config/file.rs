@@ -1,8 +1,11 @@
 //! From the file to its text: what stands in the way is a problem like any other.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+
+use crate::clock::Timestamp;
 
 use super::context::Context;
 use super::problem::{Problems, Severity};
@@ -27,6 +30,18 @@ pub(super) fn read(origin: &Path) -> Result<String, Problems> {
         let hint = "save the file as UTF-8; where this stands, it is in another encoding";
         problem(origin, &shown, Some(at), message, hint)
     })
+}
+
+/// When the file was put in its place: the time of the last change of its inode or of a link to it, which a copy that keeps the times of its
+/// original does not keep.
+pub(super) fn placed(origin: &Path) -> Option<Timestamp> {
+    let of = |found: Metadata| {
+        let ms = found.ctime_nsec() / 1_000_000;
+        Timestamp(found.ctime().saturating_mul(1000).saturating_add(ms))
+    };
+    let link = std::fs::symlink_metadata(origin).ok().map(of);
+    let file = std::fs::metadata(origin).ok().map(of)?;
+    link.max(Some(file))
 }
 
 /// What is in the file, and of one that is too long a byte too much.
@@ -77,4 +92,29 @@ fn problem(origin: &Path, text: &str, at: Option<usize>, message: &str, hint: &s
     let span = at.map(|at| at..at + 1);
     context.report(Severity::Error, span, "", message, hint);
     context.finish().0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn a_copy_that_keeps_the_time_of_its_original_is_placed_when_it_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("postrider.toml");
+        // File systems look at a clock that is some milliseconds behind.
+        let before = Clock::wall().0 - 100;
+        std::fs::write(&path, "text").unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let first = placed(&path).unwrap();
+        assert!(first.0 >= before && first <= Clock::wall());
+        let link = folder.path().join("link.toml");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(placed(&link).unwrap() >= first, "a link that is changed");
+        assert_eq!(placed(&folder.path().join("none")), None);
+    }
 }

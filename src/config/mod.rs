@@ -52,6 +52,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::AdminOptions;
+use crate::clock::Timestamp;
 use crate::kafka::KafkaOptions;
 use crate::lane::LaneOptions;
 use crate::logging::LogOptions;
@@ -100,6 +101,8 @@ pub struct Config {
     pub admin: AdminOptions,
     /// `[log]`.
     pub log: LogOptions,
+    /// When the file was put in its place; `None`: it is no file, or that cannot be told.
+    pub placed: Option<Timestamp>,
     /// What is legal and probably not what was meant.
     pub warnings: Problems,
 }
@@ -168,7 +171,10 @@ impl Config {
         origin: &Path,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Problems> {
-        Self::parse(&file::read(origin)?, origin, environment)
+        // Before the text: a text that comes in between would else look newer than it is to those who have it not.
+        let placed = file::placed(origin);
+        let config = Self::parse(&file::read(origin)?, origin, environment)?;
+        Ok(Self { placed, ..config })
     }
 
     /// Reads the file `text` that came from `origin`. Variables and credentials come from `environment`; files of secrets are found relative
@@ -258,6 +264,7 @@ fn read(context: &Context<'_>) -> Option<Config> {
             .collect(),
         admin,
         log,
+        placed: None,
         warnings: Problems::new("", "", Vec::new()),
     })
 }

@@ -191,7 +191,7 @@ pub(super) struct ConsumerThread {
     looks: BTreeSet<Tick>,
     /// Whether librdkafka has said since it was told what to read that a topic is missing.
     misses_a_topic: bool,
-    /// Whether it was asked to stay out of its group.
+    /// Whether it is to stay out of its group; as at first, until it is told.
     pub(super) away: bool,
     /// Whether librdkafka was ever told what to read.
     has_subscribed: bool,
@@ -207,6 +207,8 @@ pub(super) struct ConsumerThread {
     doubt_at: Option<Tick>,
     /// The partitions that stand still until a person decides, and how many records of each expired.
     pub(super) stopped: BTreeMap<TopicPartition, u64>,
+    /// How many records of each partition were counted as lost while it has stood still.
+    pub(super) counted_lost: BTreeMap<TopicPartition, u64>,
     /// What is known of the topics.
     pub(super) known: KnownTopics,
 }
@@ -253,7 +255,7 @@ impl ConsumerThread {
             rejoin_at: None,
             looks: BTreeSet::new(),
             misses_a_topic: false,
-            away: false,
+            away: true,
             has_subscribed: false,
             pauses: Pauses::default(),
             gate: Gatehouse::default(),
@@ -262,6 +264,7 @@ impl ConsumerThread {
             given_up: false,
             doubt_at: None,
             stopped: BTreeMap::new(),
+            counted_lost: BTreeMap::new(),
             known: KnownTopics::default(),
         })
     }
@@ -281,8 +284,9 @@ impl ConsumerThread {
 
     fn run(mut self) {
         self.outbox.running = true;
+        self.stay_awake();
         match self.part {
-            Part::Topics => self.subscribe(),
+            Part::Topics => {}
             // Whose topics come one by one while it joins begins to join more than once, and its group waits for who it was.
             Part::Ladder => self.rejoin_at = Some(self.clock.now().tick + LADDER_AT_LATEST),
         }
@@ -352,8 +356,13 @@ impl ConsumerThread {
         if let Some(away) = orders.away
             && std::mem::replace(&mut self.away, away) != away
         {
-            info!(destination = %self.plan.destination, away, "asked to leave the consumer group, or to join it again");
-            self.subscribe();
+            if self.has_subscribed {
+                info!(destination = %self.plan.destination, away, "asked to leave the consumer group, or to join it again");
+            }
+            // The ladder's member has its own time to begin.
+            if away || self.rejoin_at.is_none() || self.has_subscribed {
+                self.subscribe();
+            }
         }
         let now = self.clock.now().tick;
         if orders.look_again {

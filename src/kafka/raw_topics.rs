@@ -96,13 +96,13 @@ unsafe fn found(event: *mut native::rd_kafka_event_t) -> Result<BTreeMap<Arc<str
             let name = CStr::from_ptr(native::rd_kafka_TopicDescription_name(topic));
             let name: Arc<str> = name.to_string_lossy().into();
             let error = native::rd_kafka_TopicDescription_error(topic);
-            match native::rd_kafka_error_code(error) {
-                native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {}
-                native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART => {
-                    all.insert(name, Found::Missing);
-                    continue;
-                }
-                _ => continue,
+            let code = native::rd_kafka_error_code(error);
+            if code == native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART {
+                all.insert(name, Found::Missing);
+                continue;
+            }
+            if code != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+                continue;
             }
             let id = native::rd_kafka_TopicDescription_topic_id(topic);
             if id.is_null() {

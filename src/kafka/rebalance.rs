@@ -58,10 +58,14 @@ impl ConsumerThread {
                 &resolved,
             );
             let gone = resolved.start.lost.unsigned_abs();
-            if gone > 0 {
-                *lost.entry(Arc::clone(topic)).or_default() += gone;
+            let stops = resolved.start.reason == StartReason::Stopped;
+            // What stands still finds the same again at each assignment.
+            let tp = (Arc::clone(topic), *partition);
+            let counted = stops.then(|| self.counted_lost.insert(tp, gone)).flatten();
+            if gone > counted.unwrap_or(0) {
+                *lost.entry(Arc::clone(topic)).or_default() += gone - counted.unwrap_or(0);
             }
-            if resolved.start.reason == StartReason::Stopped {
+            if stops {
                 stopped.push(((Arc::clone(topic), *partition), gone));
                 continue;
             }

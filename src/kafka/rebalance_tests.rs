@@ -48,6 +48,7 @@ async fn a_start_question_that_failed_once_is_asked_again_in_the_next_membership
     let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     cluster.request_errors(RDKafkaApiKey::ListOffsets, &[refused]);
     let mut consumer = start(&cluster.bootstrap_servers());
+    consumer.stay_away(false);
     consumer.allow(Room {
         records: 10,
         bytes: 10_000,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{Consumer, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Header, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Message as _, OwnedHeaders};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use super::producer::Producer;
 use super::raw::{Fetched, copied};
 
 /// Anything longer was not written by us.
-pub const STATE_VALUE_MAX: usize = 64 * 1024;
+pub const STATE_VALUE_MAX: usize = 512 * 1024;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(500);
@@ -63,8 +63,8 @@ pub struct StateReader {
     pub complaints: Arc<Complaints>,
 }
 
-/// A consumer at the beginning of every partition, and the partitions.
-type Opened = (StreamConsumer<Plain>, BTreeSet<i32>);
+/// A consumer at the beginning of every partition; and the partitions that have records, with their ends.
+type Opened = (StreamConsumer<Plain>, BTreeMap<i32, i64>);
 
 impl ConsumerContext for Plain {}
 
@@ -74,7 +74,7 @@ impl StateReader {
         let read = async {
             loop {
                 let reason = match self.open().await {
-                    Ok(Some((consumer, partitions))) => follow(&consumer, partitions, &tell).await,
+                    Ok(Some((consumer, ends))) => follow(&consumer, ends, &tell).await,
                     // It is being made.
                     Ok(None) => None,
                     Err(reason) => Some(reason),
@@ -126,22 +126,43 @@ fn open(config: &ClientConfig, context: Plain, topic: &str) -> Result<Option<Ope
         from.add_partition_offset(topic, *partition, Offset::Beginning)
             .map_err(text)?;
     }
+    let mut ends = BTreeMap::new();
+    for partition in partitions {
+        let watermarks = consumer.fetch_watermarks(topic, partition, TIMEOUT);
+        let (low, high) = watermarks.map_err(text)?;
+        if low < high {
+            ends.insert(partition, high);
+        }
+    }
     consumer.assign(&from).map_err(text)?;
-    Ok(Some((consumer, partitions)))
+    Ok(Some((consumer, ends)))
 }
 
 /// Hands on what is read, until the topic must be opened again; gives the reason, if there is one to tell.
 async fn follow(
     consumer: &StreamConsumer<Plain>,
-    mut behind: BTreeSet<i32>,
+    mut behind: BTreeMap<i32, i64>,
     tell: &mpsc::Sender<FromState>,
 ) -> Option<String> {
+    let mut caught_up = false;
     loop {
+        // The broker says that there is no more only after it has waited for more; where the end was is known before.
+        if !caught_up && behind.is_empty() {
+            caught_up = true;
+            tell.send(FromState::CaughtUp).await.ok()?;
+        }
         let word = match consumer.recv().await {
-            Ok(message) => record(&message).map(FromState::Record),
+            Ok(message) => {
+                let (partition, offset) = (message.partition(), message.offset());
+                if behind.get(&partition).is_some_and(|end| offset + 1 >= *end) {
+                    behind.remove(&partition);
+                }
+                record(&message).map(FromState::Record)
+            }
+            // What stands before the end may be nothing that is read.
             Err(KafkaError::PartitionEOF(partition)) => {
-                let last = behind.remove(&partition) && behind.is_empty();
-                last.then_some(FromState::CaughtUp)
+                behind.remove(&partition);
+                None
             }
             Err(error) => match error.rdkafka_error_code() {
                 Some(

@@ -365,12 +365,17 @@ fn names(topics: &[OwnedTopic]) -> String {
     names.join(", ")
 }
 
+/// When a segment of a compacted topic is closed.
+const SEGMENT_MS: u32 = 3_600_000;
+
 /// The settings of a topic of our own. `LogAppendTime`, because a dead letter that kept the timestamp of a ten-day-old record would be deleted
 /// by the next retention check, and a step of the ladder begins when the broker has the record.
 fn settings(topic: &OwnedTopic, options: &OwnedTopicsOptions) -> Vec<(&'static str, String)> {
     let mut settings = vec![("message.timestamp.type", "LogAppendTime".to_owned())];
     if topic.compacted {
         settings.push(("cleanup.policy", "compact".to_owned()));
+        // Instances say every twenty seconds that they are there, and only what is in a closed segment is compacted.
+        settings.push(("segment.ms", SEGMENT_MS.to_string()));
     } else {
         let retention_ms = topic.retention(options).as_millis();
         settings.push(("cleanup.policy", "delete".to_owned()));

@@ -1,11 +1,43 @@
 //! What a lane cannot write to the topics of our own: its records stay, and the health of the process says so.
 
-use crate::lane::WriteError;
+use std::sync::Arc;
+
+use crate::lane::{Doing, LaneStatus, WriteError};
 use crate::metrics::OwnedWrite;
 
 use super::lane_task::LaneTask;
 
 impl LaneTask {
+    /// What the lane does, with what its machine does not know of.
+    pub(super) fn status(&self) -> LaneStatus {
+        let mut status = self.parts.lane.status();
+        if !status.doing.goes_on() {
+            return status;
+        }
+        if !self.blocked.is_empty() {
+            status.doing = Doing::Blocked;
+        } else if let Some((topic, partition, lost)) = self.stopped.first() {
+            status.doing = Doing::Expired {
+                topic: Arc::clone(topic),
+                partition: *partition,
+                lost: *lost,
+            };
+        }
+        status
+    }
+
+    /// In these partitions records expired before they were read, and a person is to decide.
+    pub(super) fn wait_for_decision(&mut self, partitions: Vec<(Arc<str>, i32, u64)>) {
+        let problem = partitions.first().map(|(topic, partition, lost)| {
+            format!(
+                "{lost} records of {topic} partition {partition} expired before they were read, and on_records_lost is \"stop\": decide, and restart"
+            )
+        });
+        let health = &self.parts.health;
+        health.decision(&self.parts.name, problem);
+        self.stopped = partitions;
+    }
+
     /// A write did not succeed. True when it is the first of its kind.
     pub(super) fn cannot_write(&mut self, kind: OwnedWrite, failure: &WriteError) -> bool {
         let problem = match failure {

@@ -164,7 +164,7 @@ impl FrontDesk {
         self.known().instances.left = true;
         let key = format!("{KEY}{}", self.me.name);
         let write = self.write(&key, None, &self.me.name, "", None);
-        drop(tokio::time::timeout(LEAVE_WAIT, write).await);
+        let (_, _) = tokio::join!(tokio::time::timeout(LEAVE_WAIT, write), self.end_rollout());
     }
 
     /// A name for an order, whose answers are awaited from here on.

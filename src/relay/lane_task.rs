@@ -19,6 +19,7 @@ use crate::rules::Matcher;
 use super::CLOSE_DEADLINE;
 use super::desk::Desk;
 use super::judging::Unknown;
+use super::membership::Membership;
 use super::operators::{LaneAsk, LaneNews, LaneWord};
 use super::outlet::Outlet;
 use super::report::{OneReport, Promise, Report, Written};
@@ -89,9 +90,12 @@ pub(super) struct LaneTask {
     /// The kinds of writes of which the last one failed.
     pub(super) blocked: BTreeSet<OwnedWrite>,
     /// The partitions that stand still until a person decides: topic, partition and how many records expired unread.
-    stopped: Vec<(Arc<str>, i32, u64)>,
+    pub(super) stopped: Vec<(Arc<str>, i32, u64)>,
     /// Whether it was told to begin: before, it may be paused for all that is known.
     begun: bool,
+    /// Whether it may be a member of its group; and whether a person has asked it to stay out.
+    membership: Membership,
+    sent_out: bool,
     end: Ending,
 }
 
@@ -131,6 +135,8 @@ impl LaneTask {
             blocked: BTreeSet::new(),
             stopped: Vec::new(),
             begun: false,
+            membership: Membership::Starting,
+            sent_out: false,
             end: Ending::NotYet,
         }
     }
@@ -211,19 +217,15 @@ impl LaneTask {
                     debug!(destination = &*self.parts.name, "an order was obeyed late");
                 }
             }
+            LaneAsk::Membership(membership) => {
+                self.membership = membership;
+                self.join_or_stay_away();
+                self.show_state();
+            }
+            // Whoever asked may have gone.
+            LaneAsk::IsOut(reply) => drop(reply.send(self.partitions == 0)),
             LaneAsk::Status(reply) => {
-                let mut status = self.parts.lane.status();
-                if !self.blocked.is_empty() && status.doing.goes_on() {
-                    status.doing = Doing::Blocked;
-                } else if let Some((topic, partition, lost)) = self.stopped.first()
-                    && status.doing.goes_on()
-                {
-                    status.doing = Doing::Expired {
-                        topic: Arc::clone(topic),
-                        partition: *partition,
-                        lost: *lost,
-                    };
-                }
+                let status = self.status();
                 // Whoever asked may have gone.
                 drop(reply.send(status));
             }
@@ -231,8 +233,8 @@ impl LaneTask {
     }
 
     /// Whoever is paused may be asked to leave the consumer group too, and joins it again with the next word.
-    fn stay_or_leave(&self, order: &Order) {
-        let away = match order {
+    fn stay_or_leave(&mut self, order: &Order) {
+        self.sent_out = match order {
             Order::Leave => true,
             Order::Pause | Order::Begin | Order::Resume => false,
             Order::Gone
@@ -244,7 +246,16 @@ impl LaneTask {
             | Order::ReleaseRetries { .. }
             | Order::CancelRetries { .. } => return,
         };
-        self.parts.members.stay_away(away);
+        self.join_or_stay_away();
+    }
+
+    /// There are two reasons not to be a member, and one is enough.
+    fn join_or_stay_away(&self) {
+        let away = self.sent_out || self.membership != Membership::In;
+        // Whoever ends leaves by itself, and commits before.
+        if self.end == Ending::NotYet {
+            self.parts.members.stay_away(away);
+        }
     }
 
     fn notice(&self, notice: &Notice) {
@@ -336,15 +347,7 @@ impl LaneTask {
                     partitions,
                 });
             }
-            FromConsumer::Stopped(partitions) => {
-                let problem = partitions.first().map(|(topic, partition, lost)| {
-                    format!("{topic} partition {partition} stands still: {lost} records expired before they were read, and on_records_lost is \"stop\"")
-                });
-                self.parts
-                    .health
-                    .writes(&self.parts.name, "records that expired unread", problem);
-                self.stopped = partitions;
-            }
+            FromConsumer::Stopped(partitions) => self.wait_for_decision(partitions),
             FromConsumer::Committed(positions) => {
                 self.parts.metrics.committed(Clock::wall());
                 self.tell(Event::Committed { positions });
@@ -403,8 +406,10 @@ impl LaneTask {
         if self.end == Ending::NotYet {
             let doing = self.parts.lane.status().doing;
             let asks_for_a_person = matches!(doing, Doing::Paused { .. } | Doing::Braked { .. });
-            let state = match (self.begun, self.blocked.is_empty()) {
+            let begun = self.begun && self.membership != Membership::Starting;
+            let state = match (begun, self.blocked.is_empty()) {
                 (false, _) => "starting",
+                (true, true) if self.membership == Membership::Outdated => "paused",
                 (true, false) => "blocked",
                 (true, true) if asks_for_a_person => doing.name(),
                 (true, true) => "running",

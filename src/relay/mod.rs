@@ -10,13 +10,16 @@ mod lag;
 mod lane_task;
 mod letters;
 mod margin;
+mod membership;
 mod operators;
 mod orders;
 mod outlet;
 mod overview;
 mod panics;
+mod peers;
 mod report;
 mod requests;
+mod rollout;
 mod say;
 mod stillness;
 mod thread;
@@ -52,6 +55,8 @@ use lane_task::{LaneEnd, LaneParts, LaneTask};
 use margin::Margins;
 use operators::{Door, FrontDesk, Known, LaneWord, Operators, StateTopic};
 pub(crate) use outlet::{Outlet, outlet};
+use peers::Peers;
+use rollout::{Rollout, Watch};
 use stillness::Stillness;
 use thread::start_thread;
 use topics::{TopicWatch, Watched};
@@ -294,6 +299,7 @@ impl Relay {
             .then(|| Watched::new(&lane.name, topics, members.of_topics()));
         let (asks, from_operators) = mpsc::channel(LANE_ASKS);
         self.doors.push(Door {
+            rules: lane.matcher.fingerprint(),
             name: Arc::clone(&lane.name),
             id: Arc::clone(&lane.id),
             endpoint: lane.endpoint,
@@ -346,7 +352,13 @@ impl Relay {
         };
         let reading = reader.run(tell, self.stop_serving.clone());
         self.background.spawn("the reader of the state", reading);
+        let me = Myself::new();
+        let rules = self.doors.iter().map(Door::rules).collect();
+        // A file from the future would be the newest for ever.
+        let now = Clock::wall();
+        let placed = config.placed.map_or(now, |placed| placed.min(now));
         let operators = Operators::new(FrontDesk {
+            rollout: Rollout::new(Peers::new(me.name.clone(), placed, rules)),
             doors: std::mem::take(&mut self.doors),
             disabled: config.disabled.clone(),
             topic: StateTopic {
@@ -356,7 +368,7 @@ impl Relay {
             },
             health: Arc::clone(&self.health),
             clock,
-            me: Myself::new(),
+            me,
             known: Mutex::new(Known::default()),
             ladder: Arc::new(LadderView {
                 client: consumer_config(&config.kafka),
@@ -375,6 +387,9 @@ impl Relay {
             self.stop_serving.clone(),
         );
         self.background.spawn("the look at what waits", lag);
+        let watching = Watch::new(Arc::clone(&operators.desk)).run(self.stop_serving.clone());
+        self.background
+            .spawn("the look at other instances", watching);
         let serving = operators.run(asks, state, gone, self.stop_serving.clone());
         self.background.spawn("the operators' desk", serving);
     }

@@ -19,6 +19,8 @@ use crate::metrics::Metrics;
 
 use super::book::{Book, CHECK, Entry, REASON, VERSION, WHO, What, held_key, skip_key};
 use super::instances::{InstanceWord, Instances, Myself, ORDER};
+use super::membership::Membership;
+use super::rollout::Rollout;
 
 /// How long after a broker has answered the lanes wait for the state to be read before they begin.
 const STATE_WAIT: Duration = Duration::from_secs(5);
@@ -43,6 +45,10 @@ pub(super) enum LaneAsk {
     Order(Order, oneshot::Sender<Option<Found>>),
     /// What do you do?
     Status(oneshot::Sender<LaneStatus>),
+    /// Be a member of your group, or not.
+    Membership(Membership),
+    /// Have you no partitions?
+    IsOut(oneshot::Sender<bool>),
 }
 
 /// The way to one lane.
@@ -56,6 +62,8 @@ pub(super) struct Door {
     pub(super) retention_warning: Duration,
     /// Tells its endpoint from another one, and does not say which it is.
     pub(super) fingerprint: String,
+    /// Tells its rules from others.
+    pub(super) rules: String,
 }
 
 /// What a lane wants every instance to know.
@@ -94,6 +102,7 @@ pub(super) struct FrontDesk {
     pub(super) ends: Arc<Ends>,
     pub(super) ladder: Arc<LadderView>,
     pub(super) me: Myself,
+    pub(super) rollout: Rollout,
 }
 
 /// What is known of the state.
@@ -168,6 +177,9 @@ impl Operators {
                 }
             }
             FromState::Record(record) => {
+                if self.desk.rollout.hear(&record, self.desk.clock.now().tick) {
+                    return;
+                }
                 let word = match self.desk.hear_instance(&record) {
                     InstanceWord::Heard => return,
                     InstanceWord::OursTaken => (None, None),
@@ -183,6 +195,7 @@ impl Operators {
                 self.desk.known().read = true;
                 self.problem(None);
                 self.desk.begin().await;
+                self.look(answers).await;
             }
             FromState::Unreadable(reason) => {
                 let topic = &self.desk.topic.name;
@@ -210,6 +223,7 @@ impl Operators {
         if self.proven || value != self.desk.me.name.as_bytes() {
             return false;
         }
+        self.desk.rollout.learn_time(record, self.desk.clock.now());
         self.proven = true;
         if record.headers.contains_key(VERSION) {
             self.problem(None);
@@ -440,6 +454,11 @@ impl FrontDesk {
 }
 
 impl Door {
+    /// Its id, and what tells its rules from others.
+    pub(super) fn rules(&self) -> (String, String) {
+        (self.id.to_string(), self.rules.clone())
+    }
+
     /// Has the lane do this, and gives what it says; `None` when it does not listen.
     async fn tell(&self, order: Order) -> Option<Option<Found>> {
         let (reply, done) = oneshot::channel();

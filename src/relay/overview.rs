@@ -41,7 +41,9 @@ impl FrontDesk {
                     if let Some(gone) = known.book.gone(&door.id, &door.fingerprint) {
                         remember(&mut status, gone);
                     }
-                    report(door, &status, by, now)
+                    let mut report = report(door, &status, by, now);
+                    self.show_outdated(door, &mut report);
+                    report
                 }
                 None => silent(door),
             })

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use crate::delivery::{DeadLetterReason, Verdict};
 use crate::record::Record;
@@ -186,6 +187,32 @@ impl Matcher {
         };
         let rules = self.rules.iter().filter(|rule| rule.role == counted);
         rules.map(|rule| Arc::clone(&rule.name)).collect()
+    }
+
+    /// What tells these rules from others, as far as they decide which records are taken: what is sent for them has no part in it.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let has_default = |rule: &Rule| rule.default && rule.role == Role::Mine;
+        let asks_all = self.destination.is_none() || self.rules.iter().any(has_default);
+        let mut text = format!("{:?}", self.reads);
+        for rule in &self.rules {
+            let Rule {
+                name,
+                topics,
+                types,
+                conditions,
+                default,
+                on_error,
+                deliver_to: _,
+                role,
+            } = rule;
+            if asks_all || *role != Role::Other {
+                let what = (name, topics, types, conditions, default, on_error, role);
+                text += &format!("{what:?}");
+            }
+        }
+        let digest = Sha256::digest(text);
+        digest.iter().take(8).map(|b| format!("{b:02x}")).collect()
     }
 
     /// What becomes of a record.

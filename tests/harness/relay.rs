@@ -81,6 +81,21 @@ impl Relay {
         }
     }
 
+    /// Starts it once more, after it has ended, on the file as it lies there.
+    pub fn start_again(&mut self) {
+        assert!(self.has_ended().is_some(), "the relay has ended");
+        let log = File::options().append(true).open(&self.log);
+        let output = log.expect("the log is writable");
+        let mut command = binary();
+        command.arg("-c").arg(self.file()).arg("run");
+        command
+            .stdout(output.try_clone().expect("a second handle"))
+            .stderr(output);
+        self.child = command.spawn().expect("the binary starts");
+        self._leash = Leash::on(self.child.id(), self.folder.path());
+        self.ended = None;
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -139,6 +139,11 @@ fn where_records_expired_unread_a_person_may_want_to_decide() {
         accepted(&receiver, "elsewhere").len() == 1
     });
     assert!(accepted(&receiver, "second").is_empty());
+    let (code, ready) = relay.get("/readyz").unwrap();
+    assert!(
+        code == 503 && ready.contains("5 records of decide-in partition 0 expired"),
+        "{ready}"
+    );
     let lost = [("destination", "hook"), ("topic", "decide-in")];
     let metrics = relay.metrics();
     assert_eq!(metrics.sum("postrider_records_lost_total", &lost), 5.0);

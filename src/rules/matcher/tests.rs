@@ -386,3 +386,40 @@ fn an_audit_is_needed_only_for_what_no_destination_does() {
         "every topic of the file"
     );
 }
+
+#[test]
+fn a_fingerprint_tells_what_a_lane_takes_and_nothing_else() {
+    let of = |rules: Vec<RuleOptions>, lane: Option<&str>| {
+        let file = File::of(rules);
+        match lane {
+            Some(name) => Matcher::for_destination(&file.file(), name, None).fingerprint(),
+            None => Matcher::for_audit(&file.file()).fingerprint(),
+        }
+    };
+    let mine = |types: &[&str]| rule("mine", &["t"], types, &["a"]);
+    let before = || vec![mine(&["x"])];
+    let same = |after: Vec<RuleOptions>, lane| of(before(), lane) == of(after, lane);
+    let other = rule("other", &["t"], &["y"], &["b"]);
+    let drops = rule("noise", &["t"], &["x"], &[]);
+    assert!(same(before(), Some("a")));
+    assert!(!same(vec![mine(&["x", "y"])], Some("a")), "another type");
+    assert!(
+        !same(vec![drops, mine(&["x"])], Some("a")),
+        "dropped before"
+    );
+    let with_other = vec![mine(&["x"]), other];
+    assert!(same(with_other.clone(), Some("a")), "another's");
+    assert!(!same(with_other.clone(), Some("b")));
+    assert!(!same(with_other, None), "the audit asks every rule");
+    let also_for_b = rule("mine", &["t"], &["x"], &["a", "b"]);
+    assert!(same(vec![also_for_b], Some("a")));
+    // What no other rule takes depends on every rule.
+    let rest = default(rule("rest", &["t"], &[], &["a"]));
+    let second = rule("other", &["t"], &["y"], &["b"]);
+    let with_rest = of(vec![rest.clone()], Some("a"));
+    assert!(with_rest != of(vec![rest, second], Some("a")));
+    let mut file = File::of(before());
+    file.read.type_parts.pop();
+    let read = Matcher::for_destination(&file.file(), "a", None).fingerprint();
+    assert!(read != of(before(), Some("a")), "read in another way");
+}
