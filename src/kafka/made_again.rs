@@ -106,7 +106,8 @@ impl ConsumerThread {
         }
         for topic in changes.made_again {
             let of_it = |tp: &&TopicPartition| tp.0 == topic;
-            let partitions = self.assigned.keys().filter(of_it).cloned();
+            let ours = self.assigned.keys().chain(self.stopped.keys());
+            let partitions = ours.filter(of_it).cloned();
             let partitions: Vec<TopicPartition> = partitions.collect();
             if !partitions.is_empty() {
                 self.lose(&partitions);

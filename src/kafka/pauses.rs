@@ -11,13 +11,12 @@ use crate::clock::Tick;
 use crate::delivery::Epoch;
 
 use super::consumer::{ConsumerThread, TopicPartition, list};
+use super::members::Part;
+use super::raw_topics::ask_leaders;
 
 /// A lane that has had no room for this long does not get any soon: its partitions are paused, so that librdkafka stops fetching for it and
 /// gives up what it holds. For shorter waits a pause costs more than it saves.
 const REST_AFTER: Duration = Duration::from_secs(5);
-
-/// As long as librdkafka takes to look by itself.
-const FETCHERS_LOOK: Duration = Duration::from_secs(1);
 
 /// The reasons, and the partitions that librdkafka was told to pause.
 #[derive(Debug, Default)]
@@ -138,16 +137,17 @@ impl ConsumerThread {
     /// Has librdkafka go on fetching now. It stops for all partitions while its group hands some out, and its threads that fetch are not told when
     /// that is over, nor when a pause is: they look once in a second. A question to the leaders of the partitions wakes them.
     pub(super) fn wake_fetchers(&self) {
+        // The ladder can wait a second.
+        if self.part == Part::Ladder {
+            return;
+        }
         let mut ends = TopicPartitionList::new();
         for (topic, partition) in self.assigned.keys() {
             let added = ends.add_partition_offset(topic, *partition, Offset::End);
             debug_assert!(added.is_ok(), "the end is an offset");
         }
-        if ends.count() == 0 {
-            return;
-        }
-        if let Err(error) = self.consumer.offsets_for_times(ends, FETCHERS_LOOK) {
-            debug!(destination = %self.plan.destination, %error, "fetching goes on within a second");
+        if ends.count() > 0 {
+            ask_leaders(self.consumer.client(), &ends);
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rdkafka::bindings as native;
 use rdkafka::client::{Client, ClientContext};
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::lane::TopicId;
 
@@ -116,4 +117,21 @@ unsafe fn found(event: *mut native::rd_kafka_event_t) -> Result<BTreeMap<Arc<str
         }
     }
     Ok(all)
+}
+
+/// Asks the leaders of these partitions for their ends, and waits for no answer: what counts is that librdkafka's threads for these brokers are woken.
+///
+/// rdkafka's `offsets_for_times` would wait, behind a fetch that the broker answers late; and when it gives up, librdkafka 2.12 still writes the answer into
+/// the frame that it has left.
+pub(super) fn ask_leaders<C: ClientContext>(client: &Client<C>, ends: &TopicPartitionList) {
+    let client = client.native_ptr();
+    // SAFETY: the client outlives the call, which copies the list and the options. The answer to a queue that is gone is dropped.
+    unsafe {
+        let queue = native::rd_kafka_queue_new(client);
+        let operation = native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
+        let options = native::rd_kafka_AdminOptions_new(client, operation);
+        native::rd_kafka_ListOffsets(client, ends.ptr(), options, queue);
+        native::rd_kafka_AdminOptions_destroy(options);
+        native::rd_kafka_queue_destroy(queue);
+    }
 }

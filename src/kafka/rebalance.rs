@@ -65,6 +65,7 @@ impl ConsumerThread {
             if gone > counted.unwrap_or(0) {
                 *lost.entry(Arc::clone(topic)).or_default() += gone - counted.unwrap_or(0);
             }
+            self.known.assigned(topic, resolved.topic_id);
             if stops {
                 stopped.push(((Arc::clone(topic), *partition), gone));
                 continue;
@@ -75,7 +76,6 @@ impl ConsumerThread {
             }
             self.queues.take_over(topic, *partition);
             let epoch = self.own(topic, *partition, offset);
-            self.known.assigned(topic, resolved.topic_id);
             assigned.push(AssignedPartition {
                 epoch,
                 topic: Arc::clone(topic),

@@ -92,11 +92,32 @@ pub(super) fn resolve<C: ConsumerContext>(
     let topics: BTreeSet<&str> = partitions.iter().map(|(topic, _)| &**topic).collect();
     let topics: Vec<&str> = topics.into_iter().collect();
     let found = raw_topics::describe(consumer.client(), &topics, question.left()?.min(DESCRIBED));
-    // Without ids a topic that was made again shows in its offsets only, as on brokers before 2.8.
-    let found = found.unwrap_or_else(|error| {
-        debug!(error, "the ids of topics are not known");
-        BTreeMap::new()
-    });
+    let known = |tp: &TopicPartition, base: i64| {
+        let owner = Owner {
+            cluster_id: &cluster_id,
+            destination_id: question.destination_id,
+            topic: &tp.0,
+            partition: tp.1,
+        };
+        Progress::decode(owner, base, metadata.get(tp)?)?.topic_id
+    };
+    let known: BTreeMap<TopicPartition, TopicId> = partitions
+        .iter()
+        .filter_map(|tp| {
+            let base = committed.get(tp).copied().flatten()?;
+            Some((tp.clone(), known(tp, base)?))
+        })
+        .collect();
+    let found = match found {
+        Ok(found) => found,
+        // What is committed may be of another topic of this name.
+        Err(error) if !known.is_empty() => return Err(error),
+        // Without ids a topic that was made again shows in its offsets only, as on brokers before 2.8.
+        Err(error) => {
+            debug!(error, "the ids of topics are not known");
+            BTreeMap::new()
+        }
+    };
     let mut starts = Vec::with_capacity(partitions.len());
     for tp in partitions {
         let same_topic =
@@ -113,15 +134,7 @@ pub(super) fn resolve<C: ConsumerContext>(
             made_again: false,
         };
         let topic_id = found.get(&tp.0).copied().and_then(Found::id);
-        let known = facts.committed.and_then(|base| {
-            let owner = Owner {
-                cluster_id: &cluster_id,
-                destination_id: question.destination_id,
-                topic: &tp.0,
-                partition: tp.1,
-            };
-            Progress::decode(owner, base, metadata.get(tp)?)?.topic_id
-        });
+        let known = known.get(tp).copied();
         let made_again = known.is_some() && topic_id.is_some() && known != topic_id;
         let facts = PartitionFacts {
             made_again,

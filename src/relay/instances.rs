@@ -4,6 +4,7 @@
 //! one that was only slow writes it again when it sees that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -74,8 +75,10 @@ pub(super) struct Myself {
 impl Myself {
     pub(super) fn new() -> Self {
         let since = Clock::wall().0;
+        // In containers every process is the first, and two may start in the same millisecond.
+        let random = RandomState::new().hash_one(since);
         Self {
-            name: format!("{}-{since}", std::process::id()),
+            name: format!("{}-{since}-{random:016x}", std::process::id()),
             since,
             heard: Notify::new(),
         }

@@ -119,7 +119,10 @@ impl Seat {
         let asked = !state.asking.is_empty();
         self.stillness.asked.store(asked, Ordering::Release);
         drop(state);
-        self.told = Word::GoOn;
+        // Who was hushed meanwhile is still to hear that it is over.
+        if self.told == Word::Still {
+            self.told = Word::GoOn;
+        }
         self.stillness.changed.send_replace(());
     }
 
@@ -199,6 +202,18 @@ mod tests {
         one.explain();
         assert!(one.hears_why() && two.hears_why());
         assert!(!two.hears_why());
+    }
+
+    #[test]
+    fn who_takes_its_question_back_while_hushed_hears_when_that_is_over() {
+        let stillness = Stillness::new();
+        let [mut one, mut two] = [(); 2].map(|()| stillness.seat());
+        two.ask();
+        one.ask();
+        assert_eq!(one.look(true), Some(Word::Hush));
+        two.end();
+        one.end();
+        assert_eq!(one.look(true), Some(Word::GoOn));
     }
 
     #[test]

@@ -78,7 +78,8 @@ fn a_broker_that_takes_no_metadata_gets_the_position_without_it() {
     let refusals = relay
         .metrics()
         .sum("postrider_commit_errors_total", &refused);
-    assert_eq!(refusals, 1.0, "then it is left out for a while");
+    // One for each commit that was on its way when the broker said so, and then it is left out for a while.
+    assert!((1.0..=4.0).contains(&refusals), "{refusals}");
     assert_eq!(relay.stop(SOON).code(), Some(0));
     assert_eq!(receiver.attempt_count(), 22);
 }
