@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What is known of the topics of a lane.
 #[derive(Debug, Default)]
 pub(super) struct KnownTopics {
-    /// The ids of those that are read, as they were at their assignment.
+    /// The ids of those that are read, as they were at their assignment; of others, as they were first seen.
     ids: BTreeMap<Arc<str>, TopicId>,
     /// Those that were missing at the last look.
     missing: BTreeSet<Arc<str>>,
@@ -48,6 +48,11 @@ impl KnownTopics {
         };
     }
 
+    /// The id of the topic that was read under this name, or first seen.
+    pub(super) fn id(&self, topic: &str) -> Option<TopicId> {
+        self.ids.get(topic).copied()
+    }
+
     fn look(&mut self, found: &BTreeMap<Arc<str>, Found>) -> Changes {
         let mut changes = Changes::default();
         for (topic, found) in found {
@@ -60,11 +65,9 @@ impl KnownTopics {
             if self.missing.remove(topic) {
                 changes.back.push(Arc::clone(topic));
             }
-            let known = self.ids.get(topic);
-            if let (Some(known), Some(id)) = (known, id)
-                && known != id
-            {
-                self.ids.remove(topic);
+            let Some(id) = *id else { continue };
+            // The old id stays until the new topic is assigned: that is where it is read from its beginning.
+            if *self.ids.entry(Arc::clone(topic)).or_insert(id) != id {
                 changes.made_again.push(Arc::clone(topic));
             }
         }
@@ -132,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn each_change_is_told_once() {
+    fn each_change_is_told_until_the_new_topic_is_assigned() {
         let mut known = KnownTopics::default();
         known.assigned(&"t".into(), TopicId::new(1));
         assert_eq!(known.look(&found(Some(1))), Changes::default());
@@ -141,6 +144,9 @@ mod tests {
         let changes = known.look(&found(Some(2)));
         assert_eq!(changes.back, ["t".into()]);
         assert_eq!(changes.made_again, ["t".into()]);
+        assert_eq!(known.look(&found(Some(2))).made_again, ["t".into()]);
+        assert_eq!(known.id("t"), TopicId::new(1));
+        known.assigned(&"t".into(), TopicId::new(2));
         assert_eq!(known.look(&found(Some(2))), Changes::default());
     }
 
@@ -151,5 +157,13 @@ mod tests {
         assert_eq!(known.look(&found(Some(0))), Changes::default());
         known.assigned(&"t".into(), None);
         assert_eq!(known.look(&found(Some(2))), Changes::default());
+    }
+
+    #[test]
+    fn a_topic_is_known_from_the_first_look_though_another_instance_reads_it() {
+        let mut known = KnownTopics::default();
+        assert_eq!(known.look(&found(Some(1))), Changes::default());
+        assert_eq!(known.look(&found(None)).gone, ["t".into()]);
+        assert_eq!(known.id("t"), TopicId::new(1));
     }
 }

@@ -36,6 +36,7 @@ impl ConsumerThread {
             owned_prefix: &self.plan.owned_prefix,
             start_at: self.plan.start_at,
             on_records_lost: self.plan.on_records_lost,
+            seen: &self.known,
             clock: self.clock,
             deadline: self.clock.now().tick + START_ANSWERS,
         };

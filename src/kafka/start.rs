@@ -16,6 +16,7 @@ use crate::lane::{
     TopicId, start_position,
 };
 
+use super::made_again::KnownTopics;
 use super::raw;
 use super::raw_topics::{self, Found};
 
@@ -30,6 +31,8 @@ pub(super) struct Question<'a> {
     pub(super) owned_prefix: &'a str,
     pub(super) start_at: StartAt,
     pub(super) on_records_lost: RecordsLostPolicy,
+    /// The topics that this process has seen.
+    pub(super) seen: &'a KnownTopics,
     pub(super) clock: Clock,
     pub(super) deadline: Tick,
 }
@@ -134,7 +137,11 @@ pub(super) fn resolve<C: ConsumerContext>(
             made_again: false,
         };
         let topic_id = found.get(&tp.0).copied().and_then(Found::id);
-        let known = known.get(tp).copied();
+        let known = match facts.committed {
+            Some(_) => known.get(tp).copied(),
+            // The broker forgets the offsets of a deleted topic. What was written to the new one meanwhile is not stepped over.
+            None => question.seen.id(&tp.0),
+        };
         let made_again = known.is_some() && topic_id.is_some() && known != topic_id;
         let facts = PartitionFacts {
             made_again,

@@ -65,7 +65,8 @@ pub struct PartitionFacts {
     pub high: i64,
     /// The first offset that is not older than the time of [`StartAt::Time`]; `None` when there is none.
     pub at_time: Option<i64>,
-    /// Whether the offset was committed for another topic of the same name, which has been deleted since.
+    /// Whether the group read another topic of the same name, which has been deleted since: the offset was committed for that one, or went
+    /// with it.
     pub made_again: bool,
 }
 
@@ -97,7 +98,7 @@ pub enum StartReason {
     Stopped,
     /// The committed offset is beyond the end: the topic was cut, or deleted and made again.
     BeyondEnd,
-    /// The offset was committed for a topic that was deleted; this one has its name and another id.
+    /// The group read a topic that was deleted; this one has its name and another id.
     MadeAgain,
 }
 
@@ -119,6 +120,14 @@ pub fn start_position(
         at_time,
         made_again,
     } = facts;
+    let from_beginning = |reason| Start {
+        offset: low,
+        reason,
+        lost: 0,
+    };
+    if made_again {
+        return from_beginning(StartReason::MadeAgain);
+    }
     let Some(committed) = committed else {
         let (offset, reason) = if topic.owned {
             (low, StartReason::Owned)
@@ -138,14 +147,6 @@ pub fn start_position(
             lost: 0,
         };
     };
-    let from_beginning = |reason| Start {
-        offset: low,
-        reason,
-        lost: 0,
-    };
-    if made_again {
-        return from_beginning(StartReason::MadeAgain);
-    }
     if committed > high {
         return from_beginning(StartReason::BeyondEnd);
     }
@@ -271,9 +272,10 @@ mod tests {
 
     #[test]
     fn a_topic_made_again_is_read_from_its_beginning_wherever_the_old_one_was_left() {
-        for committed in [5, 10, 15, 20, 25] {
+        // The broker forgets the offsets of a deleted topic, unless they are committed once more.
+        for committed in [None, Some(5), Some(10), Some(15), Some(20), Some(25)] {
             let facts = PartitionFacts {
-                committed: Some(committed),
+                committed,
                 low: 10,
                 high: 20,
                 at_time: None,

@@ -62,7 +62,7 @@ fn a_topic_made_again_while_it_is_read_is_read_from_its_beginning_however_far_it
     wait_until(SOON, "all of the new topic is delivered", || {
         accepted(&receiver, "new").len() == 300
     });
-    relay.wait_log("made again", SOON);
+    relay.wait_log("the topic was deleted and made again", SOON);
     wait_no_lag(&kafka, "again.hook", &["again-in"]);
 
     // A topic that stays away is named, once, and the other one goes on. It may have been missed before, between its end and its beginning.
@@ -83,6 +83,32 @@ fn a_topic_made_again_while_it_is_read_is_read_from_its_beginning_however_far_it
     wait_until(SOON, "it is read as soon as it is there", || {
         accepted(&receiver, "third").len() == 5
     });
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+}
+
+#[test]
+fn a_topic_whose_offsets_went_with_it_is_read_from_its_beginning_though_the_file_says_latest() {
+    let kafka = Broker::start();
+    kafka.create_topic("latest-in", 1, &[]);
+    let receiver = Receiver::ok();
+    let config = Config::new(kafka.brokers(), "latest")
+        .kafka("topic_refresh = \"1s\"")
+        .start_at("latest")
+        .topics(&["latest-in"])
+        .destination(Destination::new("hook", &receiver.url()));
+    let mut relay = Relay::start(&config);
+    relay.wait_log("partition assigned", SOON);
+    kafka.produce(&records("latest-in", "old", 5));
+    receiver.wait_accepted(5, SOON);
+    wait_no_lag(&kafka, "latest.hook", &["latest-in"]);
+    kafka.delete_topic("latest-in");
+    relay.wait_log("the topic does not exist (any more)", SOON);
+    kafka.create_topic("latest-in", 1, &[]);
+    kafka.produce(&records("latest-in", "new", 20));
+    wait_until(SOON, "all of the new topic is delivered", || {
+        accepted(&receiver, "new").len() == 20
+    });
+    relay.wait_log("the topic was deleted and made again", SOON);
     assert_eq!(relay.stop(SOON).code(), Some(0));
 }
 
