@@ -100,7 +100,7 @@ async fn run(config: &Config) -> u8 {
 
 /// Feeds systemd's watchdog as long as every consumer's loop turns. The runtime is alive if this runs at all.
 async fn feed_watchdog(health: std::sync::Arc<crate::admin::Health>) {
-    let Some(interval) = systemd::watchdog_interval() else {
+    let Some(interval) = systemd::watchdog_time().map(|time| time / 2) else {
         return;
     };
     let mut due = tokio::time::interval(interval);

@@ -1,11 +1,13 @@
 //! The process itself, where no Kafka is needed to see it.
 
 use std::fs::File;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::config::{Config, Destination};
 use crate::harness::port::free_port;
 use crate::harness::relay::{Relay, Signal, binary};
+use crate::harness::systemd::Manager;
 use crate::harness::wait::wait_for;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -15,6 +17,15 @@ fn config() -> Config {
     Config::new("127.0.0.1:1", "process")
         .topics(&["t"])
         .destination(Destination::new("hook", "http://127.0.0.1:9/"))
+}
+
+/// A relay that believes systemd to be its parent.
+fn start_under(manager: &Manager, adapt: impl FnOnce(&mut Command)) -> Relay {
+    let port = free_port();
+    Relay::start_with(&config().text(port), port, |command| {
+        command.env("NOTIFY_SOCKET", manager.path());
+        adapt(command);
+    })
 }
 
 fn wait_alive(relay: &mut Relay) {
@@ -49,11 +60,16 @@ fn with_nothing_enabled_the_process_waits_for_its_signal() {
 
 #[test]
 fn a_hangup_is_no_end() {
-    let mut relay = Relay::start(&config());
-    relay.wait_log("postrider runs", SOON);
+    let manager = Manager::listen();
+    let mut relay = start_under(&manager, |_| {});
+    manager.wait_for("READY=1", SOON);
     relay.signal(Signal::SIGHUP);
     relay.wait_log("SIGHUP: this version cannot reload", SOON);
+    let told = manager.wait_for("RELOADING=1", SOON);
+    assert!(told.contains("\nMONOTONIC_USEC="), "{told}");
+    manager.wait_for("READY=1", SOON);
     assert_eq!(relay.stop(SOON).code(), Some(0));
+    manager.wait_for("STOPPING=1", SOON);
 }
 
 #[test]
