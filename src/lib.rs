@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
+pub mod heartbeat;
 pub mod kafka;
 pub mod lane;
 pub mod logging;

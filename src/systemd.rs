@@ -23,6 +23,12 @@ pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
+/// Whether anybody listens.
+#[must_use]
+pub fn listens() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// What a person reads in `systemctl status`.
 pub fn status(sentence: &str) {
     // A line end would begin another message.

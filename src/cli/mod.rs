@@ -10,6 +10,7 @@ mod keys;
 mod live;
 mod look;
 mod man;
+mod notifier;
 mod orders;
 mod recipes;
 mod run;

@@ -72,6 +72,52 @@ fn a_hangup_is_no_end() {
     manager.wait_for("STOPPING=1", SOON);
 }
 
+/// systemd kills a service whose watchdog it has not heard for its time; here it is only waited for.
+#[test]
+fn the_watchdog_hears_nothing_of_a_process_with_a_stuck_consumer() {
+    let manager = Manager::listen();
+    let mut relay = start_under(&manager, |command| {
+        command
+            .env("WATCHDOG_USEC", "4000000")
+            .env("POSTRIDER_TEST_STALL", "r-hook");
+    });
+    manager.wait_for("WATCHDOG=1", SOON);
+    manager.wait_for("WATCHDOG=1", SOON);
+    relay.wait_log("this thread stands still, as asked", SOON);
+    relay.wait_log("the consumer of the retries of hook", SOON);
+    while manager
+        .hears("WATCHDOG=1", Duration::from_millis(1))
+        .is_some()
+    {}
+    let heard = manager.hears("WATCHDOG=1", Duration::from_secs(4));
+    assert_eq!(heard, None, "it would be killed now");
+    let (status, text) = relay.get("/livez").expect("the runtime is well");
+    assert_eq!(status, 503);
+    assert!(
+        text.contains("the consumer of the retries of hook"),
+        "{text}"
+    );
+    relay.kill9();
+}
+
+#[test]
+fn a_drain_asks_for_its_time() {
+    let manager = Manager::listen();
+    let mut relay = start_under(&manager, |_| {});
+    manager.wait_for("READY=1", SOON);
+    let status = manager.wait_for("STATUS=", SOON);
+    assert!(
+        status.contains("the destination does not deliver"),
+        "{status}"
+    );
+    assert!(status.contains("hook: "), "{status}");
+    relay.signal(Signal::SIGTERM);
+    manager.wait_for("STOPPING=1", SOON);
+    manager.wait_for("STATUS=draining", SOON);
+    manager.wait_for("EXTEND_TIMEOUT_USEC=15000000", SOON);
+    assert_eq!(relay.wait_exit(SOON).code(), Some(0));
+}
+
 #[test]
 fn the_numbers_of_an_idle_lane_do_not_grow_old() {
     let mut relay = Relay::start(&config());
