@@ -14,6 +14,8 @@ KAFKA_DIR := $(CURDIR)/target/kafka
 KAFKA_STAMPS := $(KAFKA_VERSIONS:%=$(KAFKA_DIR)/%/fetched)
 CLIENTS_DIR := $(CURDIR)/target/clients
 PROMTOOL := $(CURDIR)/target/tools/promtool
+CARGO_DEB := $(CURDIR)/target/tools/bin/cargo-deb
+CARGO_DEB_VERSION := 3.8.0
 # How many seeded runs of the simulation each command makes.
 SIM_SEEDS_TEST := 5000
 SIM_SEEDS_QUICK := 300
@@ -118,6 +120,23 @@ build: tools ## the optimised binary: target/release/postrider
 .PHONY: install
 install: build ## put the binary into /usr/local/bin (or PREFIX=...)
 	install -D -m 0755 target/release/postrider $(DESTDIR)$(PREFIX)/bin/postrider
+
+.PHONY: package
+package: build $(CARGO_DEB) ## the Debian package: target/package/postrider_*.deb
+	@CARGO_DEB=$(CARGO_DEB) packaging/deb.sh target/release/postrider
+
+.PHONY: test-system
+test-system: tools $(CARGO_DEB) ## the package in a booted systemd, on a Debian 12 of its own: root on Debian only
+	$(call begin_stages)
+	$(call stage,build,$(CARGO) build --quiet --locked)
+	$(call stage,package,CARGO_DEB=$(CARGO_DEB) packaging/deb.sh target/debug/postrider)
+	$(call stage,system,tests/system/unit.sh)
+	$(call end_stages,make test-system)
+
+$(CARGO_DEB): | tools
+	@printf 'cargo-deb %s, once: some minutes\n' $(CARGO_DEB_VERSION)
+	@$(CARGO) install --quiet --locked --debug --root $(CURDIR)/target/tools --target-dir $(CURDIR)/target/tools/build --version $(CARGO_DEB_VERSION) cargo-deb
+	@rm -rf $(CURDIR)/target/tools/build
 
 .PHONY: tools tools-test
 tools:

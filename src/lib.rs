@@ -7,6 +7,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
+pub mod heartbeat;
+pub mod journal;
 pub mod kafka;
 pub mod lane;
 pub mod logging;

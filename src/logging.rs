@@ -1,6 +1,9 @@
 //! The log: what the file may say about it.
 
 use tracing::Level;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use crate::journal::{self, Journal};
 
 /// The `[log]` section, already checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,10 +60,14 @@ pub fn start(options: LogOptions) {
         LogFormat::Json => true,
     };
     // Without `log_internal_errors(false)` a line that cannot be written, to a full disk or a closed pipe, is a panic of whoever wrote it.
+    let writer = match journal::is_listening() {
+        true => BoxMakeWriter::new(Journal),
+        false => BoxMakeWriter::new(std::io::stderr),
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .log_internal_errors(false)
-        .with_writer(std::io::stderr);
+        .with_writer(writer);
     let started = if json {
         builder
             .json()

@@ -3,6 +3,8 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::warn;
 
+use crate::systemd;
+
 /// SIGTERM, SIGINT and SIGHUP.
 #[derive(Debug)]
 pub struct Signals {
@@ -51,7 +53,9 @@ impl Signals {
                 _ = self.terminate.recv() => return EndSignal::Terminate,
                 _ = self.interrupt.recv() => return EndSignal::Interrupt,
                 _ = self.hangup.recv() => {
+                    systemd::reloading();
                     warn!("SIGHUP: this version cannot reload its file; it goes on as it is, restart it instead");
+                    systemd::ready();
                 }
             }
         }

@@ -1,14 +1,14 @@
 //! What the probes look at.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Clock, Tick};
+use crate::heartbeat::Heartbeat;
 
-/// A consumer's loop may be silent for this long: half the watchdog's time.
-const LOOP_SILENCE_MAX: Duration = Duration::from_secs(15);
+/// Whoever must turn may be late by this much: half the watchdog's time, if it has none of its own.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// A broker must have answered within this time.
 const BROKER_SILENCE_MAX: Duration = Duration::from_secs(30);
 
@@ -16,13 +16,15 @@ const BROKER_SILENCE_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Health {
     clock: Clock,
+    /// How late whoever must turn may be.
+    grace: Duration,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Per destination: when each of its consumers' loops last turned, in milliseconds of the clock.
-    loops: BTreeMap<String, Vec<Arc<AtomicU64>>>,
+    /// Per destination, nothing for the process: who must turn, and what that is called.
+    hearts: BTreeMap<String, Vec<(String, Arc<Heartbeat>)>>,
     broker_answered: Option<Tick>,
     /// Why a connection to a broker failed lately.
     connection_failed: Option<String>,
@@ -44,19 +46,31 @@ impl Health {
     pub fn new(clock: Clock) -> Self {
         Self {
             clock,
+            grace: SILENCE_MAX,
             state: Mutex::default(),
         }
     }
 
-    /// Watches the loops of a destination's consumers.
-    pub fn watch(&self, destination: &str, beats: Vec<Arc<AtomicU64>>) {
-        self.lock().loops.insert(destination.to_owned(), beats);
+    /// The same, where whoever must turn may be late by half of this time; `None` means what is usual.
+    #[must_use]
+    pub fn watched(clock: Clock, watchdog: Option<Duration>) -> Self {
+        Self {
+            grace: watchdog.map_or(SILENCE_MAX, |time| time / 2),
+            ..Self::new(clock)
+        }
     }
 
-    /// Stops watching a destination's consumers: they have ended on purpose.
+    /// Watches one of those who must turn for a destination, or, without a name, for all.
+    pub fn watch(&self, destination: &str, name: String, heart: Arc<Heartbeat>) {
+        let mut state = self.lock();
+        let hearts = state.hearts.entry(destination.to_owned()).or_default();
+        hearts.push((name, heart));
+    }
+
+    /// Stops watching what turned for a destination: it has ended on purpose.
     pub fn forget(&self, destination: &str) {
         let mut state = self.lock();
-        state.loops.remove(destination);
+        state.hearts.remove(destination);
         state.unwritten.retain(|(name, _), _| name != destination);
         state.undecided.remove(destination);
     }
@@ -114,19 +128,14 @@ impl Health {
         }
     }
 
-    /// The destinations whose consumers' loops have not turned when they should have; none: the process is alive.
+    /// Who has not turned when he should have; nobody: the process is alive.
     #[must_use]
-    pub fn stuck_loops(&self) -> Vec<String> {
+    pub fn overdue(&self) -> Vec<String> {
         let now = self.clock.now().tick;
-        let stuck = |beat: &AtomicU64| {
-            let beat = Tick(Duration::from_millis(beat.load(Ordering::Relaxed)));
-            now.since(beat) > LOOP_SILENCE_MAX
-        };
         let state = self.lock();
-        state
-            .loops
-            .iter()
-            .filter(|(_, beats)| beats.iter().any(|beat| stuck(beat)))
+        let hearts = state.hearts.values().flatten();
+        hearts
+            .filter(|(_, heart)| heart.is_overdue(now, self.grace))
             .map(|(name, _)| name.clone())
             .collect()
     }

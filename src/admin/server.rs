@@ -89,14 +89,11 @@ async fn render(State(shown): State<Shown>) -> Response {
 }
 
 async fn alive(State(shown): State<Shown>) -> Response {
-    let stuck = shown.health.stuck_loops();
-    if stuck.is_empty() {
+    let overdue = shown.health.overdue();
+    if overdue.is_empty() {
         return "alive\n".into_response();
     }
-    let text = format!(
-        "the consumers of these destinations are stuck: {}\n",
-        stuck.join(", ")
-    );
+    let text = format!("stuck: {}\n", overdue.join(", "));
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 

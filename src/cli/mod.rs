@@ -10,6 +10,7 @@ mod keys;
 mod live;
 mod look;
 mod man;
+mod notifier;
 mod orders;
 mod recipes;
 mod run;
@@ -22,9 +23,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing::Level;
 
 use crate::admin::api::Verb;
 use crate::config::{Config, Problems};
+use crate::journal;
 
 /// The exit codes of the contract.
 pub(crate) mod exit {
@@ -167,20 +170,23 @@ fn say_bytes(text: &[u8]) {
 fn load(path: &Path) -> Result<Config, u8> {
     let environment = |name: &str| std::env::var(name).ok();
     let colour = look::colours(&std::io::stderr());
-    let show = |problems: &Problems| {
+    let show = |problems: &Problems, level| {
         if !problems.is_empty() {
-            let text = problems.render(colour);
+            let mut text = problems.render(colour).into_bytes();
+            if journal::is_listening() {
+                text = journal::with_priority(level, &text);
+            }
             // As with `say`; and a daemon whose log cannot be written has its work to do all the same.
-            drop(std::io::stderr().write_all(text.as_bytes()));
+            drop(std::io::stderr().write_all(&text));
         }
     };
     match Config::load(path, &environment) {
         Ok(config) => {
-            show(&config.warnings);
+            show(&config.warnings, Level::WARN);
             Ok(config)
         }
         Err(problems) => {
-            show(&problems);
+            show(&problems, Level::ERROR);
             Err(exit::CONFIG)
         }
     }

@@ -1,6 +1,7 @@
 //! `postrider run`: the daemon in the foreground.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -13,7 +14,11 @@ use crate::relay::{Relay, RelayError};
 use crate::signal::{EndSignal, Signals};
 use crate::systemd;
 
+use super::notifier::Notifier;
 use super::{exit, load};
+
+/// What an end may take beyond its drain: leaving the groups, and the last words in the state topic.
+const AFTER_DRAIN: Duration = Duration::from_secs(15);
 
 /// Run the daemon in the foreground.
 #[derive(Debug, clap::Args)]
@@ -59,7 +64,8 @@ async fn run(config: &Config) -> u8 {
         }
     };
     let stop = CancellationToken::new();
-    let relay = match Relay::start(config, Clock::start(), stop.clone()).await {
+    let clock = Clock::start();
+    let relay = match Relay::start(config, clock, stop.clone()).await {
         Ok(relay) => relay,
         Err(error) => return failed(&error),
     };
@@ -71,7 +77,13 @@ async fn run(config: &Config) -> u8 {
         "postrider runs"
     );
     systemd::ready();
-    let watchdog = tokio::spawn(feed_watchdog(relay.health()));
+    let notifier = match Notifier::start(relay.health(), clock) {
+        Ok(notifier) => notifier,
+        Err(error) => {
+            error!(%error, "the thread that tells systemd of us cannot be started");
+            return exit::UNAVAILABLE;
+        }
+    };
     let lanes = relay.wait();
     tokio::pin!(lanes);
     let mut first: Option<EndSignal> = None;
@@ -90,29 +102,14 @@ async fn run(config: &Config) -> u8 {
                 let drain_s = config.limits.drain.as_secs();
                 info!(drain_s, "draining; a second signal ends at once");
                 systemd::stopping();
+                systemd::status(&format!("draining: what is in flight may end, for {drain_s} s at most"));
+                notifier.drain(clock.now().tick + config.limits.drain + AFTER_DRAIN);
                 stop.cancel();
             }
         }
     };
-    watchdog.abort();
+    drop(notifier);
     code
-}
-
-/// Feeds systemd's watchdog as long as every consumer's loop turns. The runtime is alive if this runs at all.
-async fn feed_watchdog(health: std::sync::Arc<crate::admin::Health>) {
-    let Some(interval) = systemd::watchdog_interval() else {
-        return;
-    };
-    let mut due = tokio::time::interval(interval);
-    loop {
-        due.tick().await;
-        let stuck = health.stuck_loops();
-        if stuck.is_empty() {
-            systemd::watchdog();
-        } else {
-            error!(?stuck, "consumer loops are stuck: the watchdog is not fed");
-        }
-    }
 }
 
 fn failed(error: &RelayError) -> u8 {

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -17,6 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock::{Clock, Tick};
 use crate::delivery::{CommitFailure, Epoch};
+use crate::heartbeat::Heartbeat;
 use crate::lane::{AssignedPartition, Position, RecordsLostPolicy, StartAt};
 use crate::record::Record;
 
@@ -29,6 +29,7 @@ use super::mailbox::{Allowance, Mailbox, Orders};
 use super::members::Part;
 use super::pauses::Pauses;
 use super::raw::{Fetched, Queues};
+use super::stall::Stall;
 
 /// What a consumer needs to know.
 #[derive(Clone)]
@@ -171,7 +172,7 @@ pub(super) struct ConsumerThread {
     pub(super) plan: ConsumerPlan,
     pub(super) clock: Clock,
     pub(super) mailbox: Arc<Mailbox>,
-    pub(super) beat: Arc<AtomicU64>,
+    pub(super) beat: Arc<Heartbeat>,
     pub(super) assigned: BTreeMap<TopicPartition, Epoch>,
     pub(super) epochs: BTreeMap<Epoch, TopicPartition>,
     pub(super) next_epoch: Epoch,
@@ -242,7 +243,7 @@ impl ConsumerThread {
                 running: false,
             },
             mailbox: Arc::default(),
-            beat: Arc::new(AtomicU64::new(millis(clock.now().tick))),
+            beat: Arc::new(Heartbeat::new(clock.now().tick)),
             assigned: BTreeMap::new(),
             epochs: BTreeMap::new(),
             next_epoch: part.first_epoch(),
@@ -271,19 +272,24 @@ impl ConsumerThread {
 
     /// Starts it.
     pub(super) fn start(self) -> Result<(), StartError> {
-        let kind = match self.part {
-            Part::Topics => 'c',
-            Part::Ladder => 'r',
-        };
         std::thread::Builder::new()
-            .name(format!("{kind}-{}", self.plan.destination))
+            .name(self.thread_name())
             .spawn(move || self.run())
             .map_err(StartError::Thread)?;
         Ok(())
     }
 
+    fn thread_name(&self) -> String {
+        let kind = match self.part {
+            Part::Topics => 'c',
+            Part::Ladder => 'r',
+        };
+        format!("{kind}-{}", self.plan.destination)
+    }
+
     fn run(mut self) {
         self.outbox.running = true;
+        let stall = Stall::of(&self.thread_name(), self.clock);
         self.stay_awake();
         match self.part {
             Part::Topics => {}
@@ -292,6 +298,7 @@ impl ConsumerThread {
         }
         loop {
             self.beat(Duration::ZERO);
+            stall.here(self.clock.now().tick);
             let orders = self.mailbox.take();
             self.obey(&orders);
             if let Some((positions, patience)) = orders.close {
@@ -474,8 +481,7 @@ impl ConsumerThread {
 
     /// Says that the loop turns, and that it may now be silent for `pause`.
     pub(super) fn beat(&self, pause: Duration) {
-        self.beat
-            .store(millis(self.clock.now().tick + pause), Ordering::Relaxed);
+        self.beat.beat(self.clock.now().tick, pause);
     }
 }
 
@@ -485,8 +491,4 @@ pub(super) fn list(partitions: &[TopicPartition]) -> TopicPartitionList {
         list.add_partition(topic, *partition);
     }
     list
-}
-
-fn millis(tick: Tick) -> u64 {
-    u64::try_from(tick.0.as_millis()).unwrap_or(u64::MAX)
 }

@@ -4,14 +4,13 @@
 //! would be given all partitions of a topic while another instance has the ladder alone, and no first delivery to make.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use tokio::sync::mpsc;
 
 use crate::clock::{Clock, Tick, Timestamp};
 use crate::delivery::Epoch;
+use crate::heartbeat::Heartbeat;
 use crate::lane::{Position, Room};
 
 use super::client::ladder_config;
@@ -68,8 +67,8 @@ pub struct Members {
 struct Member {
     /// What it is told.
     mailbox: Arc<Mailbox>,
-    /// When its loop last turned, in milliseconds of the clock; a thread that waits on purpose puts its deadline here.
-    beat: Arc<AtomicU64>,
+    /// Whether its loop turns.
+    beat: Arc<Heartbeat>,
     /// What of it was handed to the machine since the start.
     handed: Allowance,
 }
@@ -149,15 +148,17 @@ impl Members {
 
     /// The beats of their loops.
     #[must_use]
-    pub fn beats(&self) -> Vec<Arc<AtomicU64>> {
-        self.all().map(|member| Arc::clone(&member.beat)).collect()
+    pub fn beats(&self) -> Vec<(Part, Arc<Heartbeat>)> {
+        let parts = [Part::Topics, Part::Ladder];
+        let beats = self.all().map(|member| Arc::clone(&member.beat));
+        parts.into_iter().zip(beats).collect()
     }
 
     /// When the loop that is behind the other last turned.
     #[must_use]
     pub fn last_beat(&self) -> Tick {
-        let beats = self.all().map(|member| member.beat.load(Ordering::Relaxed));
-        Tick(Duration::from_millis(beats.min().unwrap_or(0)))
+        let beats = self.all().map(|member| member.beat.until());
+        beats.min().unwrap_or_default()
     }
 
     /// A record of this weight was handed to the machine.

@@ -31,6 +31,7 @@ mod rebalance_tests;
 mod retention;
 mod rights;
 mod settings;
+mod stall;
 mod start;
 mod state;
 mod topics;

@@ -11,6 +11,7 @@ use tracing::{debug, info, warn};
 use crate::admin::Health;
 use crate::clock::{Clock, Now, Tick, Timestamp};
 use crate::delivery::Outcome;
+use crate::heartbeat::Heartbeat;
 use crate::kafka::{FromConsumer, Members, Producer};
 use crate::lane::{Action, Doing, Event, Lane, Notice, Order, Send, Shed, WriteError};
 use crate::metrics::{LaneLevels, LaneMetrics, OwnedWrite};
@@ -50,6 +51,8 @@ pub(super) struct LaneParts {
     pub(super) producer: Arc<Producer>,
     pub(super) health: Arc<Health>,
     pub(super) members: Members,
+    /// Whether its loop turns.
+    pub(super) beat: Arc<Heartbeat>,
     pub(super) metrics: LaneMetrics,
     /// What operators ask.
     pub(super) asks: mpsc::Receiver<LaneAsk>,
@@ -150,6 +153,9 @@ impl LaneTask {
         self.allow();
         loop {
             let due = self.due();
+            self.parts
+                .beat
+                .beat(self.parts.clock.now().tick, SHOW_AT_LEAST);
             tokio::select! {
                 count = self.parts.members.inbox.recv_many(&mut from_consumer, 64) => {
                     if count == 0 {

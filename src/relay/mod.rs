@@ -4,6 +4,7 @@ mod background;
 mod blocked;
 mod book;
 mod desk;
+mod error;
 mod instances;
 mod judging;
 mod lag;
@@ -17,10 +18,12 @@ mod outlet;
 mod overview;
 mod panics;
 mod peers;
+mod pulse;
 mod report;
 mod requests;
 mod rollout;
 mod say;
+mod sentence;
 mod stillness;
 mod thread;
 mod topics;
@@ -39,14 +42,16 @@ use crate::admin::{self, AdminError, Ask, DEFAULT_SOCKET, Health, SocketFile};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::kafka::{
-    self, AUDIT, Broker, Complaints, ConsumerPlan, Ends, KafkaError, LadderView, Mailbox,
-    MembersPlan, OwnedTopic, Producer, StartAtOption, StartError, StateReader, consumer_config,
-    producer_config, start_members,
+    self, AUDIT, Broker, Complaints, ConsumerPlan, Ends, LadderView, Mailbox, MembersPlan,
+    OwnedTopic, Producer, StartAtOption, StateReader, consumer_config, producer_config,
+    start_members,
 };
 use crate::lane::{Lane, LaneOptions, StartAt};
 use crate::metrics::Metrics;
 use crate::rules::Matcher;
-use crate::send::WebhookError;
+use crate::systemd;
+
+pub use error::RelayError;
 
 use background::Background;
 use instances::Myself;
@@ -61,37 +66,6 @@ use stillness::Stillness;
 use thread::start_thread;
 use topics::{TopicWatch, Watched};
 use upkeep::Upkeep;
-
-/// Why the relay does not run, or runs no more.
-#[derive(Debug, thiserror::Error)]
-pub enum RelayError {
-    /// librdkafka refuses the settings.
-    #[error("the Kafka client cannot be made; look at [kafka] and [kafka.properties]")]
-    Kafka(#[from] KafkaError),
-    /// A consumer cannot be started.
-    #[error(transparent)]
-    Consumer(#[from] StartError),
-    /// A destination's HTTP client cannot be made.
-    #[error("destination {destination}")]
-    Webhook {
-        /// The destination.
-        destination: String,
-        /// Why.
-        source: WebhookError,
-    },
-    /// The system gives no thread.
-    #[error("the thread of a lane cannot be started")]
-    Thread(#[source] std::io::Error),
-    /// The admin address cannot be had.
-    #[error(transparent)]
-    Admin(#[from] AdminError),
-    /// The metrics cannot be registered.
-    #[error("the metrics cannot be registered")]
-    Metrics(#[from] prometheus::Error),
-    /// A part of the program ended that nobody asked to end.
-    #[error("{0} ended unasked")]
-    Unasked(String),
-}
 
 /// A relay whose parts all run.
 pub struct Relay {
@@ -136,7 +110,7 @@ impl Relay {
     ) -> Result<Self, RelayError> {
         panics::watch();
         let metrics = Metrics::new()?;
-        let health = Arc::new(Health::new(clock));
+        let health = Arc::new(Health::watched(clock, systemd::watchdog_time()));
         let stop_serving = CancellationToken::new();
         let (asks, inbox) = mpsc::channel(ASKS);
         let server = admin::serve(
@@ -149,6 +123,8 @@ impl Relay {
         .await?;
         let mut background = Background::new(stop_serving.clone());
         background.spawn("the admin server", server);
+        let pulse = pulse::of_runtime(&health, clock, stop_serving.clone());
+        background.spawn("the runtime's heartbeat", pulse);
         let socket = start_socket(config, asks, &mut background, &stop_serving)?;
         let complaints = Arc::new(Complaints::new(clock));
         let producer = Arc::new(Producer::new(
@@ -293,7 +269,7 @@ impl Relay {
         let plan = MembersPlan::new(&config.kafka, reading, lane.outlet.is_some());
         let members = start_members(plan, clock)?;
         self.mailboxes.extend(members.of_ladder());
-        self.health.watch(&lane.name, members.beats());
+        let beat = pulse::watch_lane(&self.health, &lane.name, &members, clock);
         let watched = topics
             .has_patterns()
             .then(|| Watched::new(&lane.name, topics, members.of_topics()));
@@ -321,6 +297,7 @@ impl Relay {
             producer: Arc::clone(producer),
             health: Arc::clone(&self.health),
             members,
+            beat,
             clock,
             drain: config.limits.drain,
             stop: self.stop.clone(),
@@ -381,6 +358,14 @@ impl Relay {
             )),
         });
         self.desk = Some(Arc::clone(&operators.desk));
+        if systemd::listens() {
+            let telling = sentence::tell(
+                Arc::clone(&operators.desk),
+                self.stop.clone(),
+                self.stop_serving.clone(),
+            );
+            self.background.spawn("the sentence for systemd", telling);
+        }
         let lag = lag::show(
             Arc::clone(&operators.desk),
             Margins::new(broker, Arc::clone(&self.metrics), clock),

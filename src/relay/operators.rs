@@ -277,11 +277,9 @@ impl FrontDesk {
     }
 
     fn health(&self) -> HealthReport {
-        let stuck = self.health.stuck_loops();
+        let stuck = self.health.overdue();
         let not_ready = self.health.not_ready();
-        let stuck_words = stuck
-            .iter()
-            .map(|name| format!("the consumer of {name} is stuck"));
+        let stuck_words = stuck.iter().map(|name| format!("{name} is stuck"));
         HealthReport {
             alive: stuck.is_empty(),
             ready: not_ready.is_empty(),

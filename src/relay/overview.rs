@@ -26,22 +26,27 @@ const RETRIES_WAIT: Duration = Duration::from_secs(10);
 
 impl FrontDesk {
     pub(super) async fn status(&self) -> StatusReport {
-        let now = Clock::wall();
         let mut answers = self.ask_lanes().await;
         lag::fill(&self.ends, &mut answers).await;
+        self.report(&mut answers)
+    }
+
+    /// What the lanes have said of themselves, with what they cannot know.
+    pub(super) fn report(&self, answers: &mut [Option<LaneStatus>]) -> StatusReport {
+        let now = Clock::wall();
         let known = self.known();
         let mut destinations: Vec<_> = self
             .doors
             .iter()
             .zip(answers)
             .map(|(door, status)| match status {
-                Some(mut status) => {
+                Some(status) => {
                     let by = known.book.pause(&door.id);
-                    complete(&mut status, by, known.begun);
+                    complete(status, by, known.begun);
                     if let Some(gone) = known.book.gone(&door.id, &door.fingerprint) {
-                        remember(&mut status, gone);
+                        remember(status, gone);
                     }
-                    let mut report = report(door, &status, by, now);
+                    let mut report = report(door, status, by, now);
                     self.show_outdated(door, &mut report);
                     report
                 }

@@ -19,5 +19,6 @@ pub mod place;
 pub mod port;
 pub mod receiver;
 pub mod relay;
+pub mod systemd;
 pub mod wait;
 pub mod wire;

@@ -27,4 +27,5 @@ mod process;
 mod receiver;
 mod send;
 mod tidy;
+mod unit;
 mod verbs;

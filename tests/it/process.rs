@@ -1,11 +1,13 @@
 //! The process itself, where no Kafka is needed to see it.
 
 use std::fs::File;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::config::{Config, Destination};
 use crate::harness::port::free_port;
 use crate::harness::relay::{Relay, Signal, binary};
+use crate::harness::systemd::Manager;
 use crate::harness::wait::wait_for;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -15,6 +17,15 @@ fn config() -> Config {
     Config::new("127.0.0.1:1", "process")
         .topics(&["t"])
         .destination(Destination::new("hook", "http://127.0.0.1:9/"))
+}
+
+/// A relay that believes systemd to be its parent.
+fn start_under(manager: &Manager, adapt: impl FnOnce(&mut Command)) -> Relay {
+    let port = free_port();
+    Relay::start_with(&config().text(port), port, |command| {
+        command.env("NOTIFY_SOCKET", manager.path());
+        adapt(command);
+    })
 }
 
 fn wait_alive(relay: &mut Relay) {
@@ -49,11 +60,62 @@ fn with_nothing_enabled_the_process_waits_for_its_signal() {
 
 #[test]
 fn a_hangup_is_no_end() {
-    let mut relay = Relay::start(&config());
-    relay.wait_log("postrider runs", SOON);
+    let manager = Manager::listen();
+    let mut relay = start_under(&manager, |_| {});
+    manager.wait_for("READY=1", SOON);
     relay.signal(Signal::SIGHUP);
     relay.wait_log("SIGHUP: this version cannot reload", SOON);
+    let told = manager.wait_for("RELOADING=1", SOON);
+    assert!(told.contains("\nMONOTONIC_USEC="), "{told}");
+    manager.wait_for("READY=1", SOON);
     assert_eq!(relay.stop(SOON).code(), Some(0));
+    manager.wait_for("STOPPING=1", SOON);
+}
+
+/// systemd kills a service whose watchdog it has not heard for its time; here it is only waited for.
+#[test]
+fn the_watchdog_hears_nothing_of_a_process_with_a_stuck_consumer() {
+    let manager = Manager::listen();
+    let mut relay = start_under(&manager, |command| {
+        command
+            .env("WATCHDOG_USEC", "4000000")
+            .env("POSTRIDER_TEST_STALL", "r-hook");
+    });
+    manager.wait_for("WATCHDOG=1", SOON);
+    manager.wait_for("WATCHDOG=1", SOON);
+    relay.wait_log("this thread stands still, as asked", SOON);
+    relay.wait_log("the consumer of the retries of hook", SOON);
+    while manager
+        .hears("WATCHDOG=1", Duration::from_millis(1))
+        .is_some()
+    {}
+    let heard = manager.hears("WATCHDOG=1", Duration::from_secs(4));
+    assert_eq!(heard, None, "it would be killed now");
+    let (status, text) = relay.get("/livez").expect("the runtime is well");
+    assert_eq!(status, 503);
+    assert!(
+        text.contains("the consumer of the retries of hook"),
+        "{text}"
+    );
+    relay.kill9();
+}
+
+#[test]
+fn a_drain_asks_for_its_time() {
+    let manager = Manager::listen();
+    let mut relay = start_under(&manager, |_| {});
+    manager.wait_for("READY=1", SOON);
+    let status = manager.wait_for("STATUS=", SOON);
+    assert!(
+        status.contains("the destination does not deliver"),
+        "{status}"
+    );
+    assert!(status.contains("hook: "), "{status}");
+    relay.signal(Signal::SIGTERM);
+    manager.wait_for("STOPPING=1", SOON);
+    manager.wait_for("STATUS=draining", SOON);
+    manager.wait_for("EXTEND_TIMEOUT_USEC=15000000", SOON);
+    assert_eq!(relay.wait_exit(SOON).code(), Some(0));
 }
 
 #[test]

@@ -14,7 +14,7 @@ mod scan;
 use scan::{Token, code_lines, root_imports, tokens};
 
 /// Code that crosses every door.
-const NOUNS: &[&str] = &["record", "delivery", "clock"];
+const NOUNS: &[&str] = &["record", "delivery", "clock", "heartbeat"];
 /// Rooms that decide and do nothing else.
 const PURE: &[&str] = &["rules", "lane"];
 /// Rooms that touch the world.

@@ -1,15 +1,16 @@
 #!/bin/bash
-# Boots a real systemd in a Debian 12 folder, installs the unit, a file and the binary there, and tries what the unit promises: the
-# start with Kafka away, the stop, the restarts, the watchdog, and the files that no restart would make better.
+# Boots a real systemd in a Debian 12 folder, installs the package there, and tries what it promises: the start with Kafka away, the
+# stop, the reload, the restarts, the watchdog, credentials, the journal, the limits, and the files that no restart would make better.
 #
-# usage: tests/system/unit.sh [BINARY]       target/release/postrider unless one is named; root on Debian only
+# usage: tests/system/unit.sh [PACKAGE.deb]       the one in target/package unless one is named; root on Debian only
 # The machine in the folder has no network but a loopback of its own, and no CA certificates.
+# A pipe into `grep -q` would fail: its writer is ended as soon as something is found.
 set -euo pipefail
 # shellcheck source=tests/system/debian.sh
 . "$(dirname "$0")/debian.sh"
 
-binary=$(readlink -f "${1:-$PROJECT/target/release/postrider}")
-[ -x "$binary" ] || die "no binary at $binary: make build, or name one"
+package=$(readlink -f "${1:-$(ls "$PROJECT"/target/package/postrider_*.deb)}")
+[ -f "$package" ] || die "no package at $package: packaging/deb.sh makes one"
 need_tools debootstrap:debootstrap systemd-nspawn:systemd-container nsenter:util-linux
 
 work=$(mktemp -d "$SYSTEM_DIR/postrider-unit.XXXXXX")
@@ -55,9 +56,21 @@ within() {
     until "$@"; do [ $SECONDS -lt $end ] || return 1; sleep 0.2; done
 }
 is() { [ "$(property "$1")" = "$2" ]; }
-logged() { inside journalctl --no-pager -o cat -u postrider | grep -qF "$1"; }
+logged() { inside journalctl --no-pager -o cat -u postrider | grep -F "$1" >/dev/null; }
 # get PATH: the first line of the daemon's answer.
-get() { inside bash -c "exec 3<>/dev/tcp/127.0.0.1/8474; printf 'GET $1 HTTP/1.0\r\n\r\n' >&3; head -n 1 <&3" | tr -d '\r'; }
+get() { ask "$1" | head -n 1; }
+# ask PATH: all of it.
+ask() { inside bash -c "exec 3<>/dev/tcp/127.0.0.1/8474; printf 'GET $1 HTTP/1.0\r\n\r\n' >&3; cat <&3" | tr -d '\r'; }
+# drop_in [LINE...]: what [Service] says beside the unit; without lines, nothing.
+drop_in() {
+    local folder=$machine/etc/systemd/system/postrider.service.d
+    rm -rf "$folder"
+    if [ $# -gt 0 ]; then
+        mkdir -p "$folder"
+        printf '%s\n' '[Service]' "$@" >"$folder/test.conf"
+    fi
+    inside systemctl daemon-reload
+}
 # file URL [LINE...]: the configuration.
 file() {
     {
@@ -70,17 +83,18 @@ file() {
 }
 # stop: and say how long it took.
 stop() {
-    local begin
+    local begin took
     begin=$(date +%s%N)
     inside systemctl stop postrider
-    printf '  stopped in %s ms\n' $((($(date +%s%N) - begin) / 1000000))
+    took=$((($(date +%s%N) - begin) / 1000000))
+    [ "$took" -lt 45000 ] || die "the stop took $took ms"
+    printf '  stopped in %s ms\n' "$took"
 }
 
 say "a Debian 12 with systemd"
-debian "$machine" systemd dbus
-install -m 0755 "$binary" "$machine/usr/bin/postrider"
-install -m 0644 "$PROJECT/systemd/postrider.service" "$machine/etc/systemd/system/postrider.service"
-mkdir "$machine/etc/postrider"
+# procps is what the package asks for.
+debian "$machine" systemd dbus procps
+install -m 0644 "$package" "$machine/root/postrider.deb"
 systemd-nspawn --quiet --register=no --keep-unit --private-network --console=pipe -b -D "$machine" >"$work/boot.log" 2>&1 </dev/null &
 nspawn=$!
 # The child that is its systemd; before that there is one which only prepares the folder.
@@ -92,16 +106,30 @@ found() {
     return 1
 }
 within 20 found || { cat "$work/boot.log" >&2; die "systemd-nspawn did not start"; }
-booted() { inside systemctl is-system-running 2>/dev/null | grep -qE 'running|degraded'; }
+booted() { inside systemctl is-system-running 2>/dev/null | grep -E 'running|degraded' >/dev/null; }
 within 60 booted || { tail -n 20 "$work/boot.log" >&2; die "systemd did not come up"; }
 inside systemctl --version | head -n 1
+say "the package: installed, neither enabled nor started, its file a conffile that the binary takes"
+inside dpkg --install /root/postrider.deb >"$work/dpkg.log" 2>&1 || { cat "$work/dpkg.log" >&2; die "dpkg refuses the package"; }
+[ "$(inside systemctl is-enabled postrider)" = disabled ] || die "it is enabled"
+is ActiveState inactive || die "it was started"
+[ "$(inside dpkg-query -W -f '${Conffiles}' postrider | awk '{print $1}')" = /etc/postrider/postrider.toml ] || die "no conffile"
+inside postrider check >/dev/null || die "the example is refused"
+for there in man/man1/postrider.1.gz man/man1/postrider-check.1.gz bash-completion/completions/postrider \
+    zsh/vendor-completions/_postrider fish/vendor_completions.d/postrider.fish doc/postrider/copyright; do
+    [ -s "$machine/usr/share/$there" ] || die "the package brings no /usr/share/$there"
+done
+inside postrider version
 # What is wanted by nobody is forgotten when it ends, and its exit code with it.
 inside systemctl --quiet enable postrider
 
-say "the unit says what systemd understands"
-complaints=$(inside systemd-analyze verify /etc/systemd/system/postrider.service 2>&1) || true
-[ -z "$complaints" ] || die "systemd-analyze verify: $complaints"
-inside systemd-analyze --no-pager security postrider | tail -n 1
+say "the units say what systemd understands, and give away little"
+for unit in postrider.service postrider@.service; do
+    complaints=$(inside systemd-analyze verify --man=no "/usr/lib/systemd/system/$unit" 2>&1) || true
+    [ -z "$complaints" ] || die "systemd-analyze verify: $complaints"
+    inside systemd-analyze --no-pager security --offline=true --threshold=15 "/usr/lib/systemd/system/$unit" | tail -n 1 \
+        || die "$unit is exposed"
+done
 
 say "the start: Kafka is away, no CA certificates, an http:// destination"
 file http://127.0.0.1:8000/hooks
@@ -115,6 +143,33 @@ printf '  user %s, %s threads, %s kB\n' "$(status Uid)" "$(status Threads)" "$(s
 [[ $(get /livez) == *" 200 "* ]] || die "/livez: $(get /livez)"
 [[ $(get /readyz) == *" 503 "* ]] || die "/readyz, with Kafka away: $(get /readyz)"
 printf '  /livez 200, /readyz 503\n'
+said() { property StatusText | grep -F "$1" >/dev/null; }
+within 20 said "does not deliver" || die "its status: $(property StatusText)"
+printf '  status: %s\n' "$(property StatusText)"
+inside postrider status | grep '^shop' >/dev/null || die "the operators' socket does not answer: $(inside postrider status 2>&1)"
+
+say "the metrics of the process are there, in all the hardening"
+metric() { ask /metrics | sed -n "s/^$1 //p"; }
+for name in process_start_time_seconds process_open_fds process_max_fds process_resident_memory_bytes process_threads; do
+    value=$(metric "$name")
+    awk -v value="$value" 'BEGIN { exit !(value > 0) }' || die "$name is ${value:-missing}"
+    printf '  %s %s\n' "$name" "$value"
+done
+started=$(metric process_start_time_seconds)
+age=$(($(date +%s) - ${started%.*}))
+[ "$age" -ge 0 ] && [ "$age" -lt 300 ] || die "process_start_time_seconds is $age s ago"
+
+say "a reload ends, the process stays"
+pid=$(property MainPID)
+inside timeout 10 systemctl reload postrider || die "systemctl reload failed"
+expect MainPID "$pid"
+expect ActiveState active
+
+say "the journal has priorities"
+logged_at() { inside journalctl --no-pager -o cat -p "$1" -u postrider | grep -F "$2" >/dev/null; }
+within 20 logged_at info..info "postrider runs" || die "no line of priority info"
+within 30 logged_at warning..warning "SIGHUP" || die "no line of priority warning"
+inside journalctl --no-pager -o cat -u postrider | grep '^<' >/dev/null && die "a priority is shown as text"
 
 say "the stop"
 stop
@@ -132,9 +187,7 @@ expect NRestarts 1
 stop
 
 say "the watchdog, at 4 s: fed while the daemon lives, and the end of one that is frozen"
-inside mkdir -p /run/systemd/system/postrider.service.d
-inside bash -c "printf '[Service]\nWatchdogSec=4\n' > /run/systemd/system/postrider.service.d/watchdog.conf"
-inside systemctl daemon-reload
+drop_in WatchdogSec=4
 inside systemctl start postrider
 pid=$(property MainPID)
 sleep 10
@@ -144,8 +197,50 @@ within 20 is NRestarts 1 || die "a frozen daemon was left alone"
 within 10 is ActiveState active || die "not active after the watchdog's restart"
 printf '  a frozen daemon was replaced\n'
 stop
-inside rm /run/systemd/system/postrider.service.d/watchdog.conf
-inside systemctl daemon-reload
+
+say "the watchdog ends a daemon of which one consumer is stuck, though all the rest turns"
+drop_in WatchdogSec=4 Environment=POSTRIDER_TEST_STALL=c-shop
+inside systemctl start postrider
+within 30 is NRestarts 1 || die "a stuck consumer was left alone"
+logged "the consumer of shop" || die "the log does not say who is stuck"
+ended_by_watchdog=$(inside journalctl --no-pager -o cat -u postrider | grep -cF "Failed with result 'watchdog'")
+[ "$ended_by_watchdog" = 2 ] || die "it was not the watchdog"
+drop_in
+stop
+
+say "credentials are read"
+file http://127.0.0.1:8000/hooks '[destinations.shop.webhook.signing]' 'scheme = "standard-webhooks"' 'secrets = [{ credential = "shop.signing" }]'
+printf 'whsec_bm90IGEgc2VjcmV0LCBvbmx5IGFuIGV4YW1wbGU=\n' >"$machine/etc/postrider/signing"
+chmod 600 "$machine/etc/postrider/signing"
+drop_in LoadCredential=shop.signing:/etc/postrider/signing
+inside systemctl start postrider || die "it does not start with a credential"
+expect ActiveState active
+stop
+file http://127.0.0.1:8000/hooks
+drop_in
+
+say "64 file descriptors, and a bound on memory"
+# alive_under LINE...: it runs with the drop-in for a while, is not restarted, and answers.
+alive_under() {
+    drop_in "$@"
+    inside systemctl start postrider || die "it does not start with $*"
+    sleep 10
+    [[ $(get /livez) == *" 200 "* ]] || die "/livez with $*: $(get /livez)"
+    expect NRestarts 0
+    printf '  %s: %s descriptors, %s kB\n' "$*" "$(metric process_open_fds)" "$(status VmRSS)"
+    stop
+}
+alive_under LimitNOFILE=64
+alive_under MemoryMax=96M MemorySwapMax=0
+drop_in
+
+say "an instance of the template"
+printf '%s\n' '[admin]' 'listen = "127.0.0.1:8475"' 'socket = "/run/postrider-other/postrider.sock"' \
+    | cat "$machine/etc/postrider/postrider.toml" - >"$machine/etc/postrider/other.toml"
+inside systemctl start postrider postrider@other || die "the instance does not start beside the other"
+inside postrider -c /etc/postrider/other.toml status | grep '^shop' >/dev/null || die "the instance does not answer"
+inside systemctl stop postrider@other
+stop
 
 say "an address in use: it tries again until the address is free"
 file http://127.0.0.1:8000/hooks
@@ -169,7 +264,7 @@ refused() {
     expect ExecMainStatus 78
     expect ActiveState failed
     expect NRestarts 0
-    logged "$1" || die "the journal does not say: $1"
+    logged_at err..err "$1" || die "the journal does not say as an error: $1"
     printf '  the journal says: %s\n' "$1"
     inside systemctl reset-failed postrider
 }
@@ -182,5 +277,11 @@ refused "cannot read /etc/postrider/postrider.toml"
 say "an https:// destination where no CA certificates are installed"
 file https://127.0.0.1:8000/hooks
 refused "no CA certificates were found"
+
+say "the package goes, and its purge leaves nothing"
+inside dpkg --purge postrider >/dev/null 2>&1 || die "dpkg does not purge it"
+for left in /usr/bin/postrider /etc/postrider/postrider.toml /usr/lib/systemd/system/postrider.service; do
+    [ ! -e "$machine$left" ] || die "$left is left"
+done
 
 say "ok"
