@@ -70,6 +70,8 @@ pub enum FromConsumer {
     },
     /// All partitions that are ours and not read, because records in them expired and a person is to decide: topic, partition and how many records.
     Stopped(Vec<(Arc<str>, i32, u64)>),
+    /// So many records of this topic expired while it was read, before they were.
+    Expired(Arc<str>, u64),
     /// The broker acknowledged these.
     Committed(Vec<Position>),
     /// A commit was refused, for this reason; asked for again by the lane.
@@ -225,6 +227,8 @@ impl ConsumerThread {
         let context = Context::new(Arc::clone(&plan.complaints));
         let mut client = plan.client.clone();
         client.set("group.id", &plan.group);
+        // Whoever cannot read on is asked, see `astray.rs`: of what librdkafka does by itself nobody hears.
+        client.set("auto.offset.reset", "error");
         let consumer: BaseConsumer<Context> =
             client
                 .create_with_context(context)

@@ -3,6 +3,7 @@
 //! [`consumer`] is a thread; [`members`] is what a lane has of its two; [`mailbox`] is how it talks to one; [`start`] asks where partitions begin; [`topics`] makes the topics of
 //! our own; [`envelope`] is what a dead letter looks like. Only [`raw`] is unsafe.
 
+mod astray;
 mod away;
 mod client;
 mod commits;

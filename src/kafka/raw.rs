@@ -38,6 +38,11 @@ pub(super) enum Fetched {
         partition: i32,
         offset: i64,
     },
+    /// The partition cannot be read on where it was left, and librdkafka has stopped reading it.
+    Astray {
+        topic: Arc<str>,
+        partition: i32,
+    },
     /// Something else, in librdkafka's words.
     Error(String),
 }
@@ -311,6 +316,10 @@ impl TopicNames {
                     topic,
                     partition: m.partition,
                     offset: m.offset,
+                },
+                NativeError::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => Fetched::Astray {
+                    topic,
+                    partition: m.partition,
                 },
                 _ => {
                     let text = native::rd_kafka_message_errstr(message);

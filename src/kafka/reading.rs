@@ -73,6 +73,7 @@ impl ConsumerThread {
     pub(super) fn pass_on(&mut self, fetched: &mut Vec<Fetched>) {
         let mut parcels = Parcels::default();
         let mut cut = Vec::new();
+        let mut astray = Vec::new();
         for item in fetched.drain(..) {
             match item {
                 Fetched::Record(record) => {
@@ -101,6 +102,7 @@ impl ConsumerThread {
                         self.reach_end(epoch, offset);
                     }
                 }
+                Fetched::Astray { topic, partition } => astray.push((topic, partition)),
                 Fetched::Error(error) => {
                     debug!(destination = %self.plan.destination, error, "fetch error");
                 }
@@ -110,6 +112,9 @@ impl ConsumerThread {
         self.apply_pauses();
         for (tp, offset) in cut {
             self.begin_again(&tp, offset);
+        }
+        for tp in astray {
+            self.find_way(&tp);
         }
         self.largest = self.heaviest.max(self.largest - self.largest / 8).max(1);
         self.heaviest = 0;

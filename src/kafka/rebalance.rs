@@ -217,6 +217,13 @@ impl ConsumerThread {
             .collect()
     }
 
+    /// Nothing more of this partition is read until a person decides: so many of its records expired unread.
+    pub(super) fn stand_still(&mut self, tp: &TopicPartition, lost: u64) {
+        self.counted_lost.insert(tp.clone(), lost);
+        self.stopped.insert(tp.clone(), lost);
+        self.tell_stopped();
+    }
+
     fn tell_stopped(&self) {
         let all = self.stopped.iter();
         let all = all.map(|((topic, partition), lost)| (Arc::clone(topic), *partition, *lost));

@@ -353,6 +353,9 @@ impl LaneTask {
                     partitions,
                 });
             }
+            FromConsumer::Expired(topic, lost) => {
+                self.parts.metrics.records_lost(&topic, lost);
+            }
             FromConsumer::Stopped(partitions) => self.wait_for_decision(partitions),
             FromConsumer::Committed(positions) => {
                 self.parts.metrics.committed(Clock::wall());

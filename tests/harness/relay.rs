@@ -51,6 +51,14 @@ impl Relay {
         Self::start_text(&config.text(admin_port), admin_port)
     }
 
+    /// The same, and it says more of what it does.
+    pub fn start_loud(config: &Config) -> Self {
+        let admin_port = free_port();
+        Self::start_with(&config.text(admin_port), admin_port, |command| {
+            command.args(["--log-level", "debug"]);
+        })
+    }
+
     /// Starts an instance on the text of a file, which says that its admin server listens on `admin_port`.
     pub fn start_text(text: &str, admin_port: u16) -> Self {
         Self::start_with(text, admin_port, |_| {})

@@ -10,7 +10,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use crate::harness::broker::Broker;
 use crate::harness::config::{Config, Destination};
 use crate::harness::place::{New, Place};
-use crate::harness::receiver::Receiver;
+use crate::harness::receiver::{Answer, Receiver, Request};
 use crate::harness::relay::{Relay, binary};
 use crate::harness::wait::wait_until;
 
@@ -192,4 +192,82 @@ fn where_records_expired_unread_a_person_may_want_to_decide() {
     });
     wait_no_lag(&kafka, "decide.hook", &["decide-in"]);
     assert_eq!(relay.stop(SOON).code(), Some(0));
+}
+
+#[test]
+fn records_that_expire_while_their_partition_is_not_read_on_are_counted() {
+    let kafka = Broker::start();
+    kafka.create_topic("slow-in", 1, &[]);
+    kafka.produce(&records("slow-in", "early", 10));
+    let receiver = Receiver::start(
+        |request: &Request| match request.body.starts_with(b"early") {
+            true => Answer::ok().after(Duration::from_secs(20)),
+            false => Answer::ok(),
+        },
+    );
+    let config = Config::new(kafka.brokers(), "slow")
+        .topics(&["slow-in"])
+        .destination(
+            Destination::new("hook", &receiver.url())
+                .lane("window = { records = 10 }")
+                .webhook("timeouts = { total = \"60s\" }"),
+        );
+    let mut relay = Relay::start_loud(&config);
+    wait_until(SOON, "the window is full", || {
+        receiver.attempt_count() == 10
+    });
+    // Without room nothing more is fetched, after some seconds; before, records would be read although they have expired.
+    relay.wait_log("no room for long: partitions paused", SOON);
+    kafka.produce(&records("slow-in", "late", 400));
+    kafka.delete_records("slow-in", 0, 310);
+    assert!(accepted(&receiver, "early").is_empty(), "too late");
+    wait_until(SOON, "what is left is delivered", || {
+        accepted(&receiver, "late").len() == 100
+    });
+    assert_eq!(accepted(&receiver, "early").len(), 10, "was read before");
+    relay.wait_log("records expired before they were read", SOON);
+    wait_no_lag(&kafka, "slow.hook", &["slow-in"]);
+    let lost = [("destination", "hook"), ("topic", "slow-in")];
+    let lost = relay.metrics().sum("postrider_records_lost_total", &lost);
+    assert_eq!(lost, 300.0);
+    assert_eq!(receiver.attempt_count(), 110, "nothing is repeated");
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+}
+
+#[test]
+fn a_partition_whose_records_expired_while_it_was_paused_waits_for_a_person() {
+    let kafka = Broker::start();
+    kafka.create_topic("halt-in", 1, &[]);
+    kafka.produce(&records("halt-in", "early", 5));
+    let receiver = Receiver::start(
+        |request: &Request| match request.body.starts_with(b"early") {
+            true => Answer::ok().after(Duration::from_secs(20)),
+            false => Answer::ok(),
+        },
+    );
+    let config = Config::new(kafka.brokers(), "halt")
+        .kafka("on_records_lost = \"stop\"")
+        .topics(&["halt-in"])
+        .destination(
+            Destination::new("hook", &receiver.url())
+                .lane("window = { records = 5 }")
+                .webhook("timeouts = { total = \"60s\" }"),
+        );
+    let mut relay = Relay::start_loud(&config);
+    relay.wait_log("no room for long: partitions paused", SOON);
+    kafka.produce(&records("halt-in", "late", 40));
+    kafka.delete_records("halt-in", 0, 25);
+    relay.wait_log("nothing more of this partition is read", SOON);
+    wait_until(SOON, "what was read before is delivered", || {
+        accepted(&receiver, "early").len() == 5
+    });
+    kafka.produce(&records("halt-in", "more", 5));
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(receiver.attempt_count(), 5, "nobody has decided yet");
+    let lost = [("destination", "hook"), ("topic", "halt-in")];
+    let lost = relay.metrics().sum("postrider_records_lost_total", &lost);
+    assert_eq!(lost, 20.0);
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+    let place = ("halt-in".to_owned(), 0);
+    assert_eq!(kafka.committed("halt.hook").get(&place), Some(&5));
 }

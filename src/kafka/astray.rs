@@ -1,0 +1,159 @@
+//! A partition that cannot be read on where it was left: retention was faster than its reader, or the topic was cut.
+//!
+//! librdkafka would begin at another offset by itself and tell nobody, and records would be gone without a word.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tracing::{error, info, warn};
+
+use crate::lane::RecordsLostPolicy;
+
+use super::consumer::{ConsumerThread, FromConsumer, TopicPartition};
+
+/// How long the broker may take to say what there is.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where to go on.
+#[derive(Debug, PartialEq, Eq)]
+enum Way {
+    /// Where it was left: what was missing is there again.
+    On,
+    /// At this offset; so many records expired before they were read.
+    Behind { offset: i64, lost: u64 },
+    /// Nowhere until a person decides; so many records expired before they were read.
+    Nowhere { lost: u64 },
+    /// At the beginning: the topic ends before the place where it was left.
+    Anew { offset: i64 },
+}
+
+/// Which way leads on from `next`, where the partition has `low` and would write at `high` (pure).
+fn way_on(next: i64, (low, high): (i64, i64), policy: RecordsLostPolicy) -> Way {
+    if next > high {
+        return Way::Anew { offset: low };
+    }
+    if next >= low {
+        return Way::On;
+    }
+    let lost = |offset: i64| offset.abs_diff(next);
+    match policy {
+        RecordsLostPolicy::Earliest => Way::Behind {
+            offset: low,
+            lost: lost(low),
+        },
+        RecordsLostPolicy::Latest => Way::Behind {
+            offset: high,
+            lost: lost(high),
+        },
+        RecordsLostPolicy::Stop => Way::Nowhere { lost: lost(low) },
+    }
+}
+
+impl ConsumerThread {
+    /// Finds out where a partition can be read on, and goes there. What was read of it before stays in the lane's hands.
+    pub(super) fn find_way(&mut self, tp: &TopicPartition) {
+        let (topic, partition) = (&tp.0, tp.1);
+        let epoch = self.assigned.get(tp).copied();
+        let Some((epoch, next)) =
+            epoch.and_then(|epoch| Some((epoch, *self.next_offsets.get(&epoch)?)))
+        else {
+            return;
+        };
+        let there = match self.consumer.fetch_watermarks(topic, partition, PATIENCE) {
+            Ok(there) => there,
+            Err(error) => {
+                self.lose(std::slice::from_ref(tp));
+                return self.leave_and_join_again(&error.to_string());
+            }
+        };
+        let policy = match topic.starts_with(&self.plan.owned_prefix) {
+            true => RecordsLostPolicy::Earliest,
+            false => self.plan.on_records_lost,
+        };
+        let destination = &self.plan.destination;
+        let (offset, lost) = match way_on(next, there, policy) {
+            Way::Anew { offset } => {
+                self.lose(std::slice::from_ref(tp));
+                self.begin_again(tp, offset);
+                return self.go_to(tp, offset);
+            }
+            Way::On => {
+                info!(%destination, %topic, partition, offset = next, "the partition is read on where it was left");
+                (Some(next), 0)
+            }
+            Way::Behind { offset, lost } => {
+                warn!(%destination, %topic, partition, offset, lost, "records expired before they were read");
+                (Some(offset), lost)
+            }
+            Way::Nowhere { lost } => {
+                error!(
+                    %destination, %topic, partition, offset = next, lost,
+                    "records expired before they were read, and on_records_lost is \"stop\": nothing more of this partition is read until somebody decides: write \"earliest\" or \"latest\" and restart, or `postrider pause --leave` and reset the offset of the group"
+                );
+                (None, lost)
+            }
+        };
+        if lost > 0 {
+            self.tell(FromConsumer::Expired(Arc::clone(topic), lost));
+        }
+        match offset {
+            Some(offset) => {
+                self.next_offsets.insert(epoch, offset);
+                self.go_to(tp, offset);
+            }
+            None => self.stand_still(tp, lost),
+        }
+    }
+
+    /// librdkafka has stopped reading the partition, and begins where it is told only when it is given it anew.
+    fn go_to(&mut self, tp: &TopicPartition, offset: i64) {
+        let done = self.assign_anew(tp, offset);
+        self.pauses.resumed(std::slice::from_ref(tp));
+        self.pauses.assigned();
+        if let Err(error) = done {
+            self.lose(std::slice::from_ref(tp));
+            return self.leave_and_join_again(&error.to_string());
+        }
+        self.apply_pauses();
+    }
+
+    fn assign_anew(
+        &self,
+        (topic, partition): &TopicPartition,
+        offset: i64,
+    ) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, *partition, Offset::Offset(offset))?;
+        self.consumer.incremental_unassign(&list)?;
+        self.queues.take_over(topic, *partition);
+        self.consumer.incremental_assign(&list)?;
+        self.consumer.resume(&list)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_expired_is_counted_from_where_the_reader_stood() {
+        let way = |next, policy| way_on(next, (10, 20), policy);
+        let behind = |offset, lost| Way::Behind { offset, lost };
+        assert_eq!(way(4, RecordsLostPolicy::Earliest), behind(10, 6));
+        assert_eq!(way(4, RecordsLostPolicy::Latest), behind(20, 16));
+        assert_eq!(way(4, RecordsLostPolicy::Stop), Way::Nowhere { lost: 6 });
+    }
+
+    #[test]
+    fn within_the_partition_nothing_is_lost_and_beyond_its_end_it_is_another() {
+        for policy in [RecordsLostPolicy::Earliest, RecordsLostPolicy::Stop] {
+            for next in [10, 15, 20] {
+                assert_eq!(way_on(next, (10, 20), policy), Way::On);
+            }
+            assert_eq!(way_on(21, (10, 20), policy), Way::Anew { offset: 10 });
+        }
+    }
+}
