@@ -9,6 +9,7 @@
 //! `progress/caution.rs` is how all this is written; here is what follows from it.
 
 mod ends;
+mod others;
 #[cfg(test)]
 mod tests;
 
@@ -60,6 +61,8 @@ pub(super) struct OneAtATime {
     /// Whether a record has come back that nothing was said against.
     others_passed: bool,
     stillness: Stillness,
+    /// Since when every other lane is still, and nothing is under way here.
+    idle_since: Option<Tick>,
     /// Another lane asks for stillness.
     hushed: bool,
 }

@@ -173,6 +173,7 @@ impl Lane {
         }
         self.fire_timers();
         self.admit();
+        self.let_others_go_on();
         self.keep_to_shares();
         self.watch_brake_and_pause();
         self.watch_held_keys();
@@ -198,7 +199,9 @@ impl Lane {
             .into_iter()
             .flatten()
             .min();
-        [timer, admission, self.commit_due, self.handover.deadline()]
+        let others = self.one_at_a_time.deadline();
+        let handover = self.handover.deadline();
+        [timer, admission, self.commit_due, handover, others]
             .into_iter()
             .flatten()
             .min()

@@ -59,6 +59,11 @@ pub(super) struct Stage {
     /// Whether every other lane is still at once when that is asked for.
     pub(super) grants: bool,
     pub(super) stillness_asked: usize,
+    /// Whether the lane has it.
+    pub(super) is_alone: bool,
+    /// Whether brokers acknowledge what is committed; what they do not is kept.
+    pub(super) acknowledges: bool,
+    pub(super) unacknowledged: Vec<Position>,
     /// What ends the process as soon as it is sent.
     pub(super) deadly: BTreeSet<i64>,
     pub(super) dead: bool,
@@ -96,6 +101,9 @@ impl Stage {
             life: 0,
             grants: true,
             stillness_asked: 0,
+            is_alone: false,
+            acknowledges: true,
+            unacknowledged: Vec::new(),
             deadly: BTreeSet::new(),
             dead: false,
             endpoints: 0,
@@ -277,6 +285,9 @@ impl Stage {
                 self.lane
                     .handle(self.now, Event::WriteEnded { key, result });
             }
+            Action::Commit { positions } if !self.acknowledges => {
+                self.unacknowledged = positions;
+            }
             Action::Commit { positions } => {
                 for position in &positions {
                     let number = Epoch(position.epoch.0 - self.life * 10);
@@ -297,9 +308,12 @@ impl Stage {
                     self.lane.handle(self.now, Event::Aborted { key });
                 }
             }
-            Action::AskForStillness if self.grants => self.lane.handle(self.now, Event::Still),
+            Action::AskForStillness if self.grants => {
+                self.is_alone = true;
+                self.lane.handle(self.now, Event::Still);
+            }
             Action::AskForStillness => self.stillness_asked += 1,
-            Action::EndStillness => {}
+            Action::EndStillness => self.is_alone = false,
             Action::Revoked { positions, .. } | Action::Drained { positions } => {
                 for position in positions {
                     let number = Epoch(position.epoch.0 - self.life * 10);

@@ -235,6 +235,42 @@ fn an_accused_record_waits_until_every_other_lane_is_still() {
 }
 
 #[test]
+fn others_do_not_stand_still_for_long_for_a_lane_whose_commits_are_not_acknowledged() {
+    // Found by review: a coordinator that was away hushed every lane of the process until it came back.
+    let mut stage = takes_all();
+    stage.deadly.insert(0);
+    stage.produce(1);
+    for _ in 0..4 {
+        stage.pass(SECOND);
+        assert!(stage.dead);
+        stage.crash(None);
+    }
+    stage.deadly.clear();
+    stage.grants = false;
+    stage.crash(None);
+    stage.pass(60 * SECOND);
+    assert_eq!(stage.stillness_asked, 1);
+    stage.acknowledges = false;
+    stage.grants = true;
+    stage.is_alone = true;
+    stage.tell(Event::Still);
+    let already = stage.seen.len();
+    let mut alone = 0;
+    for _ in 0..100 {
+        stage.pass(SECOND);
+        alone += u32::from(stage.is_alone);
+    }
+    assert!((1..=35).contains(&alone), "{alone} of 100 seconds");
+    assert_eq!(stage.seen.len(), already, "and nothing is tried unmarked");
+    stage.acknowledges = true;
+    let positions = std::mem::take(&mut stage.unacknowledged);
+    stage.tell(Event::Committed { positions });
+    stage.pass(30 * SECOND);
+    assert_eq!(stage.seen.len(), already + 1, "and then it is tried");
+    assert!(!stage.is_alone);
+}
+
+#[test]
 fn an_accused_record_far_back_does_not_keep_the_lane_slow() {
     // Found with kills from outside: what was accused waited behind a window of others that went one at a time.
     let mut stage = takes_all();
