@@ -156,6 +156,11 @@ impl Mailbox {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Whether there is an order to leave the group that is not obeyed yet.
+    pub(super) fn sends_away(&self) -> bool {
+        self.lock().away == Some(true)
+    }
+
     /// Throws away an answer that came too late for the revocation it belongs to.
     pub(super) fn forget_revoked(&self) {
         self.lock().revoked = None;
@@ -178,5 +183,22 @@ impl Mailbox {
     /// A poisoned lock means a panic in the other thread, which ends the process anyway; the mail itself is always whole.
     fn lock(&self) -> MutexGuard<'_, Mail> {
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_to_leave_is_seen_until_it_is_obeyed() {
+        let mailbox = Mailbox::default();
+        assert!(!mailbox.sends_away());
+        mailbox.stay_away(true);
+        assert!(mailbox.sends_away());
+        assert_eq!(mailbox.take().away, Some(true));
+        assert!(!mailbox.sends_away());
+        mailbox.stay_away(false);
+        assert!(!mailbox.sends_away(), "to join is no reason not to read");
     }
 }

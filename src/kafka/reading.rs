@@ -34,7 +34,8 @@ fn add<T>(parcel: &mut Option<(Epoch, Vec<T>)>, epoch: Epoch, item: T) -> Option
 
 impl ConsumerThread {
     pub(super) fn read(&mut self, allowance: Allowance) {
-        if self.assigned.is_empty() {
+        // What was assigned while the lane was sent away is not read: an instance with newer rules may read it already.
+        if self.assigned.is_empty() || self.mailbox.sends_away() {
             return;
         }
         let has_room = self.has_room(allowance);
