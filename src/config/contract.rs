@@ -128,6 +128,10 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ),
     ("destinations.*.webhook.timeouts", &["connect", "total"]),
     (
+        "destinations.*.webhook.proxy",
+        &["url", "username", "password"],
+    ),
+    (
         "destinations.*.webhook.success",
         &["status", "header", "text", "pointer", "equals"],
     ),
@@ -176,7 +180,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
 /// Words so common that standing elsewhere in the contract says nothing.
 const COMMON: &[&str] = &[
     "name", "equals", "status", "file", "env", "from", "to", "text", "html", "subject", "default",
-    "field", "header", "format",
+    "field", "header", "format", "username", "password",
 ];
 
 /// The defaults take what a destination takes, but these.

@@ -8,7 +8,9 @@ use super::secret::{Secret, string_or_secret};
 use super::{email, signing, success, template};
 use crate::delivery::Outcome;
 use crate::rules::{ContentOptions, Escape, Template};
-use crate::send::{EndpointUrl, Method, Selector, WebhookOptions, header, header_name};
+use crate::send::{
+    EndpointUrl, Method, ProxyOptions, Selector, WebhookOptions, header, header_name,
+};
 
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
@@ -79,6 +81,7 @@ pub(super) fn read(reader: &Reader<'_>, name: &str) -> Option<Sender> {
     }
     options.signing = signing::read(&reader);
     options.success = success::read(&reader);
+    options.proxy = proxy(&reader);
     reader.section("timeouts", |reader| timeouts(reader, &mut options));
     let range = 1..=64 << 20;
     options.response_max_bytes = reader.read("response_max", options.response_max_bytes, |value| {
@@ -110,6 +113,46 @@ pub(super) fn url(value: &Value<'_>) -> Option<EndpointUrl> {
     let text = string_or_secret(value).map(Secret::expose)?;
     let parsed = text.parse::<EndpointUrl>();
     value.accept(parsed.map_err(|error| Refusal::new(error.to_string(), error.hint())))
+}
+
+/// What requests go through.
+fn proxy(reader: &Reader<'_>) -> Option<ProxyOptions> {
+    let reader = reader.take("proxy")?.table()?;
+    let address = reader.require("url", "write url = \"http://proxy.example:3128\"");
+    let found = address.as_ref().and_then(url);
+    if let (Some(value), Some(found)) = (&address, &found)
+        && (found.as_url().path() != "/" || found.as_url().query().is_some())
+    {
+        value.error(
+            "is a proxy with a path",
+            "write scheme, host and port alone, like \"http://proxy.example:3128\"",
+        );
+    }
+    let (name, password) = (reader.take("username"), reader.take("password"));
+    reader.finish();
+    let login = match (name, password) {
+        (None, None) => None,
+        (Some(name), Some(password)) => {
+            let text = |value: &Value<'_>| string_or_secret(value).map(Secret::expose);
+            let (name, password) = (text(&name), text(&password));
+            Some((name?, password?))
+        }
+        (Some(value), None) => {
+            value.error_at_key(
+                "`username` has no `password` beside it",
+                "write both, or neither",
+            );
+            None
+        }
+        (None, Some(value)) => {
+            value.error_at_key(
+                "`password` has no `username` beside it",
+                "write both, or neither",
+            );
+            None
+        }
+    };
+    Some(ProxyOptions::new(found?, login))
 }
 
 fn set_header(value: &Value<'_>, options: &mut WebhookOptions, content: &mut ContentOptions) {

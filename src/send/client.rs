@@ -90,6 +90,9 @@ fn client(options: &WebhookOptions, idle_max: usize) -> Result<Client, reqwest::
         .pool_max_idle_per_host(idle_max)
         .connector_layer(NoteConnections)
         .user_agent(concat!("postrider/", env!("CARGO_PKG_VERSION")));
+    if let Some(proxy) = &options.proxy {
+        builder = builder.proxy(proxy.for_client()?);
+    }
     if options.url.as_url().scheme() != "https" {
         // Without this the client refuses to be made where no CA certificates are installed, although nothing will ask for one.
         builder = builder.tls_certs_only([]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName};
 
-use super::{EndpointUrl, OutcomeTable, SigningOptions, SuccessCondition};
+use super::{EndpointUrl, OutcomeTable, ProxyOptions, SigningOptions, SuccessCondition};
 
 /// One `[destinations.NAME.webhook]`, already checked. `Debug` shows neither the URL's path nor what the headers hold.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +22,8 @@ pub struct WebhookOptions {
     pub signing: Option<SigningOptions>,
     /// What a 2xx answer must be beyond its status.
     pub success: Option<SuccessCondition>,
+    /// What requests go through; nothing unless the file says so, whatever the environment says.
+    pub proxy: Option<ProxyOptions>,
     /// How long a connection may take.
     pub connect_timeout: Duration,
     /// How long an attempt may take, connection and answer included.
@@ -43,6 +45,7 @@ impl WebhookOptions {
             pass_headers: Vec::new(),
             signing: None,
             success: None,
+            proxy: None,
             connect_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(15),
             response_max_bytes: 64 * 1024,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName};
 
 use super::options::WebhookOptions;
+use super::proxy::ProxyOptions;
 
 /// What stands where something was taken out.
 const MARK: &[u8] = b"[secret]";
@@ -57,6 +58,10 @@ impl Scrub {
         }
         for secret in options.signing.iter().flat_map(|signing| &signing.secrets) {
             scrub.hide(secret.key());
+        }
+        if let Some((name, password)) = options.proxy.iter().find_map(ProxyOptions::login) {
+            scrub.hide(password.as_bytes());
+            scrub.hide(format!("{name}:{password}").as_bytes());
         }
         scrub.url(options);
         scrub.sorted()

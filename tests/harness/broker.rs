@@ -60,6 +60,20 @@ impl Broker {
         SHARED.get_or_init(Self::start)
     }
 
+    /// The same, or another where that one is older than Kafka 4: members of a group can leave it to such a broker who reads what.
+    pub fn shared_that_decides() -> &'static Self {
+        static DECIDES: OnceLock<Broker> = OnceLock::new();
+        let usual = Self::builder();
+        if !usual.version.starts_with("3.") {
+            return Self::shared();
+        }
+        eprintln!(
+            "Kafka {} cannot: this is tried on {KAFKA_VERSION}",
+            usual.version
+        );
+        DECIDES.get_or_init(|| usual.version(KAFKA_VERSION).start())
+    }
+
     /// A broker of one's own, for tests that hurt it.
     pub fn start() -> Self {
         Self::builder().start()

@@ -125,8 +125,7 @@ fn an_instance_that_gets_nothing_new_in_a_rebalance_stays_in_its_group() {
 }
 
 /// They come one by one; one leaves in good order, and one is killed.
-fn come_and_go(topic: &'static str, config: Config) {
-    let kafka = Broker::shared();
+fn come_and_go(kafka: &'static Broker, topic: &'static str, config: Config) {
     kafka.create_topic(topic, PARTITIONS, &[]);
     let receiver = Receiver::ok();
     let config = config
@@ -162,14 +161,14 @@ fn come_and_go(topic: &'static str, config: Config) {
 #[test]
 fn every_instance_has_its_share_of_the_topics_and_of_the_ladder() {
     let kafka = Broker::shared();
-    come_and_go("share-in", Config::new(kafka.brokers(), "share"));
+    come_and_go(kafka, "share-in", Config::new(kafka.brokers(), "share"));
 }
 
 #[test]
 fn so_it_is_where_the_brokers_decide() {
-    let kafka = Broker::shared();
+    let kafka = Broker::shared_that_decides();
     let config = Config::new(kafka.brokers(), "decide").consumer_protocol();
-    come_and_go("decide-in", config);
+    come_and_go(kafka, "decide-in", config);
 }
 
 #[test]

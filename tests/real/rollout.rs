@@ -139,8 +139,11 @@ struct Ground {
 }
 
 /// Two instances that take the first type alone, and records of both.
-fn two_old_ones(topic: &'static str, adapt: fn(Config) -> Config) -> Ground {
-    let kafka = Broker::shared();
+fn two_old_ones(
+    kafka: &'static Broker,
+    topic: &'static str,
+    adapt: fn(Config) -> Config,
+) -> Ground {
     kafka.create_topic(topic, PARTITIONS, &[]);
     let receiver = Receiver::ok();
     let old = adapt(config(kafka, topic, &receiver, &["t1"]));
@@ -190,7 +193,7 @@ fn state(relay: &Relay) -> String {
     report["state"].as_str().unwrap().to_owned()
 }
 
-fn roll(topic: &'static str, adapt: fn(Config) -> Config) {
+fn roll(kafka: &'static Broker, topic: &'static str, adapt: fn(Config) -> Config) {
     let Ground {
         receiver,
         old: _,
@@ -199,7 +202,7 @@ fn roll(topic: &'static str, adapt: fn(Config) -> Config) {
         mut b,
         mut stream,
         began,
-    } = two_old_ones(topic, adapt);
+    } = two_old_ones(kafka, topic, adapt);
     let ready = restart(&mut a, &new);
     wait_outdated(&mut b);
     b.wait_log("another instance runs a newer configuration", SOON);
@@ -236,12 +239,16 @@ fn roll(topic: &'static str, adapt: fn(Config) -> Config) {
 
 #[test]
 fn what_only_the_newer_file_takes_is_never_stepped_over() {
-    roll("rolled", |config| config);
+    roll(Broker::shared(), "rolled", |config| config);
 }
 
 #[test]
 fn nor_where_the_brokers_decide() {
-    roll("rolled-there", Config::consumer_protocol);
+    roll(
+        Broker::shared_that_decides(),
+        "rolled-there",
+        Config::consumer_protocol,
+    );
 }
 
 #[test]
@@ -254,7 +261,7 @@ fn the_file_that_was_deployed_last_counts_also_when_its_text_is_an_older_one() {
         mut b,
         mut stream,
         began,
-    } = two_old_ones("rolled-back", |config| config);
+    } = two_old_ones(Broker::shared(), "rolled-back", |config| config);
     restart(&mut a, &new);
     wait_outdated(&mut b);
     // Half-way: the text of the other is the last one again.
@@ -296,7 +303,7 @@ fn whoever_waits_for_one_that_was_killed_comes_back_after_a_minute() {
         mut b,
         mut stream,
         began,
-    } = two_old_ones("rolled-dead", |config| config);
+    } = two_old_ones(Broker::shared(), "rolled-dead", |config| config);
     restart(&mut a, &new);
     wait_outdated(&mut b);
     // The older file is not newer because its instance was started again.

@@ -2,6 +2,7 @@
 
 mod guarded;
 mod live;
+mod secrets;
 
 use std::path::Path;
 use std::time::Duration;
