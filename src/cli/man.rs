@@ -131,6 +131,9 @@ fn page(command: &clap::Command, out: &mut Vec<u8>) -> io::Result<()> {
     list(out, "ENVIRONMENT", &ENVIRONMENT)?;
     list(out, "FILES", &FILES)?;
     list(out, "EXIT STATUS", &EXIT_STATUS)?;
+    if command.get_version().is_none() {
+        return Ok(());
+    }
     man.render_version_section(out)
 }
 

@@ -6,9 +6,13 @@ mod common;
 mod completions;
 mod dead_letters;
 mod demo;
+mod drain;
+mod explain;
 mod init;
 mod keys;
+mod listen;
 mod live;
+mod log_level;
 mod look;
 mod man;
 mod notifier;
@@ -19,6 +23,8 @@ mod recipes;
 mod run;
 mod schema;
 mod status;
+mod test;
+mod trial;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -85,6 +91,12 @@ enum Command {
     Run(run::RunArguments),
     /// Check a configuration file and say everything that is wrong with it.
     Check(check::CheckArguments),
+    /// Show where a record goes, why it goes nowhere else, and what is sent there.
+    Explain(explain::ExplainArguments),
+    /// Hold the rules against files of expectations.
+    Test(test::TestArguments),
+    /// A receiver to try things with: shows what comes, and checks its signature.
+    Listen(listen::ListenArguments),
     /// See it work: a broker, two webhooks and the relay between them, all in this process, for some seconds.
     Demo(demo::DemoArguments),
     /// Show what each destination of the running daemon does, and why.
@@ -93,6 +105,8 @@ enum Command {
     Health(status::HealthArguments),
     /// Stop delivering to a destination, on every instance, until it is resumed.
     Pause(orders::PauseArguments),
+    /// End the deliveries of a destination in good order, on every instance, and wait for that.
+    Drain(drain::DrainArguments),
     /// Go on delivering to a destination.
     Resume(orders::OrderArguments),
     /// Try now what waits for a destination.
@@ -103,6 +117,8 @@ enum Command {
     Release(orders::ReleaseArguments),
     /// What waits in the ladder for a destination.
     Retries(orders::RetriesArguments),
+    /// Change from which level on the running daemon logs, for good or for a while.
+    LogLevel(log_level::LogLevelArguments),
     /// Records that could not be delivered: look at them, replay them, delete them.
     DeadLetters(dead_letters::DeadLettersArguments),
     /// Write a configuration file to begin with.
@@ -147,6 +163,11 @@ fn obey(arguments: Arguments) -> u8 {
     match arguments.command {
         Command::Run(run) => run::main(common.config(), run),
         Command::Check(check) => check::main(common, check),
+        Command::Explain(explain) => explain::main(common, &explain),
+        Command::Test(test) => test::main(common, &test),
+        Command::Listen(listen) => listen::main(common, &listen),
+        Command::LogLevel(level) => log_level::main(common, level),
+        Command::Drain(drain) => drain::main(common, drain),
         Command::Demo(demo) => demo::main(demo),
         Command::Status(status) => status::status(common, &status),
         Command::Health(health) => status::health(common, &health),

@@ -133,7 +133,7 @@ pub(super) fn pause(common: &Common, arguments: PauseArguments) -> u8 {
 }
 
 impl OrderArguments {
-    fn request(self) -> (OrderRequest, SocketArguments) {
+    pub(super) fn request(self) -> (OrderRequest, SocketArguments) {
         let request = OrderRequest {
             endpoint: self.endpoint,
             ..request(self.destination, self.reason)
@@ -285,13 +285,25 @@ fn listed(report: &RetriesReport) -> String {
 }
 
 fn ask(common: &Common, verb: Verb, request: &OrderRequest, socket: &SocketArguments) -> u8 {
-    let answer = Client::new(common, socket)
-        .and_then(|client| client.post(&format!("/api/v1/{}", verb.path()), request))
-        .and_then(|answer| Ok((answer.read::<OrderReport>()?, answer.body)));
-    let (report, body) = match answer {
-        Ok(answer) => answer,
-        Err(code) => return code,
-    };
+    let answer = Client::new(common, socket).and_then(|client| give(&client, verb, request));
+    match answer {
+        Ok((report, body)) => reported(common, &report, &body),
+        Err(code) => code,
+    }
+}
+
+/// Hands an order to the daemon.
+pub(super) fn give(
+    client: &Client,
+    verb: Verb,
+    request: &OrderRequest,
+) -> Result<(OrderReport, String), u8> {
+    let answer = client.post(&format!("/api/v1/{}", verb.path()), request)?;
+    Ok((answer.read::<OrderReport>()?, answer.body))
+}
+
+/// Says what became of an order, and gives the exit code.
+pub(super) fn reported(common: &Common, report: &OrderReport, body: &str) -> u8 {
     match (common.format, report.result) {
         (Format::Json, _) => say(&format!("{body}\n")),
         (Format::Human, OrderResult::Done) => say(&format!("{}\n", report.text)),

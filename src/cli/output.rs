@@ -3,11 +3,14 @@
 
 use std::io::{self, ErrorKind, Write as _};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::exit;
 
 /// Why an answer was lost; the first reason counts.
 static LOST: OnceLock<String> = OnceLock::new();
+/// Whether the reader has gone.
+static GONE: AtomicBool = AtomicBool::new(false);
 
 /// Writes an answer.
 pub(super) fn say(text: &str) {
@@ -22,17 +25,18 @@ pub(super) fn say_bytes(text: &[u8]) {
 
 /// Notes what became of an answer. Behind `| head` the reader goes early, and has what it wants.
 pub(super) fn note(written: io::Result<()>) {
-    if let Err(error) = written
-        && error.kind() != ErrorKind::BrokenPipe
-    {
-        LOST.get_or_init(|| error.to_string());
+    match written {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+            GONE.store(true, Ordering::Relaxed);
+        }
+        Err(error) => drop(LOST.get_or_init(|| error.to_string())),
     }
 }
 
-/// Whether the reader of the answers has gone, as behind `| head`: what goes on for ever ends then.
+/// Whether answers are still read: what would go on for ever ends when they are not.
 pub(super) fn is_read() -> bool {
-    let mut out = io::stdout().lock();
-    out.flush().is_ok() && LOST.get().is_none()
+    !GONE.load(Ordering::Relaxed) && LOST.get().is_none()
 }
 
 /// Writes what is not the answer: errors, notes, questions.

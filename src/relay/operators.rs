@@ -494,6 +494,6 @@ pub(super) fn without_socket(error: &dyn std::error::Error) {
         text.push_str(&format!(": {source}"));
     }
     warn!(
-        "{text}; the daemon runs without it, and `postrider status`, `pause` and the like cannot reach it: write socket = \"./postrider.sock\" into [admin], or another path that can be made"
+        "{text}; the daemon runs without it, and `postrider status`, `pause` and the like cannot reach it: write socket = \"postrider.sock\" into [admin], or another path that can be made"
     );
 }
