@@ -1,9 +1,21 @@
 //! The log: what the file may say about it.
 
+use std::sync::OnceLock;
+
 use tracing::Level;
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::journal::{self, Journal};
+
+/// The log of the process.
+struct Started {
+    /// The level it began with.
+    level: Level,
+    change: Box<dyn Fn(EnvFilter) -> bool + Send + Sync>,
+}
+
+static STARTED: OnceLock<Started> = OnceLock::new();
 
 /// The `[log]` section, already checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,18 +81,36 @@ pub fn start(options: LogOptions) {
         .log_internal_errors(false)
         .with_writer(writer);
     let started = if json {
-        builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .try_init()
+        let builder = builder.json().flatten_event(true).with_current_span(false);
+        let builder = builder.with_filter_reloading();
+        let handle = builder.reload_handle();
+        builder.try_init().inspect(|()| {
+            changes(options.level, move |filter| handle.reload(filter).is_ok());
+        })
     } else {
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-        builder.with_ansi(colour).with_target(false).try_init()
+        let builder = builder.with_ansi(colour).with_target(false);
+        let builder = builder.with_filter_reloading();
+        let handle = builder.reload_handle();
+        builder.try_init().inspect(|()| {
+            changes(options.level, move |filter| handle.reload(filter).is_ok());
+        })
     };
     if started.is_err() {
         tracing::debug!("the log was started already");
     }
+}
+
+/// Remembers how the level of the log that was started is changed.
+fn changes(level: Level, change: impl Fn(EnvFilter) -> bool + Send + Sync + 'static) {
+    let change = Box::new(change);
+    STARTED.get_or_init(|| Started { level, change });
+}
+
+/// Writes what is of this level or worse from here on, and gives the level of the start; `None` where no log was started.
+pub fn set_level(level: Level) -> Option<Level> {
+    let started = STARTED.get()?;
+    (started.change)(filter(level)).then_some(started.level)
 }
 
 /// Starts the log as text into a file, for a command whose screen belongs to something else. Changes nothing when the log was started already.
@@ -100,6 +130,6 @@ pub fn start_in_file(level: Level, file: std::fs::File) {
     }
 }
 
-fn filter(level: Level) -> tracing_subscriber::EnvFilter {
-    tracing_subscriber::EnvFilter::new(format!("warn,postrider={level}"))
+fn filter(level: Level) -> EnvFilter {
+    EnvFilter::new(format!("warn,postrider={level}"))
 }

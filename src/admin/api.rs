@@ -14,6 +14,9 @@ pub struct StatusReport {
     pub at: String,
     /// Whether a broker has answered lately.
     pub kafka_connected: bool,
+    /// In words, that none has.
+    #[serde(default)]
+    pub kafka_silence: Option<String>,
     /// Whether it is known who is paused.
     pub state_known: bool,
     /// Every destination of the file, the disabled ones too.
@@ -122,6 +125,9 @@ pub struct RetriesReport {
     pub retries: Vec<RetryReport>,
     /// Why it is not known.
     pub problem: Option<String>,
+    /// What became of the question.
+    #[serde(default)]
+    pub result: OrderResult,
 }
 
 /// A record that waits on the ladder.
@@ -238,15 +244,31 @@ pub struct OrderReport {
 }
 
 /// What became of an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderResult {
     /// It is kept, and every instance obeys.
+    #[default]
     Done,
     /// It makes no sense as it is.
     Refused,
+    /// There is no such destination.
+    Unknown,
     /// It is not known to be kept.
     Unavailable,
+}
+
+/// From which level on the daemon logs. This instance alone is meant: what its neighbours log is their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLevelRequest {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// After so many milliseconds it is as the file says again.
+    #[serde(default)]
+    pub for_ms: Option<u64>,
+    /// Who asks. What the socket knows of that is added to it.
+    #[serde(default)]
+    pub who: String,
 }
 
 /// A question of the admin server to whoever knows the lanes.
@@ -260,4 +282,6 @@ pub enum Ask {
     Retries(String, oneshot::Sender<RetriesReport>),
     /// Do this.
     Order(Verb, OrderRequest, oneshot::Sender<OrderReport>),
+    /// Log from this level on.
+    LogLevel(LogLevelRequest, oneshot::Sender<OrderReport>),
 }

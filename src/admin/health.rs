@@ -94,6 +94,21 @@ impl Health {
             .is_some_and(|then| now.since(then) <= BROKER_SILENCE_MAX)
     }
 
+    /// Why a connection to a broker failed lately; `None` when none did.
+    #[must_use]
+    pub fn why_away(&self) -> Option<String> {
+        self.lock().connection_failed.clone()
+    }
+
+    /// That no broker answers, in words that hold soon after the start too.
+    #[must_use]
+    pub fn silence(&self) -> String {
+        match self.lock().broker_answered {
+            Some(_) => "no Kafka broker has answered within 30 s".to_owned(),
+            None => "no Kafka broker has answered since the start".to_owned(),
+        }
+    }
+
     /// What is wrong with the topics of our own; `None` when nothing is.
     pub fn owned_topics(&self, problem: Option<String>) {
         self.lock().owned_topics = Some(problem.unwrap_or_default());
@@ -145,8 +160,8 @@ impl Health {
     pub fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if !self.broker_answers() {
-            let mut reason = "no Kafka broker has answered within 30 s".to_owned();
-            if let Some(cause) = self.lock().connection_failed.as_deref() {
+            let mut reason = self.silence();
+            if let Some(cause) = self.why_away() {
                 reason.push_str(&format!("; a connection failed: {cause}"));
             }
             reasons.push(reason);

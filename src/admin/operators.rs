@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::{Ask, OrderReport, OrderRequest, OrderResult, Verb};
+use super::api::{Ask, LogLevelRequest, OrderReport, OrderRequest, OrderResult, Verb};
 
 /// No request needs more.
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -41,7 +41,8 @@ pub(super) fn on_socket(asks: Asks) -> Router {
     let mut routes = Router::new()
         .route("/api/v1/status", get(status))
         .route("/api/v1/health", get(health))
-        .route("/api/v1/retries", get(retries));
+        .route("/api/v1/retries", get(retries))
+        .route("/api/v1/log-level", post(log_level));
     for verb in Verb::ALL {
         let order = move |asks, peer, request| order(verb, asks, peer, request);
         routes = routes.route(&format!("/api/v1/{}", verb.path()), post(order));
@@ -116,9 +117,32 @@ async fn order(
     let Ok(report) = answer.await else {
         return gone();
     };
+    reported(report)
+}
+
+/// From which level on is logged.
+async fn log_level(
+    State(asks): State<Asks>,
+    ConnectInfo(Peer(uid)): ConnectInfo<Peer>,
+    request: Result<Json<LogLevelRequest>, JsonRejection>,
+) -> Response {
+    let mut request = match request {
+        Ok(Json(request)) => request,
+        Err(rejection) => return rejection.into_response(),
+    };
+    request.who = who(&request.who, uid);
+    let (reply, answer) = oneshot::channel();
+    if asks.send(Ask::LogLevel(request, reply)).await.is_err() {
+        return gone();
+    }
+    answer.await.map_or_else(|_| gone(), reported)
+}
+
+fn reported(report: OrderReport) -> Response {
     let status = match report.result {
         OrderResult::Done => StatusCode::OK,
         OrderResult::Refused => StatusCode::CONFLICT,
+        OrderResult::Unknown => StatusCode::NOT_FOUND,
         OrderResult::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, Json(report)).into_response()

@@ -1,6 +1,6 @@
 //! The command line's end of the operators' socket.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,31 +11,24 @@ use serde::de::DeserializeOwned;
 use crate::admin::DEFAULT_SOCKET;
 use crate::config::Config;
 
+use super::common::{Common, variable};
 use super::exit;
+use super::output::complain as say;
 
 /// Longer than anything the daemon does for one answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// More than any answer.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Where the daemon is found, and how its answers are shown.
+/// Names the socket where no option does.
+pub(super) const SOCKET_VARIABLE: &str = "POSTRIDER_SOCKET";
+
+/// Where the daemon is found.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct SocketArguments {
-    /// The daemon's socket; the one of the configuration file when it is not given.
-    #[arg(long, value_name = "PATH", env = "POSTRIDER_SOCKET")]
+    /// The daemon's socket [env: POSTRIDER_SOCKET] [default: the one in the configuration file]
+    #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// How the answer is shown.
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    pub(super) format: Format,
-}
-
-/// How an answer is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
-    /// For people.
-    Human,
-    /// For machines.
-    Json,
 }
 
 /// A daemon that can be asked.
@@ -51,10 +44,11 @@ pub(super) struct Answer {
 
 impl Client {
     /// The daemon of this configuration file, of which nothing is read but where the socket is: its secrets may be for the daemon alone.
-    pub(super) fn new(config: &Path, arguments: &SocketArguments) -> Result<Self, u8> {
-        let path = match &arguments.socket {
-            Some(path) => path.clone(),
-            None => of_file(config)?,
+    pub(super) fn new(common: &Common, arguments: &SocketArguments) -> Result<Self, u8> {
+        let said = arguments.socket.clone();
+        let path = match said.or_else(|| variable(SOCKET_VARIABLE)) {
+            Some(path) => path,
+            None => of_file(common)?,
         };
         Ok(Self { path })
     }
@@ -120,32 +114,39 @@ fn parse(text: &str) -> Option<Answer> {
     Some(Answer { status, body })
 }
 
-/// A file that is not there leaves the default; one that cannot be read, or has no socket, does not.
-fn of_file(config: &Path) -> Result<PathBuf, u8> {
+/// Where the file says that the socket is. Only a file that nobody named may be missing: who names one means that daemon and no other.
+fn of_file(common: &Common) -> Result<PathBuf, u8> {
+    let config = common.config();
     let text = match std::fs::read_to_string(config) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NotFound && !common.named => {
             return Ok(PathBuf::from(DEFAULT_SOCKET));
         }
-        Err(error) => {
-            say(&format!("error: cannot read {}: {error}", config.display()));
-            say("  it says where the daemon's socket is; or say --socket PATH");
-            return Err(exit::UNAVAILABLE);
-        }
+        Err(error) => return Err(unreadable(config, &error)),
     };
     let environment = |name: &str| std::env::var(name).ok();
-    let admin = Config::admin_of(&text, config, &environment);
-    match admin.and_then(|admin| admin.socket) {
-        Some(path) => Ok(path),
-        None => {
-            say(&format!("error: {} names no socket", config.display()));
-            say("  set `socket` in [admin], and start the daemon with it");
-            Err(exit::UNAVAILABLE)
-        }
-    }
+    let Some(admin) = Config::admin_of(&text, config, &environment) else {
+        let config = config.display();
+        say(&format!(
+            "error: {config} is no TOML, so it cannot say where the daemon's socket is"
+        ));
+        say("  `postrider check` says what is wrong with it; or say --socket PATH");
+        return Err(exit::CONFIG);
+    };
+    admin.socket.ok_or_else(|| {
+        say(&format!("error: {} names no socket", config.display()));
+        say("  set `socket` in [admin], and start the daemon with it");
+        exit::CONFIG
+    })
 }
 
-#[expect(clippy::print_stderr, reason = "this is what a person reads")]
-pub(super) fn say(text: &str) {
-    eprintln!("{text}");
+fn unreadable(config: &Path, error: &std::io::Error) -> u8 {
+    let missing = error.kind() == ErrorKind::NotFound;
+    let why = missing.then(|| "there is no such file".to_owned());
+    let why = why.unwrap_or_else(|| error.to_string());
+    say(&format!("error: cannot read {}: {why}", config.display()));
+    say(
+        "  it says where the daemon's socket is: name it with -c FILE or POSTRIDER_CONFIG, or say --socket PATH",
+    );
+    exit::CONFIG
 }

@@ -4,25 +4,28 @@ use std::fs::OpenOptions;
 use std::io::{BufRead as _, ErrorKind, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::config::Config;
+use crate::config::{Config, Problem};
 
-use super::client::say as complain;
-use super::{exit, say};
+use super::common::{Common, shell_word};
+use super::{complain, exit, say};
 
 const STARTER: &str = include_str!("init/starter.toml");
 
-/// Write a file to begin with.
+/// What is written where nothing else was said.
+const HERE: &str = "postrider.toml";
+
+/// Write a file to begin with
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   postrider init                       asks three questions, and writes ./postrider.toml
   postrider init /etc/postrider/postrider.toml
+  postrider -c mine.toml init          the same file as for every other command
 
 Where no terminal is, nothing is asked: the file has defaults, and is written all the same. One that is
 there is never written over.")]
 pub(super) struct InitArguments {
-    /// The file.
-    #[arg(default_value = "postrider.toml")]
-    file: PathBuf,
+    /// The file; else the one that -c or POSTRIDER_CONFIG names, else postrider.toml
+    file: Option<PathBuf>,
 }
 
 /// What is asked, with what stands there when nothing is answered.
@@ -44,52 +47,77 @@ const QUESTIONS: [(&str, &str, &str); 3] = [
     ),
 ];
 
-pub(super) fn main(arguments: &InitArguments) -> u8 {
-    let path = &arguments.file;
+pub(super) fn main(common: &Common, arguments: InitArguments) -> u8 {
+    let named = common.named.then(|| common.config.clone());
+    let path = arguments.file.or(named);
+    let path = path.unwrap_or_else(|| PathBuf::from(HERE));
     if path.exists() {
-        return there(path);
+        return there(&path);
+    }
+    // Nobody should answer three questions for a file that cannot be written.
+    if let Err(error) = try_to_write(&path) {
+        return unwritable(&path, &error);
     }
     let ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    let text = match filled(&path, ask) {
+        Ok(text) => text,
+        Err(code) => return code,
+    };
+    match write(&path, &text) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return there(&path),
+        Err(error) => return unwritable(&path, &error),
+    }
+    let file = shell_word(&path.to_string_lossy());
+    say(&format!(
+        "{file} is written. Next:\n  \
+         postrider check {file}             whether it is right\n  \
+         postrider check --live {file}      whether Kafka and the webhook let us in\n  \
+         postrider -c {file} run            deliver; Ctrl-C ends it\n  \
+         postrider -c {file} status         from another terminal: what it does, and why\n"
+    ));
+    exit::OK
+}
+
+/// The starter with its answers, each asked for until it can be taken.
+fn filled(path: &Path, ask: bool) -> Result<String, u8> {
     let mut text = STARTER.to_owned();
     for (at, (name, question, default)) in QUESTIONS.iter().enumerate() {
         loop {
-            let answer = if ask {
-                match answer(question, default) {
-                    Some(answer) => answer,
-                    None => return exit::INTERRUPTED,
-                }
-            } else {
-                (*default).to_owned()
+            let answer = match ask {
+                true => answer(question, default).ok_or_else(given_up)?,
+                false => (*default).to_owned(),
             };
-            let filled = text.replace(&format!("\"@{name}@\""), &quoted(&answer, name));
-            match problems(&defaults(filled.clone(), at + 1), path) {
+            let next = text.replace(&format!("\"@{name}@\""), &quoted(&answer, name));
+            match problem(&defaults(next.clone(), at + 1), path) {
                 None => {
-                    text = filled;
+                    text = next;
                     break;
                 }
-                Some(said) if ask => complain(said.trim_end()),
+                Some(said) if ask => complain(&said),
                 // The defaults fit: a test says so.
-                Some(_) => return exit::SOFTWARE,
+                Some(_) => return Err(exit::SOFTWARE),
             }
         }
     }
-    let mut options = OpenOptions::new();
-    match options.write(true).create_new(true).open(path) {
-        Ok(mut file) => match file.write_all(text.as_bytes()) {
-            Ok(()) => {}
-            Err(error) => return unwritable(path, &error),
-        },
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return there(path),
-        Err(error) => return unwritable(path, &error),
-    }
-    let shown = path.display();
-    say(&format!(
-        "{shown} is written. Next:\n  \
-         postrider check {shown}             whether it is right\n  \
-         postrider check --live {shown}      whether Kafka and the webhook let us in\n  \
-         postrider -c {shown} run            deliver; Ctrl-C ends it\n"
-    ));
-    exit::OK
+    Ok(text)
+}
+
+/// Ctrl-D: there will be no more answers.
+fn given_up() -> u8 {
+    complain("\nnothing was written: the questions were not answered");
+    exit::NO
+}
+
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+/// Makes the file and takes it away again: nothing else tells for sure whether it can be made.
+fn try_to_write(path: &Path) -> std::io::Result<()> {
+    write(path, "")?;
+    std::fs::remove_file(path)
 }
 
 /// One answer; nothing when there will be none.
@@ -125,11 +153,15 @@ fn defaults(mut text: String, asked: usize) -> String {
     text
 }
 
-/// What `check` would say of it.
-fn problems(text: &str, path: &Path) -> Option<String> {
+/// What `check` would say of it, without the place in a file that nobody has seen.
+fn problem(text: &str, path: &Path) -> Option<String> {
     let environment = |name: &str| std::env::var(name).ok();
-    let read = Config::parse(text, path, &environment);
-    read.err().map(|problems| problems.render(false))
+    let problems = Config::parse(text, path, &environment).err()?;
+    let lines = problems.list().iter().map(|problem| {
+        let Problem { message, hint, .. } = problem;
+        format!("  {message}; {}", hint.replace('\n', " "))
+    });
+    Some(lines.collect::<Vec<_>>().join("\n"))
 }
 
 fn there(path: &Path) -> u8 {
@@ -142,9 +174,19 @@ fn there(path: &Path) -> u8 {
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> u8 {
-    let path = path.display();
-    complain(&format!("error: cannot write {path}: {error}"));
-    complain("  name a file in a folder that is there and that you may write to");
+    complain(&format!("error: cannot write {}: {error}", path.display()));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.exists()) {
+        Some(folder) => {
+            let folder = shell_word(&folder.to_string_lossy());
+            complain(&format!(
+                "  there is no such folder; make it: mkdir -p {folder}"
+            ));
+        }
+        None => complain("  name a file in a folder that is there and that you may write to"),
+    }
     exit::NO
 }
 

@@ -7,8 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
 
-use super::client::say as complain;
-use super::{exit, say};
+use super::{complain, exit, say};
 
 /// How long a secret is; Standard Webhooks asks for 24 to 64.
 const SECRET_BYTES: usize = 32;

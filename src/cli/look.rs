@@ -1,17 +1,44 @@
 //! How an answer looks: in colours or not, and how wide.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::sync::OnceLock;
+
+use clap::ValueEnum as _;
 
 /// What `--color` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Colour {
-    /// On a terminal, unless NO_COLOR is set.
+    // On a terminal, unless NO_COLOR is set.
     Auto,
-    /// Always.
     Always,
-    /// Never.
     Never,
+}
+
+impl Colour {
+    pub(super) fn for_clap(self) -> clap::ColorChoice {
+        match self {
+            Self::Auto => clap::ColorChoice::Auto,
+            Self::Always => clap::ColorChoice::Always,
+            Self::Never => clap::ColorChoice::Never,
+        }
+    }
+}
+
+/// What `--color` says among words that nobody has parsed, the last one counting; what it says wrong is found later.
+pub(super) fn of_words(words: &[OsString]) -> Colour {
+    let mut found = Colour::Auto;
+    for (at, word) in words.iter().enumerate() {
+        let said = match word.to_str() {
+            Some("--") => break,
+            Some("--color") => words.get(at + 1).and_then(|next| next.to_str()),
+            Some(word) => word.strip_prefix("--color="),
+            None => None,
+        };
+        let colour = said.and_then(|said| Colour::from_str(said, false).ok());
+        found = colour.unwrap_or(found);
+    }
+    found
 }
 
 static CHOICE: OnceLock<Colour> = OnceLock::new();

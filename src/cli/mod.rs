@@ -2,32 +2,45 @@
 
 mod check;
 mod client;
+mod common;
 mod completions;
 mod dead_letters;
 mod demo;
+mod drain;
+mod explain;
 mod init;
 mod keys;
+mod listen;
 mod live;
+mod log_level;
 mod look;
 mod man;
 mod notifier;
 mod orders;
+mod output;
+mod progress;
 mod recipes;
 mod run;
 mod schema;
 mod status;
+mod test;
+mod trial;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tracing::Level;
 
 use crate::admin::api::Verb;
 use crate::config::{Config, Problems};
 use crate::journal;
+
+use common::{Common, CommonArguments};
+use output::{complain, say, say_bytes};
 
 /// The exit codes of the contract.
 pub(crate) mod exit {
@@ -47,8 +60,6 @@ pub(crate) mod exit {
     pub(crate) const INTERRUPTED: u8 = 130;
 }
 
-const DEFAULT_CONFIG: &str = "/etc/postrider/postrider.toml";
-
 /// Carries notifications from Kafka topics to webhooks, and loses none of them silently.
 #[derive(Debug, Parser)]
 #[command(
@@ -67,12 +78,8 @@ const DEFAULT_CONFIG: &str = "/etc/postrider/postrider.toml";
   postrider demo                       see it work, with nothing to install"
 )]
 struct Arguments {
-    /// The configuration file.
-    #[arg(short, long, value_name = "FILE", env = "POSTRIDER_CONFIG", default_value = DEFAULT_CONFIG, global = true)]
-    config: PathBuf,
-    /// Whether answers have colours.
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t = look::Colour::Auto, global = true)]
-    color: look::Colour,
+    #[command(flatten)]
+    common: CommonArguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -84,6 +91,12 @@ enum Command {
     Run(run::RunArguments),
     /// Check a configuration file and say everything that is wrong with it.
     Check(check::CheckArguments),
+    /// Show where a record goes, why it goes nowhere else, and what is sent there.
+    Explain(explain::ExplainArguments),
+    /// Hold the rules against files of expectations.
+    Test(test::TestArguments),
+    /// A receiver to try things with: shows what comes, and checks its signature.
+    Listen(listen::ListenArguments),
     /// See it work: a broker, two webhooks and the relay between them, all in this process, for some seconds.
     Demo(demo::DemoArguments),
     /// Show what each destination of the running daemon does, and why.
@@ -92,6 +105,8 @@ enum Command {
     Health(status::HealthArguments),
     /// Stop delivering to a destination, on every instance, until it is resumed.
     Pause(orders::PauseArguments),
+    /// End the deliveries of a destination in good order, on every instance, and wait for that.
+    Drain(drain::DrainArguments),
     /// Go on delivering to a destination.
     Resume(orders::OrderArguments),
     /// Try now what waits for a destination.
@@ -102,6 +117,8 @@ enum Command {
     Release(orders::ReleaseArguments),
     /// What waits in the ladder for a destination.
     Retries(orders::RetriesArguments),
+    /// Change from which level on the running daemon logs, for good or for a while.
+    LogLevel(log_level::LogLevelArguments),
     /// Records that could not be delivered: look at them, replay them, delete them.
     DeadLetters(dead_letters::DeadLettersArguments),
     /// Write a configuration file to begin with.
@@ -123,47 +140,61 @@ enum Command {
 /// Parses the command line and does what it says.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let done = std::panic::catch_unwind(AssertUnwindSafe(|| obey(arguments)));
-    ExitCode::from(done.unwrap_or(exit::SOFTWARE))
+    let words: Vec<OsString> = std::env::args_os().collect();
+    // What clap itself has to say comes before anything is known of the options.
+    let command = Arguments::command().color(look::of_words(&words).for_clap());
+    let parsed = command.try_get_matches_from(words);
+    let code = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
+        Ok(arguments) => {
+            let done = std::panic::catch_unwind(AssertUnwindSafe(|| obey(arguments)));
+            done.unwrap_or(exit::SOFTWARE)
+        }
+        Err(answer) => {
+            output::note(answer.print());
+            u8::try_from(answer.exit_code()).unwrap_or(exit::USAGE)
+        }
+    };
+    ExitCode::from(output::settled(code))
 }
 
 fn obey(arguments: Arguments) -> u8 {
-    look::choose(arguments.color);
-    let config = &arguments.config;
+    let common = &arguments.common.settle();
+    look::choose(common.color);
     match arguments.command {
-        Command::Run(run) => run::main(config, run),
-        Command::Check(check) => check::main(config, check),
+        Command::Run(run) => run::main(common.config(), run),
+        Command::Check(check) => check::main(common, check),
+        Command::Explain(explain) => explain::main(common, &explain),
+        Command::Test(test) => test::main(common, &test),
+        Command::Listen(listen) => listen::main(common, &listen),
+        Command::LogLevel(level) => log_level::main(common, level),
+        Command::Drain(drain) => drain::main(common, drain),
         Command::Demo(demo) => demo::main(demo),
-        Command::Status(status) => status::status(config, &status),
-        Command::Health(health) => status::health(config, &health),
-        Command::Pause(pause) => orders::pause(config, pause),
-        Command::Resume(order) => orders::order(config, Verb::Resume, order),
-        Command::RetryNow(order) => orders::order(config, Verb::RetryNow, order),
-        Command::Skip(skip) => orders::skip(config, skip),
-        Command::Release(release) => orders::release(config, release),
-        Command::Retries(retries) => orders::retries(config, retries),
-        Command::DeadLetters(letters) => dead_letters::main(config, letters),
-        Command::Init(init) => init::main(&init),
+        Command::Status(status) => status::status(common, &status),
+        Command::Health(health) => status::health(common, &health),
+        Command::Pause(pause) => orders::pause(common, pause),
+        Command::Resume(order) => orders::order(common, Verb::Resume, order),
+        Command::RetryNow(order) => orders::order(common, Verb::RetryNow, order),
+        Command::Skip(skip) => orders::skip(common, skip),
+        Command::Release(release) => orders::release(common, release),
+        Command::Retries(retries) => orders::retries(common, retries),
+        Command::DeadLetters(letters) => dead_letters::main(common, letters),
+        Command::Init(init) => init::main(common, init),
         Command::Schema(schema) => schema::main(&schema),
-        Command::Recipes(recipes) => recipes::main(&recipes),
+        Command::Recipes(recipes) => recipes::main(common, &recipes),
         Command::Keys(keys) => keys::main(&keys),
         Command::Completions(completions) => completions::main(&completions),
         Command::Man(man) => man::main(&man),
-        Command::Version => {
-            say(concat!("postrider ", env!("CARGO_PKG_VERSION"), "\n"));
-            exit::OK
-        }
+        Command::Version => version(common),
     }
 }
 
-/// Writes what a person reads. That nobody reads any more, as behind `| head`, is no failure: the exit code tells the same.
-fn say(text: &str) {
-    say_bytes(text.as_bytes());
-}
-
-fn say_bytes(text: &[u8]) {
-    drop(std::io::stdout().write_all(text));
+fn version(common: &Common) -> u8 {
+    let version = env!("CARGO_PKG_VERSION");
+    say(&match common.is_json() {
+        true => format!("{{\"version\":\"{version}\"}}\n"),
+        false => format!("postrider {version}\n"),
+    });
+    exit::OK
 }
 
 /// Reads and checks the file: the one way for `run` and `check`. What is wrong is printed, warnings too; the error is then the exit code.

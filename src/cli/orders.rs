@@ -1,6 +1,5 @@
 //! What an operator may ask of the daemon: `pause`, `resume`, `retry-now`, `skip`, `retries`.
 
-use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
@@ -9,8 +8,9 @@ use clap::Subcommand;
 
 use crate::admin::api::{OrderReport, OrderRequest, OrderResult, RecordPlace, RetriesReport, Verb};
 
-use super::client::{Client, Format, SocketArguments, say};
-use super::exit;
+use super::client::{Client, SocketArguments};
+use super::common::{Common, Format};
+use super::{complain, exit, say};
 
 /// A pause, and how it is.
 #[derive(Debug, clap::Args)]
@@ -34,8 +34,8 @@ pub(super) struct OrderArguments {
     /// Its endpoint, as the status calls it. A destination has one, so this says the same twice.
     #[arg(short, long, value_name = "ENDPOINT")]
     endpoint: Option<String>,
-    /// Why: for those who read the status and the log.
-    #[arg(long, value_name = "TEXT")]
+    /// Why: for those who read the status and the log
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: String,
     #[command(flatten)]
     socket: SocketArguments,
@@ -57,8 +57,8 @@ pub(super) struct SkipArguments {
     #[arg(long)]
     offset: i64,
     /// Why.
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    reason: String,
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
     #[command(flatten)]
     socket: SocketArguments,
 }
@@ -76,8 +76,8 @@ pub(super) struct ReleaseArguments {
     #[arg(long)]
     base64: bool,
     /// Why.
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    reason: String,
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
     #[command(flatten)]
     socket: SocketArguments,
 }
@@ -114,26 +114,26 @@ struct LadderArguments {
     #[arg(short, long, value_name = "NAME")]
     destination: String,
     /// Why.
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    reason: String,
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
     #[command(flatten)]
     socket: SocketArguments,
 }
 
-pub(super) fn order(config: &Path, verb: Verb, arguments: OrderArguments) -> u8 {
+pub(super) fn order(common: &Common, verb: Verb, arguments: OrderArguments) -> u8 {
     let (request, socket) = arguments.request();
-    ask(config, verb, &request, &socket)
+    ask(common, verb, &request, &socket)
 }
 
-pub(super) fn pause(config: &Path, arguments: PauseArguments) -> u8 {
+pub(super) fn pause(common: &Common, arguments: PauseArguments) -> u8 {
     let (mut request, socket) = arguments.order.request();
     request.leave = arguments.leave;
     request.for_ms = arguments.span.map(millis);
-    ask(config, Verb::Pause, &request, &socket)
+    ask(common, Verb::Pause, &request, &socket)
 }
 
 impl OrderArguments {
-    fn request(self) -> (OrderRequest, SocketArguments) {
+    pub(super) fn request(self) -> (OrderRequest, SocketArguments) {
         let request = OrderRequest {
             endpoint: self.endpoint,
             ..request(self.destination, self.reason)
@@ -151,7 +151,7 @@ fn request(destination: String, reason: String) -> OrderRequest {
     }
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+pub(super) fn span(text: &str) -> Result<Duration, String> {
     let span = crate::config::duration(text)?;
     // Whoever asks for nothing has made a mistake; and after a hundred years nobody knows why.
     match span.as_secs() {
@@ -161,11 +161,19 @@ fn span(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn millis(span: Duration) -> u64 {
+/// A reason that says nothing is none.
+fn reason(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("say why: others read it in the status and the log".to_owned()),
+        text => Ok(text.to_owned()),
+    }
+}
+
+pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-pub(super) fn skip(config: &Path, arguments: SkipArguments) -> u8 {
+pub(super) fn skip(common: &Common, arguments: SkipArguments) -> u8 {
     let SkipArguments {
         destination,
         topic,
@@ -181,12 +189,12 @@ pub(super) fn skip(config: &Path, arguments: SkipArguments) -> u8 {
     };
     let request = OrderRequest {
         record: Some(record),
-        ..request(destination, reason)
+        ..request(destination, reason.unwrap_or_default())
     };
-    ask(config, Verb::Skip, &request, &socket)
+    ask(common, Verb::Skip, &request, &socket)
 }
 
-pub(super) fn release(config: &Path, arguments: ReleaseArguments) -> u8 {
+pub(super) fn release(common: &Common, arguments: ReleaseArguments) -> u8 {
     let ReleaseArguments {
         destination,
         key,
@@ -200,14 +208,14 @@ pub(super) fn release(config: &Path, arguments: ReleaseArguments) -> u8 {
     };
     let request = OrderRequest {
         key: Some(key),
-        ..request(destination, reason)
+        ..request(destination, reason.unwrap_or_default())
     };
-    ask(config, Verb::Release, &request, &socket)
+    ask(common, Verb::Release, &request, &socket)
 }
 
-pub(super) fn retries(config: &Path, arguments: RetriesArguments) -> u8 {
+pub(super) fn retries(common: &Common, arguments: RetriesArguments) -> u8 {
     let (verb, arguments) = match arguments.what {
-        Retries::List(arguments) => return list(config, &arguments),
+        Retries::List(arguments) => return list(common, &arguments),
         Retries::Release(arguments) => (Verb::ReleaseRetries, arguments),
         Retries::Cancel(arguments) => (Verb::CancelRetries, arguments),
     };
@@ -216,31 +224,35 @@ pub(super) fn retries(config: &Path, arguments: RetriesArguments) -> u8 {
         reason,
         socket,
     } = arguments;
-    ask(config, verb, &request(destination, reason), &socket)
+    ask(
+        common,
+        verb,
+        &request(destination, reason.unwrap_or_default()),
+        &socket,
+    )
 }
 
-#[expect(clippy::print_stdout, reason = "this is what a person reads")]
-fn list(config: &Path, arguments: &ListArguments) -> u8 {
+fn list(common: &Common, arguments: &ListArguments) -> u8 {
     // Names are small letters, digits and dashes; another one is nobody's, and must not end the path.
     let name = arguments
         .destination
         .replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_");
-    let answer = Client::new(config, &arguments.socket)
+    let answer = Client::new(common, &arguments.socket)
         .and_then(|client| client.get(&format!("/api/v1/retries?destination={name}")))
         .and_then(|answer| Ok((answer.read::<RetriesReport>()?, answer.body)));
     let (report, body) = match answer {
         Ok(answer) => answer,
         Err(code) => return code,
     };
-    if arguments.socket.format == Format::Json {
-        println!("{body}");
+    if common.format == Format::Json {
+        say(&format!("{body}\n"));
     }
     if let Some(problem) = &report.problem {
-        say(&format!("error: {problem}"));
-        return exit::NO;
+        complain(&format!("error: {problem}"));
+        return code(report.result);
     }
-    if arguments.socket.format == Format::Human {
-        print!("{}", listed(&report));
+    if common.format == Format::Human {
+        say(&listed(&report));
     }
     exit::OK
 }
@@ -272,25 +284,42 @@ fn listed(report: &RetriesReport) -> String {
     text
 }
 
-#[expect(clippy::print_stdout, reason = "this is what a person reads")]
-fn ask(config: &Path, verb: Verb, request: &OrderRequest, socket: &SocketArguments) -> u8 {
-    let answer = Client::new(config, socket)
-        .and_then(|client| client.post(&format!("/api/v1/{}", verb.path()), request))
-        .and_then(|answer| Ok((answer.read::<OrderReport>()?, answer.body)));
-    let (report, body) = match answer {
-        Ok(answer) => answer,
-        Err(code) => return code,
-    };
-    match (socket.format, report.result) {
-        (Format::Json, _) => println!("{body}"),
-        (Format::Human, OrderResult::Done) => println!("{}", report.text),
-        (Format::Human, OrderResult::Refused | OrderResult::Unavailable) => {
-            say(&format!("error: {}", report.text));
+fn ask(common: &Common, verb: Verb, request: &OrderRequest, socket: &SocketArguments) -> u8 {
+    let answer = Client::new(common, socket).and_then(|client| give(&client, verb, request));
+    match answer {
+        Ok((report, body)) => reported(common, &report, &body),
+        Err(code) => code,
+    }
+}
+
+/// Hands an order to the daemon.
+pub(super) fn give(
+    client: &Client,
+    verb: Verb,
+    request: &OrderRequest,
+) -> Result<(OrderReport, String), u8> {
+    let answer = client.post(&format!("/api/v1/{}", verb.path()), request)?;
+    Ok((answer.read::<OrderReport>()?, answer.body))
+}
+
+/// Says what became of an order, and gives the exit code.
+pub(super) fn reported(common: &Common, report: &OrderReport, body: &str) -> u8 {
+    match (common.format, report.result) {
+        (Format::Json, _) => say(&format!("{body}\n")),
+        (Format::Human, OrderResult::Done) => say(&format!("{}\n", report.text)),
+        (Format::Human, OrderResult::Refused | OrderResult::Unknown | OrderResult::Unavailable) => {
+            complain(&format!("error: {}", report.text));
         }
     }
-    match report.result {
+    code(report.result)
+}
+
+/// The exit code of an answer.
+pub(super) fn code(result: OrderResult) -> u8 {
+    match result {
         OrderResult::Done => exit::OK,
         OrderResult::Refused => exit::NO,
+        OrderResult::Unknown => exit::USAGE,
         OrderResult::Unavailable => exit::UNAVAILABLE,
     }
 }

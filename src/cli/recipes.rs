@@ -4,8 +4,7 @@ use clap::Subcommand;
 
 use crate::config;
 
-use super::client::say as complain;
-use super::{exit, say};
+use super::{Common, complain, exit, say};
 
 /// The recipes for mail services.
 #[derive(Debug, clap::Args)]
@@ -32,9 +31,15 @@ enum What {
     },
 }
 
-pub(super) fn main(arguments: &RecipesArguments) -> u8 {
+pub(super) fn main(common: &Common, arguments: &RecipesArguments) -> u8 {
     let recipes = config::recipes();
     match &arguments.what {
+        What::List if common.is_json() => {
+            let of = |recipe: &config::RecipeSummary| serde_json::json!({ "name": recipe.name, "with": recipe.with });
+            let all: Vec<_> = recipes.iter().map(of).collect();
+            say(&format!("{}\n", serde_json::Value::from(all)));
+            exit::OK
+        }
         What::List => {
             for recipe in &recipes {
                 let with = recipe.with.join(", ");

@@ -1,13 +1,13 @@
 //! `postrider status` and `postrider health`: what the daemon does, and why.
 
-use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use crate::admin::api::{DestinationReport, HealthReport, StatusReport};
 
-use super::client::{Client, Format, SocketArguments, say};
-use super::exit;
+use super::client::{Client, SocketArguments};
+use super::common::{Common, Format, no_destination};
+use super::{complain, exit, output, say};
 
 /// How often a watched status is asked for.
 const WATCH: Duration = Duration::from_secs(2);
@@ -35,34 +35,40 @@ pub(super) struct HealthArguments {
     socket: SocketArguments,
 }
 
-pub(super) fn status(config: &Path, arguments: &StatusArguments) -> u8 {
-    let client = match Client::new(config, &arguments.socket) {
+pub(super) fn status(common: &Common, arguments: &StatusArguments) -> u8 {
+    let client = match Client::new(common, &arguments.socket) {
         Ok(client) => client,
         Err(code) => return code,
     };
     if !arguments.watch {
-        return show(&client, arguments).map_or_else(|code| code, |text| print(&text));
+        return show(common, &client, arguments).map_or_else(
+            |code| code,
+            |text| {
+                say(&text);
+                exit::OK
+            },
+        );
     }
     // Nobody ever sends: it is a pause between two looks.
     let (_keep, pause) = sync_channel::<()>(0);
     loop {
-        match show(&client, arguments) {
-            Ok(text) if arguments.socket.format == Format::Human => {
-                print(&format!("\x1b[H\x1b[2J{text}"));
+        match show(common, &client, arguments) {
+            Ok(text) if common.format == Format::Human => {
+                say(&format!("\x1b[H\x1b[2J{text}"));
             }
             Ok(text) => {
-                print(&text);
+                say(&text);
             }
             Err(code) => return code,
         }
-        if pause.recv_timeout(WATCH).is_ok() {
+        if !output::is_read() || pause.recv_timeout(WATCH).is_ok() {
             return exit::OK;
         }
     }
 }
 
-pub(super) fn health(config: &Path, arguments: &HealthArguments) -> u8 {
-    let answer = Client::new(config, &arguments.socket)
+pub(super) fn health(common: &Common, arguments: &HealthArguments) -> u8 {
+    let answer = Client::new(common, &arguments.socket)
         .and_then(|client| client.get("/api/v1/health"))
         .and_then(|answer| Ok((answer.read::<HealthReport>()?, answer.body)));
     let (report, body) = match answer {
@@ -70,39 +76,41 @@ pub(super) fn health(config: &Path, arguments: &HealthArguments) -> u8 {
         Err(code) => return code,
     };
     let well = report.alive && report.ready;
-    match arguments.socket.format {
-        Format::Json => print(&format!("{body}\n")),
-        Format::Human if well => print("well\n"),
-        Format::Human => print(&format!("not well:\n  {}\n", report.problems.join("\n  "))),
+    match common.format {
+        Format::Json => say(&format!("{body}\n")),
+        Format::Human if well => say("well\n"),
+        Format::Human => say(&format!("not well:\n  {}\n", report.problems.join("\n  "))),
     };
     if well { exit::OK } else { exit::NO }
 }
 
 /// One look at the daemon, as it is to be shown.
-fn show(client: &Client, arguments: &StatusArguments) -> Result<String, u8> {
+fn show(common: &Common, client: &Client, arguments: &StatusArguments) -> Result<String, u8> {
     let answer = client.get("/api/v1/status")?;
     let mut report: StatusReport = answer.read()?;
     if let Some(wanted) = &arguments.destination {
         let names: Vec<String> = report.destinations.iter().map(|d| d.name.clone()).collect();
         report.destinations.retain(|found| found.name == *wanted);
         if report.destinations.is_empty() {
-            say(&format!(
-                "error: no destination {wanted}; there are: {}",
-                names.join(", ")
-            ));
-            return Err(exit::NO);
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            return Err(no_destination(wanted, &names));
         }
     }
     if let Some(wanted) = &arguments.endpoint {
+        let all = report.destinations.iter().map(|d| d.endpoint.clone());
+        let endpoints: Vec<String> = all.collect();
         report
             .destinations
             .retain(|found| found.endpoint == *wanted);
         if report.destinations.is_empty() {
-            say(&format!("error: no endpoint {wanted}"));
-            return Err(exit::NO);
+            let endpoints = endpoints.join(", ");
+            complain(&format!(
+                "error: no endpoint {wanted}; there are: {endpoints}"
+            ));
+            return Err(exit::USAGE);
         }
     }
-    match arguments.socket.format {
+    match common.format {
         Format::Json => Ok(serde_json::to_string(&report).unwrap_or_default() + "\n"),
         Format::Human => Ok(table(&report)),
     }
@@ -111,8 +119,8 @@ fn show(client: &Client, arguments: &StatusArguments) -> Result<String, u8> {
 /// A line for each destination, its words last because they are as long as they must be.
 fn table(report: &StatusReport) -> String {
     let mut text = String::new();
-    if !report.kafka_connected {
-        text.push_str("no Kafka broker has answered within 30 s\n");
+    if let Some(silence) = &report.kafka_silence {
+        text.push_str(&format!("{silence}\n"));
     }
     if !report.state_known {
         text.push_str("it is not known yet which destinations are paused\n");
@@ -138,14 +146,6 @@ fn table(report: &StatusReport) -> String {
     text
 }
 
-/// What cannot be printed, because the reader has gone, is no error of ours.
-fn print(text: &str) -> u8 {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
-    exit::OK
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +163,7 @@ mod tests {
             version: "1".to_owned(),
             at: String::new(),
             kafka_connected: true,
+            kafka_silence: None,
             state_known: true,
             destinations: vec![
                 destination("shop", "running", 7),

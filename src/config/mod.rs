@@ -63,6 +63,7 @@ use crate::send::WebhookOptions;
 
 pub use problem::{Problem, Problems, Severity};
 pub use recipes::{RecipeSummary, recipes};
+pub use refusal::unknown_destination;
 
 /// The JSON Schema of the file, for editors. A test holds it to the keys that are read.
 pub const SCHEMA: &str = include_str!("schema.json");

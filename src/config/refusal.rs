@@ -36,6 +36,20 @@ pub(super) fn nearest<'a>(
     (distance <= allowed).then_some(name)
 }
 
+/// What to tell somebody who named a destination that is not there.
+#[must_use]
+pub fn unknown_destination(wanted: &str, names: &[&str]) -> String {
+    let near = nearest(wanted, names.iter().copied());
+    let near = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+    match names.len() {
+        0 => format!("no destination {wanted}; there is none"),
+        _ => format!(
+            "no destination {wanted}; there are: {}{near}",
+            names.join(", ")
+        ),
+    }
+}
+
 /// Names as a list for people: `a`, `b`, `c`.
 pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names

@@ -38,7 +38,7 @@ mod state;
 mod topics;
 mod waiting;
 
-pub use away::why_away;
+pub use away::{reach, why_away};
 pub use client::{client_config, consumer_config, producer_config};
 pub use complaints::Complaints;
 pub use consumer::{ConsumerPlan, FromConsumer, StartError};

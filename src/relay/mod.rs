@@ -10,6 +10,7 @@ mod judging;
 mod lag;
 mod lane_task;
 mod letters;
+mod log_level;
 mod margin;
 mod membership;
 mod operators;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::admin::Health;
 use crate::admin::api::{Ask, HealthReport};
@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 
 use super::book::{Book, CHECK, Entry, REASON, VERSION, WHO, What, held_key, skip_key};
 use super::instances::{InstanceWord, Instances, Myself, ORDER};
+use super::log_level;
 use super::membership::Membership;
 use super::rollout::Rollout;
 
@@ -273,6 +274,7 @@ impl FrontDesk {
             Ask::Health(reply) => drop(reply.send(self.health())),
             Ask::Retries(name, reply) => drop(reply.send(self.retries(&name).await)),
             Ask::Order(verb, request, reply) => drop(reply.send(self.order(verb, request).await)),
+            Ask::LogLevel(request, reply) => drop(reply.send(log_level::set(&request))),
         }
     }
 
@@ -491,7 +493,7 @@ pub(super) fn without_socket(error: &dyn std::error::Error) {
     if let Some(source) = error.source() {
         text.push_str(&format!(": {source}"));
     }
-    info!(
-        "{text}; the daemon runs without it, and `postrider status` does not find it: set [admin] socket to a path that can be made"
+    warn!(
+        "{text}; the daemon runs without it, and `postrider status`, `pause` and the like cannot reach it: write socket = \"postrider.sock\" into [admin], or another path that can be made"
     );
 }

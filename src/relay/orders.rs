@@ -10,6 +10,7 @@ use tracing::debug;
 
 use crate::admin::api::{OrderReport, OrderRequest, OrderResult, RecordPlace, Verb};
 use crate::clock::Timestamp;
+use crate::config::unknown_destination;
 use crate::lane::{Found, SKIPS_MAX};
 
 use super::book::{Entry, held_key, key, place, skip_key};
@@ -34,9 +35,9 @@ impl FrontDesk {
             Some(door) => self.order_of(door, verb, request).await,
             None => {
                 let names: Vec<&str> = self.doors.iter().map(|door| &*door.name).collect();
-                let names = names.join(", ");
-                let text = format!("no destination {name} runs here; there are: {names}");
-                return refused(text).report();
+                let text = unknown_destination(&name, &names);
+                let result = OrderResult::Unknown;
+                return OrderReport { result, text };
             }
         };
         let Answer { result, text } = answer;

@@ -7,10 +7,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::admin::api::{
-    DestinationReport, FailureReport, HeldKeyReport, PauseReport, RecordPlace, RetriesReport,
-    RetryReport, StatusReport,
+    DestinationReport, FailureReport, HeldKeyReport, OrderResult, PauseReport, RecordPlace,
+    RetriesReport, RetryReport, StatusReport,
 };
 use crate::clock::{Clock, Timestamp};
+use crate::config;
 use crate::kafka::{WaitingRetries, WaitingRetry};
 use crate::lane::{Asked, Doing, HeldKey, LaneStatus, LastFailure};
 
@@ -63,6 +64,7 @@ impl FrontDesk {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             at: rfc3339(now),
             kafka_connected: self.health.broker_answers(),
+            kafka_silence: (!self.health.broker_answers()).then(|| self.health.silence()),
             state_known: known.read,
             destinations,
         }
@@ -70,21 +72,30 @@ impl FrontDesk {
 
     /// What waits on the ladder for a destination; by its id, also for one that the file no longer has.
     pub(super) async fn retries(&self, name: &str) -> RetriesReport {
-        let problem = |text: String| RetriesReport {
+        let problem = |result: OrderResult, text: String| RetriesReport {
             problem: Some(text),
+            result,
             ..RetriesReport::default()
+        };
+        let away = |error: &dyn std::fmt::Display| {
+            let why = self.health.why_away().unwrap_or_else(|| error.to_string());
+            let text = format!("the ladder cannot be read: {why}");
+            problem(OrderResult::Unavailable, text)
         };
         let door = self.doors.iter().find(|door| *door.name == *name);
         let id = door.map_or_else(|| Arc::from(name), |door| Arc::clone(&door.id));
         let (ladder, clock) = (Arc::clone(&self.ladder), self.clock);
         let look = move || ladder.waiting(&id, RETRIES_MAX, clock, RETRIES_WAIT);
         match tokio::task::spawn_blocking(look).await {
-            Ok(Ok(found)) if door.is_none() && found.total == 0 => problem(format!(
-                "no destination {name} runs here, and nothing on the ladder is for that id"
-            )),
+            Ok(Ok(found)) if door.is_none() && found.total == 0 => {
+                let names: Vec<&str> = self.doors.iter().map(|door| &*door.name).collect();
+                let text = config::unknown_destination(name, &names);
+                let text = format!("{text} (and nothing on the ladder is for that id)");
+                problem(OrderResult::Unknown, text)
+            }
             Ok(Ok(found)) => retries_report(found),
-            Ok(Err(error)) => problem(format!("the ladder cannot be read: {error}")),
-            Err(error) => problem(format!("the ladder cannot be read: {error}")),
+            Ok(Err(error)) => away(&error),
+            Err(error) => away(&error),
         }
     }
 
@@ -129,6 +140,7 @@ fn retries_report(found: WaitingRetries) -> RetriesReport {
         complete: found.complete,
         retries: waiting.into_iter().map(report).collect(),
         problem: None,
+        result: OrderResult::Done,
     }
 }
 

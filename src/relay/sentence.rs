@@ -45,8 +45,8 @@ fn sentence(report: &StatusReport) -> String {
         return "no destination is enabled: nothing is read".to_owned();
     }
     let mut parts = Vec::new();
-    if !report.kafka_connected {
-        parts.push("no Kafka broker has answered within 30 s".to_owned());
+    if let Some(silence) = &report.kafka_silence {
+        parts.push(silence.clone());
     } else if !report.state_known {
         parts.push("it is not known yet which destinations are paused".to_owned());
     }
@@ -104,6 +104,7 @@ mod tests {
             version: String::new(),
             at: String::new(),
             kafka_connected,
+            kafka_silence: (!kafka_connected).then(|| "no Kafka".to_owned()),
             state_known: true,
             destinations,
         })
@@ -141,9 +142,7 @@ mod tests {
         let destinations = ["a", "b", "c", "d"].map(|name| destination(name, "open", &long, 0));
         let sentence = said(false, destinations.into());
         assert!(
-            sentence.starts_with(
-                "no Kafka broker has answered within 30 s; 0 of 4 destinations deliver; "
-            ),
+            sentence.starts_with("no Kafka; 0 of 4 destinations deliver; "),
             "{sentence}"
         );
         assert!(sentence.ends_with("; and 2 more"), "{sentence}");

@@ -1,5 +1,7 @@
 //! What the rules say of a record: for one destination, or for the audit of the file as a whole.
 
+mod explain;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +15,8 @@ use super::options::{OnError, ReadOptions, ReadOverride, RuleOptions, Unmatched,
 use super::pattern::Pattern;
 use super::reading::{Reading, payload};
 use super::topics::{TopicSelector, TopicSet};
+
+pub use explain::RuleAnswer;
 
 /// What the file says about records, all of it.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +106,14 @@ enum Answer {
     Leaves,
     /// It cannot be told, and the rule wants that to end the record.
     Cannot(String),
+}
+
+/// What of a record does not fit a rule.
+enum Misfit<'a> {
+    /// Its type.
+    Type(&'a str),
+    /// A field of its value.
+    Condition(&'a Condition, &'a serde_json::Value),
 }
 
 impl Matcher {
@@ -383,8 +395,8 @@ impl Matcher {
 impl Rule {
     fn asks(&self, reading: &Reading<'_>) -> Answer {
         match self.fits(reading) {
-            Ok(true) => Answer::Takes,
-            Ok(false) => Answer::Leaves,
+            Ok(None) => Answer::Takes,
+            Ok(Some(_)) => Answer::Leaves,
             Err(error) => match self.on_error {
                 OnError::DeadLetter => Answer::Cannot(error.to_owned()),
                 OnError::NoMatch => Answer::Leaves,
@@ -397,21 +409,21 @@ impl Rule {
         !matches!(self.asks(reading), Answer::Leaves)
     }
 
-    fn fits<'r>(&self, reading: &'r Reading<'_>) -> Result<bool, &'r str> {
+    /// What of the record does not fit, if anything; the error is why that cannot be told.
+    fn fits<'r>(&'r self, reading: &'r Reading<'_>) -> Result<Option<Misfit<'r>>, &'r str> {
         if !self.types.is_empty() {
             let kind = reading.kind()?;
             if !self.types.iter().any(|pattern| pattern.matches(kind)) {
-                return Ok(false);
+                return Ok(Some(Misfit::Type(kind)));
             }
         }
         if self.conditions.is_empty() {
-            return Ok(true);
+            return Ok(None);
         }
         let value = reading.value()?;
-        Ok(self
-            .conditions
-            .iter()
-            .all(|condition| condition.holds(value)))
+        let mut conditions = self.conditions.iter();
+        let broken = conditions.find(|condition| !condition.holds(value));
+        Ok(broken.map(|condition| Misfit::Condition(condition, value)))
     }
 
     /// What becomes of the record by this rule alone; `None`: that is for the next one to say.

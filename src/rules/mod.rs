@@ -20,7 +20,7 @@ mod topics;
 pub use condition::{Condition, Scalar, Test};
 pub use content::{BRIDGE_NAMES, ContentOptions, Envelope, Rendered, Renderer, TEMPLATE_NAMES};
 pub use mailbox::is_mail_address;
-pub use matcher::{Judgement, Matcher, RuleFile};
+pub use matcher::{Judgement, Matcher, RuleAnswer, RuleFile};
 pub use options::{
     OnError, ReadFormat, ReadOptions, ReadOverride, RuleOptions, TypePart, Unmatched, ValuePolicy,
 };

@@ -13,6 +13,11 @@ impl Pattern {
         }
     }
 
+    /// As it stands in the file.
+    pub(super) fn text(&self) -> String {
+        self.pieces.join("*")
+    }
+
     /// Whether the whole of `text` fits. Linear in the text for each star: every piece is taken where it comes first.
     pub(super) fn matches(&self, text: &str) -> bool {
         let Some((first, rest)) = self.pieces.split_first() else {

@@ -16,7 +16,7 @@ use super::options::WebhookOptions;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+pub(super) const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const TOPIC: HeaderName = HeaderName::from_static("postrider-topic");
 const PARTITION: HeaderName = HeaderName::from_static("postrider-partition");
 const OFFSET: HeaderName = HeaderName::from_static("postrider-offset");

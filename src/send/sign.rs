@@ -67,6 +67,20 @@ impl SigningSecret {
         &self.key
     }
 
+    /// Whether one of `signatures`, as `webhook-signature` carries them, is this secret's over a message of this id, timestamp and body. The
+    /// comparison takes the same time whatever differs.
+    #[must_use]
+    pub fn verifies(&self, signatures: &str, id: &str, timestamp: &str, body: &[u8]) -> bool {
+        let head = format!("{id}.{timestamp}.");
+        let wanted = self.signature(&[head.as_bytes(), body]);
+        let same = |signature: &str| {
+            let differs = signature.bytes().zip(wanted.bytes());
+            let differs = differs.fold(0, |all, (a, b)| all | (a ^ b));
+            signature.len() == wanted.len() && differs == 0
+        };
+        signatures.split(' ').any(same)
+    }
+
     fn signature(&self, parts: &[&[u8]]) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes any key");
         parts.iter().for_each(|part| mac.update(part));
@@ -125,6 +139,20 @@ mod tests {
         let [first, second] = SIGNED;
         let signed = options(None).sign(Timestamp(0), PARTS);
         assert_eq!(signed, format!("v1,{first} v1,{second}"));
+    }
+
+    #[test]
+    fn a_signature_is_known_for_what_it_signs() {
+        let secret = SigningSecret::new(FIRST, None).unwrap();
+        let other = SigningSecret::new(SECOND, None).unwrap();
+        let id = DeliveryId([7; 16]);
+        let signed = options(None).signatures(id, Timestamp(1_000), b"x");
+        let id = id.to_string();
+        assert!(secret.verifies(&signed, &id, "1", b"x"));
+        assert!(other.verifies(&signed, &id, "1", b"x"));
+        assert!(!secret.verifies(&signed, &id, "2", b"x"));
+        assert!(!secret.verifies(&signed, &id, "1", b"y"));
+        assert!(!secret.verifies("", &id, "1", b"x"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::client::Sender;
 use super::failure::{causes, failure, reason};
 use super::options::WebhookOptions;
 use super::outcomes::Failure;
-use super::request::{Content, Request};
+use super::request::{Content, Request, WEBHOOK_SIGNATURE};
 use super::retry_after::retry_after;
 use super::scrub::Scrub;
 use super::success::SuccessCondition;
@@ -108,6 +108,25 @@ impl Webhook {
     ) -> Request {
         let delivery = (record, id, attempt);
         Request::new(&self.options, &self.content_type, delivery, content, now)
+    }
+
+    /// What of a request may be seen by others than its receiver: its headers and its body, with a mark in place of every secret.
+    #[must_use]
+    pub fn shown(&self, request: &Request) -> (Vec<(String, String)>, Bytes) {
+        let rendered = self
+            .scrub
+            .with_request(&request.headers, &self.options.headers);
+        let scrub = rendered.as_ref().unwrap_or(&self.scrub);
+        let clean = |bytes: &[u8]| scrub.first(&Bytes::copy_from_slice(bytes), usize::MAX, false);
+        let headers = request.headers.iter().map(|(name, value)| {
+            let value = match name == WEBHOOK_SIGNATURE {
+                true => "[signature]".into(),
+                false => clean(value.as_bytes()),
+            };
+            let value = String::from_utf8_lossy(&value).into_owned();
+            (name.to_string(), value)
+        });
+        (headers.collect(), clean(&request.body))
     }
 
     /// Makes one attempt and says how it ended. Never fails: what goes wrong is the outcome.

@@ -29,3 +29,4 @@ mod send;
 mod tidy;
 mod unit;
 mod verbs;
+mod words;

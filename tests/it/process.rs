@@ -151,3 +151,73 @@ fn a_socket_without_a_folder_stands_beside_a_file_without_one() {
     child.wait().ok();
     assert_eq!(found, Some(1));
 }
+
+/// What operators ask of the daemon that needs no Kafka: another log level, and names that are not there.
+#[test]
+fn operators_are_heard_while_kafka_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    std::fs::write(folder.path().join("here.toml"), config().text(port)).unwrap();
+    let log = File::create(folder.path().join("log")).unwrap();
+    let mut child = binary()
+        .current_dir(folder.path())
+        .args(["-c", "here.toml", "run"])
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let ask = |words: &[&str]| {
+        let mut command = binary();
+        let command = command.current_dir(folder.path()).args(["-c", "here.toml"]);
+        let output = command.args(words).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let code = output.status.code().unwrap();
+        (code, text(&output.stdout), text(&output.stderr))
+    };
+    wait_for(SOON, "the socket answers", || {
+        (ask(&["health"]).0 == 1).then_some(())
+    });
+    let (code, stdout, _) = ask(&["status"]);
+    let words = "no Kafka broker has answered since the start\n";
+    assert!(code == 0 && stdout.starts_with(words), "{stdout}");
+    let place = ["--topic", "t", "--partition", "0", "--offset", "0"];
+    for words in [
+        &["status", "-d", "hok"] as &[&str],
+        &["pause", "-d", "hok", "--reason", "x"],
+        &["drain", "-d", "hok", "--reason", "x"],
+        &["resume", "-d", "hok", "--reason", "x"],
+        &["retry-now", "-d", "hok", "--reason", "x"],
+        &["release", "-d", "hok", "--key", "k"],
+        &["retries", "release", "-d", "hok"],
+        &[&["skip", "-d", "hok"] as &[&str], &place].concat(),
+    ] {
+        let (code, stdout, stderr) = ask(words);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{words:?}: {stderr}");
+        assert!(
+            stderr.contains("there are: hook; did you mean hook?"),
+            "{words:?}: {stderr}"
+        );
+    }
+    // Whether anything waits there is for Kafka to say.
+    let (code, _, stderr) = ask(&["retries", "list", "-d", "hook"]);
+    assert_eq!(code, 69, "{stderr}");
+    assert!(stderr.contains("127.0.0.1:1: "), "{stderr}");
+
+    let (code, _, stderr) = ask(&["log-level", "loud"]);
+    assert!(
+        code == 2 && stderr.contains("none of error, warn, info"),
+        "{stderr}"
+    );
+    let (code, stdout, _) = ask(&["log-level", "debug", "--for", "1s"]);
+    assert_eq!(code, 0);
+    assert_eq!(
+        stdout,
+        "this instance logs from debug on, for 1 s, then info again\n"
+    );
+    wait_for(SOON, "the level is taken back", || {
+        let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+        let at_debug = log.contains("\"level\":\"DEBUG\"");
+        (at_debug && log.contains("what it was at the start again")).then_some(())
+    });
+    child.kill().ok();
+    child.wait().ok();
+}

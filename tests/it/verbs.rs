@@ -47,7 +47,7 @@ fn a_first_file_passes_check_and_is_never_written_over() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
     let (code, _, stderr) = said(folder.path(), &["init", "no/such/folder.toml"]);
     assert_eq!(code, 1);
-    assert!(stderr.contains("in a folder that is there"), "{stderr}");
+    assert!(stderr.contains("mkdir -p no/such"), "{stderr}");
 }
 
 /// On a terminal three questions are asked, and an answer that is wrong is asked for again.

@@ -171,7 +171,7 @@ fn a_changed_file_finds_what_is_on_the_ladder() {
     let list = done(&relay, &["retries", "list", "-d", "away"]);
     assert!(list.ends_with("1 record waits in the ladder\n"), "{list}");
     let list = ["retries", "list", "-d", "never"];
-    assert_eq!(code(&relay.file(), &list), Some(1));
+    assert_eq!(code(&relay.file(), &list), Some(2));
     assert_eq!(relay.stop(SOON).code(), Some(0));
 
     let mut relay = Relay::start(&before);

@@ -214,8 +214,8 @@ fn the_socket_answers_and_the_exit_code_says_how() {
     let file = relay.file();
     let reason = ["--reason", "because"];
     let unknown = [&["pause", "-d", "nobody"], &reason[..]].concat();
-    assert_eq!(code(&file, &unknown), Some(1));
-    assert_eq!(code(&file, &["status", "-d", "nobody"]), Some(1));
+    assert_eq!(code(&file, &unknown), Some(2));
+    assert_eq!(code(&file, &["status", "-d", "nobody"]), Some(2));
     assert_eq!(code(&file, &["pause", "-d", "hook"]), Some(2), "no reason");
     let elsewhere = ["status", "--socket", "/nowhere/p.sock"];
     assert_eq!(code(&file, &elsewhere), Some(69));

@@ -60,6 +60,11 @@ impl FilterArguments {
             && until.is_none()
     }
 
+    /// The destinations that were named.
+    pub(super) fn destinations(&self) -> &[String] {
+        &self.destination
+    }
+
     /// The time before which nothing is meant.
     pub(super) fn since(&self) -> Option<Timestamp> {
         self.since

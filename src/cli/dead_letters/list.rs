@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 
-use super::super::client::Format;
+use super::super::common::Format;
 use super::super::{exit, say};
 use super::filter::FilterArguments;
 use super::reading::{Fate, Found, read};
 use super::row::{Row, table, time};
-use super::{Desk, Failure, FormatArgument, letters};
+use super::{Desk, Failure, letters};
 
 /// List dead letters.
 #[derive(Debug, clap::Args)]
@@ -28,8 +28,6 @@ pub(super) struct ListArguments {
     /// List also those that were replayed.
     #[arg(long)]
     all: bool,
-    #[command(flatten)]
-    format: FormatArgument,
 }
 
 /// Count dead letters.
@@ -45,11 +43,10 @@ pub(super) struct StatsArguments {
     /// Show also what has nothing open.
     #[arg(long)]
     all: bool,
-    #[command(flatten)]
-    format: FormatArgument,
 }
 
 pub(super) fn list(desk: &Desk, arguments: &ListArguments) -> Result<u8, Failure> {
+    desk.reach()?;
     let marks = desk.letters.marks()?;
     let mut rows = Vec::new();
     let mut hidden = 0_usize;
@@ -63,7 +60,7 @@ pub(super) fn list(desk: &Desk, arguments: &ListArguments) -> Result<u8, Failure
     })?;
     rows.sort_by_key(|(written, _)| *written);
     let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
-    match arguments.format.format {
+    match desk.format {
         Format::Json => {
             for row in &rows {
                 say(&(serde_json::to_string(row).unwrap_or_default() + "\n"));
@@ -130,6 +127,7 @@ impl Tally {
 }
 
 pub(super) fn stats(desk: &Desk, arguments: &StatsArguments) -> Result<u8, Failure> {
+    desk.reach()?;
     let marks = desk.letters.marks()?;
     let mut tallies: BTreeMap<(String, String), Tally> = BTreeMap::new();
     let since = arguments.filter.since();
@@ -156,7 +154,7 @@ pub(super) fn stats(desk: &Desk, arguments: &StatsArguments) -> Result<u8, Failu
         groups,
     };
     stats.groups.retain(|group| arguments.all || group.open > 0);
-    match arguments.format.format {
+    match desk.format {
         Format::Json => say(&(serde_json::to_string(&stats).unwrap_or_default() + "\n")),
         Format::Human => say(&shown(&stats)),
     }

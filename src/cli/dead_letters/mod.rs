@@ -3,7 +3,6 @@
 //!
 //! [`filter`] says which are meant, [`reading`] reads them, [`row`] is what is shown of one; [`plan`] says which are replayed, in which order.
 
-mod bar;
 mod filter;
 #[cfg(test)]
 mod fixtures;
@@ -16,19 +15,21 @@ mod row;
 mod show;
 mod stop;
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use clap::Subcommand;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::kafka::{Complaints, Letters, LettersError, consumer_config, producer_config};
+use crate::kafka::{AUDIT, Complaints, Letters, LettersError, consumer_config, producer_config};
 
-use super::client::{Format, say};
-use super::exit;
+use super::common::{Common, Format, no_destination};
+use super::output::complain as say;
+use super::progress::spinner;
+use super::{exit, look};
 
+use filter::FilterArguments;
 use stop::Stop;
 
 /// Records that could not be delivered.
@@ -66,12 +67,13 @@ enum What {
     Purge(purge::PurgeArguments),
 }
 
-pub(super) fn main(path: &Path, arguments: DeadLettersArguments) -> u8 {
+pub(super) fn main(common: &Common, arguments: DeadLettersArguments) -> u8 {
     let environment = |name: &str| std::env::var(name).ok();
-    let config = match Config::load(path, &environment) {
+    let config = match Config::load(common.config(), &environment) {
         Ok(config) => config,
         Err(problems) => {
-            say(problems.render(false).trim_end());
+            let colours = look::colours(&std::io::stderr());
+            say(problems.render(colours).trim_end());
             return exit::CONFIG;
         }
     };
@@ -82,7 +84,7 @@ pub(super) fn main(path: &Path, arguments: DeadLettersArguments) -> u8 {
             return exit::UNAVAILABLE;
         }
     };
-    let desk = Desk::new(config, stop);
+    let desk = Desk::new(config, stop, common.format);
     let done = match arguments.what {
         What::List(arguments) => list::list(&desk, &arguments),
         What::Stats(arguments) => list::stats(&desk, &arguments),
@@ -99,12 +101,13 @@ struct Desk {
     letters: Letters,
     stop: Stop,
     clock: Clock,
+    format: Format,
     /// The names of destinations by their ids.
     names: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 impl Desk {
-    fn new(config: Config, stop: Stop) -> Self {
+    fn new(config: Config, stop: Stop, format: Format) -> Self {
         let clock = Clock::start();
         let complaints = Arc::new(Complaints::new(clock));
         let letters = Letters {
@@ -118,11 +121,37 @@ impl Desk {
         let names = enabled.map(|d| (Arc::clone(&d.id), Arc::clone(&d.name)));
         Self {
             names: names.collect(),
+            format,
             config,
             letters,
             stop,
             clock,
         }
+    }
+
+    /// Says why at once when Kafka is away: each question by itself would only wait for its answer.
+    fn reach(&self) -> Result<(), Failure> {
+        let _spinner = spinner("asking Kafka");
+        Ok(self.letters.reach(self.clock)?)
+    }
+
+    /// Refuses a name that neither the file nor any of the letters has: an answer about nothing would look like a good one.
+    fn check_names(
+        &self,
+        filter: &FilterArguments,
+        seen: &BTreeSet<Arc<str>>,
+    ) -> Result<(), Failure> {
+        let enabled = self.names.values().map(|name| &**name);
+        let disabled = self.config.disabled.iter().map(|name| &**name);
+        let names: Vec<&str> = enabled.chain(disabled).collect();
+        let ids = &self.config.ids;
+        for wanted in filter.destinations() {
+            let in_file = names.contains(&&**wanted) || ids.iter().any(|id| **id == **wanted);
+            if !in_file && *wanted != *AUDIT && !seen.iter().any(|id| **id == **wanted) {
+                return Err(Failure::Said(no_destination(wanted, &names)));
+            }
+        }
+        Ok(())
     }
 
     /// What a destination is called in the file; its id when the file does not have it, or has it disabled.
@@ -180,14 +209,6 @@ impl Failure {
 fn usage(text: &str) -> Failure {
     say(&format!("error: {text}"));
     Failure::Said(exit::USAGE)
-}
-
-/// How an answer is shown.
-#[derive(Debug, Clone, Copy, clap::Args)]
-struct FormatArgument {
-    /// How the answer is shown: a table for people, or JSON for scripts.
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    format: Format,
 }
 
 /// Asks a person; `yes` has answered already. Where no person is, nothing is done.

@@ -7,12 +7,13 @@ use serde::Serialize;
 use crate::clock::Timestamp;
 use crate::kafka::LettersError;
 
-use super::super::client::{Format, say as complain};
+use super::super::common::Format;
+use super::super::output::complain;
 use super::super::{exit, say};
 use super::filter::{FilterArguments, time};
 use super::reading::{Fate, read};
 use super::row;
-use super::{Desk, Failure, FormatArgument, asked, letters};
+use super::{Desk, Failure, asked, letters};
 
 /// Delete the oldest dead letters.
 #[derive(Debug, clap::Args)]
@@ -28,8 +29,6 @@ pub(super) struct PurgeArguments {
     /// Do not ask.
     #[arg(short, long)]
     yes: bool,
-    #[command(flatten)]
-    format: FormatArgument,
 }
 
 /// What was done.
@@ -42,6 +41,7 @@ struct Report {
 }
 
 pub(super) fn purge(desk: &Desk, arguments: &PurgeArguments) -> Result<u8, Failure> {
+    desk.reach()?;
     let cut = desk.letters.cut(arguments.before)?;
     let marks = desk.letters.marks()?;
     let mut report = Report {
@@ -78,7 +78,7 @@ pub(super) fn purge(desk: &Desk, arguments: &PurgeArguments) -> Result<u8, Failu
         let obsolete = found.obsolete(&marks, |id| stay.contains(&id));
         desk.letters.forget_marks(&obsolete)?;
     }
-    match arguments.format.format {
+    match desk.format {
         Format::Json => say(&(serde_json::to_string(&report).unwrap_or_default() + "\n")),
         Format::Human => say(&format!(
             "{} deleted, {}\n",

@@ -1,14 +1,15 @@
 //! The dead letters that are meant, each with what became of it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::delivery::DeliveryId;
 use crate::kafka::{Letter, Mark, Marks, Scanned};
 use crate::rules::Matcher;
 
-use super::super::client::say;
-use super::bar::Bar;
+use super::super::output::complain as say;
+use super::super::progress::Bar;
 use super::filter::FilterArguments;
 use super::{Desk, Failure};
 
@@ -93,12 +94,16 @@ pub(super) fn read(
     let mut fates = Fates::new(marks);
     let mut unreadable: Option<(usize, String)> = None;
     let bar = Bar::new("reading");
+    let mut seen = BTreeSet::new();
     let done = desk.letters.scan(
         since,
         &mut |done, total| bar.show(done, total),
         &mut |scanned| match scanned {
             Scanned::Letter(letter) => {
                 let fate = fates.of(&letter);
+                if !seen.contains(&*letter.destination) {
+                    seen.insert(Arc::from(&*letter.destination));
+                }
                 let kind = || matcher.kind(&letter.record);
                 if filter.takes(&letter, desk.name(&letter.destination), kind) {
                     let kind = matcher.kind(&letter.record);
@@ -117,6 +122,7 @@ pub(super) fn read(
     );
     drop(bar);
     done?;
+    desk.check_names(filter, &seen)?;
     let count = unreadable.as_ref().map_or(0, |(count, _)| *count);
     if let Some((count, first)) = unreadable {
         let topic = desk.letters.topic();

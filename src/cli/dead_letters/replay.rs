@@ -11,14 +11,15 @@ use crate::kafka::{
     AUDIT, Broker, LettersError, OwnedTopic, Replayer, Round, Sent, TopicError, client_config,
 };
 
-use super::super::client::{Format, say as complain};
+use super::super::common::Format;
 use super::super::orders::me;
+use super::super::output::complain;
+use super::super::progress::Bar;
 use super::super::{exit, say};
-use super::bar::Bar;
 use super::filter::FilterArguments;
 use super::plan::{Candidate, Left, Plan, Planner, next_chunk};
 use super::reading::read;
-use super::{Desk, Failure, FormatArgument, asked, letters, usage};
+use super::{Desk, Failure, asked, letters, usage};
 
 /// What a chunk has in memory at most, values that must be fetched from their origin not counted.
 const CHUNK_BYTES: usize = 8 * 1024 * 1024;
@@ -61,8 +62,6 @@ pub(super) struct ReplayArguments {
     /// Do not ask.
     #[arg(short, long)]
     yes: bool,
-    #[command(flatten)]
-    format: FormatArgument,
 }
 
 /// What was done.
@@ -97,6 +96,7 @@ pub(super) fn replay(desk: &Desk, arguments: &ReplayArguments) -> Result<u8, Fai
             "which ones? Say so by an option such as --destination, or --all",
         ));
     }
+    desk.reach()?;
     let (plan, obsolete) = planned(desk, arguments)?;
     let count = plan.rounds.len();
     if arguments.dry_run {
@@ -105,10 +105,10 @@ pub(super) fn replay(desk: &Desk, arguments: &ReplayArguments) -> Result<u8, Fai
             ..report_of(plan, desk)
         };
         report.replayed = count;
-        return Ok(tell(&report, arguments));
+        return Ok(tell(&report, desk));
     }
     if count == 0 {
-        return Ok(tell(&report_of(plan, desk), arguments));
+        return Ok(tell(&report_of(plan, desk), desk));
     }
     let mut question = format!("Replay {}: {}?", letters(count), counted(&plan, desk));
     if !plan.left.is_empty() {
@@ -137,7 +137,7 @@ pub(super) fn replay(desk: &Desk, arguments: &ReplayArguments) -> Result<u8, Fai
     run.all(&rounds)?;
     // Those whose letters Kafka has deleted by now; what cannot be done here, the next replay does.
     drop(desk.letters.forget_marks(&obsolete));
-    Ok(tell(&run.report, arguments))
+    Ok(tell(&run.report, desk))
 }
 
 /// The plan, and the keys of marks whose letters are all gone: known by marks that are older than what was read after them.
@@ -341,8 +341,8 @@ impl Run<'_> {
 }
 
 /// Says what was done, and gives the exit code.
-fn tell(report: &Report, arguments: &ReplayArguments) -> u8 {
-    match arguments.format.format {
+fn tell(report: &Report, desk: &Desk) -> u8 {
+    match desk.format {
         Format::Json => say(&(serde_json::to_string(report).unwrap_or_default() + "\n")),
         Format::Human => say(&shown(report)),
     }

@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 
-use super::super::client::{Format, say as complain};
+use super::super::common::Format;
+use super::super::output::complain;
 use super::super::{exit, say};
 use super::filter::FilterArguments;
 use super::reading::{Found, read};
 use super::row::{Row, plain, text};
-use super::{Desk, Failure, FormatArgument, usage};
+use super::{Desk, Failure, usage};
 
 /// So much of a value is shown to people.
 const VALUE_CHARACTERS: usize = 4096;
@@ -23,8 +24,6 @@ const PREFIX: &str = "msg_";
 pub(super) struct ShowArguments {
     /// Its id, as `list` shows it and the receiver saw it, or the beginning of it.
     id: String,
-    #[command(flatten)]
-    format: FormatArgument,
 }
 
 /// All of it, for machines.
@@ -64,6 +63,7 @@ pub(super) fn show(desk: &Desk, arguments: &ShowArguments) -> Result<u8, Failure
         ));
     }
     let wanted = format!("{PREFIX}{}", wanted.to_ascii_lowercase());
+    desk.reach()?;
     let marks = desk.letters.marks()?;
     let mut found = Vec::new();
     let filter = FilterArguments::default();
@@ -84,7 +84,7 @@ pub(super) fn show(desk: &Desk, arguments: &ShowArguments) -> Result<u8, Failure
         return Err(usage(&format!("several ids begin so, such as {a} and {b}")));
     }
     for whole in &found {
-        match arguments.format.format {
+        match desk.format {
             Format::Json => say(&(serde_json::to_string(whole).unwrap_or_default() + "\n")),
             Format::Human => say(&shown(whole)),
         }

@@ -7,14 +7,11 @@ mod finding;
 mod receivers;
 mod rights;
 
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
 use crate::config::{Config, DestinationConfig};
 
-use super::client::{Format, say as complain};
-use super::{exit, look, say};
+use super::common::{Format, no_destination};
+use super::progress::spinner;
+use super::{complain, exit, look, say};
 
 use finding::Findings;
 
@@ -58,10 +55,10 @@ pub(super) fn main(config: &Config, arguments: &LiveArguments, format: Format) -
     let mut findings = Findings::default();
     let spinner = spinner("asking Kafka");
     cluster::look(config, &destinations, &runtime, &mut findings);
-    spinner.set_message("asking the receivers");
+    spinner.say("asking the receivers");
     let asked = receivers::look(config, &destinations, arguments.send_test);
     findings.findings.extend(runtime.block_on(asked));
-    spinner.finish_and_clear();
+    drop(spinner);
     runtime.shutdown_background();
     match format {
         Format::Json => say(&findings.json()),
@@ -92,27 +89,7 @@ fn selected<'a>(
         ));
     } else {
         let names: Vec<&str> = config.destinations.iter().map(|d| &*d.name).collect();
-        let names = names.join(", ");
-        complain(&format!(
-            "error: no destination {wanted}; there are: {names}"
-        ));
+        return Err(no_destination(wanted, &names));
     }
     Err(exit::USAGE)
-}
-
-/// That something is being done, for a person at a terminal.
-fn spinner(what: &'static str) -> ProgressBar {
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}");
-    if let (true, Ok(style)) = (
-        std::io::IsTerminal::is_terminal(&std::io::stderr()) && !dumb,
-        style,
-    ) {
-        bar.set_style(style);
-        bar.set_draw_target(ProgressDrawTarget::stderr());
-        bar.enable_steady_tick(Duration::from_millis(200));
-    }
-    bar.set_message(what);
-    bar
 }

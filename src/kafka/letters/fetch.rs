@@ -97,15 +97,7 @@ impl Letters {
             offset,
             ..
         } = letter.record.clone();
-        let consumer = self.open()?;
-        let mut there = None;
-        if self.partitions(&consumer, &topic)?.contains(&partition) {
-            let run = Run {
-                partition,
-                offsets: [offset].into(),
-            };
-            self.read_run(&consumer, &topic, &run, &mut |record| there = Some(record))?;
-        }
+        let there = self.record(&topic, partition, offset)?;
         let topic = topic.to_string();
         let Some(record) = there else {
             return Ok(Err(Missing::Gone {
@@ -126,6 +118,26 @@ impl Letters {
         }
         letter.record = record;
         Ok(Ok(()))
+    }
+
+    /// The record at this place of any topic; nothing when it is not there. Waits; not for a runtime's worker.
+    ///
+    /// # Errors
+    /// When Kafka does not answer, or somebody wants an end.
+    pub fn record(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<Option<Record>, LettersError> {
+        let consumer = self.open()?;
+        let mut there = None;
+        if self.partitions(&consumer, topic)?.contains(&partition) {
+            let offsets = [offset].into();
+            let run = Run { partition, offsets };
+            self.read_run(&consumer, topic, &run, &mut |record| there = Some(record))?;
+        }
+        Ok(there)
     }
 
     /// Reads the records of a run, as far as they are there.

@@ -18,6 +18,9 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::clock::Clock;
+
+use super::away::reach;
 use super::complaints::Complaints;
 use super::context::Plain;
 use super::topics::OwnedTopic;
@@ -103,6 +106,24 @@ impl Letters {
         let consumer = self.open()?;
         let id = consumer.client().fetch_cluster_id(TIMEOUT);
         id.ok_or_else(|| self.away("it does not tell its id"))
+    }
+
+    /// Whether the cluster answers at all.
+    ///
+    /// # Errors
+    /// Why it does not, as soon as that is known.
+    pub fn reach(&self, clock: Clock) -> Result<(), LettersError> {
+        reach(
+            &self.consumer,
+            &self.topic(),
+            &self.complaints,
+            clock,
+            &|| self.stop.load(Ordering::Relaxed),
+        )
+        .map_err(|why| match self.go_on() {
+            Ok(()) => LettersError::Unreachable(why),
+            Err(interrupted) => interrupted,
+        })
     }
 
     /// A consumer of single partitions; it joins nothing and commits nothing.

@@ -1,0 +1,510 @@
+//! What newcomers stumbled over on the command line: each test is named for what went wrong.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use crate::harness::relay::binary;
+
+fn read(output: Output) -> (i32, String, String) {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let code = output.status.code().unwrap();
+    (code, text(output.stdout), text(output.stderr))
+}
+
+/// The exit code, and what stands on the two outputs.
+fn said(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = binary();
+    read(
+        command
+            .current_dir(folder)
+            .args(arguments)
+            .output()
+            .unwrap(),
+    )
+}
+
+fn empty() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+const ORDER: [&str; 5] = ["pause", "-d", "hook", "--reason", "x"];
+
+#[test]
+fn a_file_that_is_named_and_not_there_is_never_some_other_daemon() {
+    let folder = empty();
+    for verb in [
+        &["status"] as &[&str],
+        &["health"],
+        &["retries", "list", "-d", "x"],
+        &ORDER,
+    ] {
+        let words = [&["-c", "no-such.toml"], verb].concat();
+        let (code, stdout, stderr) = said(folder.path(), &words);
+        assert_eq!((code, stdout.as_str()), (78, ""), "{verb:?}: {stderr}");
+        let line = "error: cannot read no-such.toml: there is no such file\n";
+        assert!(stderr.starts_with(line), "{stderr}");
+        let mut by_name = binary();
+        let by_name = by_name.current_dir(folder.path()).args(verb);
+        let (code, _, _) = read(
+            by_name
+                .env("POSTRIDER_CONFIG", "no-such.toml")
+                .output()
+                .unwrap(),
+        );
+        assert_eq!(code, 78, "{verb:?}");
+    }
+    // A file that is no TOML names no socket either.
+    fs::write(folder.path().join("bad.toml"), "not = = toml").unwrap();
+    let (code, _, stderr) = said(folder.path(), &["-c", "bad.toml", "status"]);
+    assert_eq!(code, 78);
+    assert!(stderr.contains("postrider check"), "{stderr}");
+}
+
+#[test]
+fn an_empty_variable_names_no_file() {
+    let folder = empty();
+    let mut command = binary();
+    let command = command.current_dir(folder.path()).arg("check");
+    let (code, _, stderr) = read(command.env("POSTRIDER_CONFIG", "").output().unwrap());
+    assert_eq!(code, 78);
+    assert!(stderr.contains("/etc/postrider/postrider.toml"), "{stderr}");
+    let mut command = binary();
+    let command = command
+        .current_dir(folder.path())
+        .args(["--socket", "none.sock"]);
+    let (code, _, stderr) = read(command.env("POSTRIDER_SOCKET", "").output().unwrap());
+    assert_eq!(code, 2, "{stderr}");
+}
+
+#[test]
+fn an_answer_that_is_lost_is_no_success_and_one_that_nobody_wants_is() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    for words in [&["version"] as &[&str], &["--help"], &["schema"], &["man"]] {
+        let mut command = binary();
+        let output = command.args(words).stdout(full()).output().unwrap();
+        let (code, _, stderr) = read(output);
+        assert_eq!(code, 69, "{words:?}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(
+            stderr.starts_with("error: the answer cannot be written: "),
+            "{stderr}"
+        );
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = binary().args(words).stdout(writer).output().unwrap();
+        assert_eq!(read(output), (0, String::new(), String::new()), "{words:?}");
+    }
+}
+
+#[test]
+fn colours_of_help_and_errors_are_as_wanted() {
+    for (colour, wanted) in [("always", true), ("never", false), ("auto", false)] {
+        for words in [&["--help"] as &[&str], &["status", "--no-such"]] {
+            let words = [&["--color", colour], words].concat();
+            let (_, stdout, stderr) = said(Path::new("."), &words);
+            let has = (stdout + &stderr).contains('\u{1b}');
+            assert_eq!(has, wanted, "{words:?}");
+        }
+    }
+}
+
+#[test]
+fn a_long_help_is_as_dense_as_a_short_one() {
+    for verb in ["run", "check", "status", "dead-letters"] {
+        let (code, long, _) = said(Path::new("."), &[verb, "--help"]);
+        assert_eq!((code, &long), (0, &said(Path::new("."), &[verb, "-h"]).1));
+        assert!(
+            !long.contains("\n\n\n") && long.contains("--format <FORMAT>"),
+            "{long}"
+        );
+    }
+}
+
+#[test]
+fn a_reason_that_says_nothing_is_none() {
+    for words in [
+        ["pause", "-d", "hook", "--reason", ""],
+        ["resume", "-d", "hook", "--reason", "  "],
+    ] {
+        let (code, _, stderr) = said(Path::new("."), &words);
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains("say why"), "{stderr}");
+    }
+}
+
+#[test]
+fn problems_are_json_where_json_is_wanted() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let wrong = "tests/config/invalid/ten_at_once.toml";
+    let (code, stdout, stderr) = said(here, &["--format", "json", "check", wrong]);
+    assert_eq!((code, stderr.as_str()), (78, ""));
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["valid"], false);
+    let problems = report["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), 10);
+    for problem in problems {
+        assert_eq!(problem["file"], wrong);
+        assert!(problem["line"].is_u64() && problem["column"].is_u64());
+        assert!(problem["message"].is_string() && problem["hint"].is_string());
+    }
+    let (code, stdout, _) = said(here, &["check", "config.example.toml", "--format", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, &report["valid"]), (0, &true.into()));
+    let (code, stdout, _) = said(here, &["check", "no-such.toml", "--format", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, &report["valid"]), (78, &false.into()));
+}
+
+#[test]
+fn a_name_that_is_not_there_is_answered_with_those_that_are() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let words = ["-c", "config.example.toml", "check", "--live", "-d", "shpo"];
+    let (code, _, stderr) = said(here, &words);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(
+        stderr.contains("there are: ") && stderr.contains("did you mean"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn init_goes_where_it_is_told_and_asks_nothing_in_vain() {
+    let folder = empty();
+    let (code, stdout, _) = said(folder.path(), &["-c", "my file.toml", "init"]);
+    assert_eq!(code, 0);
+    assert!(folder.path().join("my file.toml").exists());
+    assert!(
+        stdout.contains("postrider -c 'my file.toml' run"),
+        "{stdout}"
+    );
+    // On a terminal too: the folder is looked at before the first question.
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let slave = || Stdio::from(terminal.slave.try_clone().unwrap());
+    let mut command = binary();
+    command
+        .current_dir(folder.path())
+        .args(["init", "no such/p.toml"]);
+    let output = command
+        .stdin(slave())
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let (code, _, stderr) = read(output);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("mkdir -p 'no such'"), "{stderr}");
+    assert!(!stderr.contains("brokers"), "{stderr}");
+}
+
+#[test]
+fn questions_that_nobody_answers_leave_no_file() {
+    use std::io::Write as _;
+    let folder = empty();
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let slave = || Stdio::from(terminal.slave.try_clone().unwrap());
+    let mut command = binary();
+    command.current_dir(folder.path()).args(["init", "x.toml"]);
+    let child = command
+        .stdin(slave())
+        .stderr(slave())
+        .stdout(Stdio::piped());
+    let child = child.spawn().unwrap();
+    // Ctrl-D.
+    let mut master = File::from(terminal.master);
+    master.write_all(b"\x04").unwrap();
+    let (code, stdout, _) = read(child.wait_with_output().unwrap());
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(!folder.path().join("x.toml").exists());
+}
+
+#[test]
+fn a_manual_has_the_sections_that_people_look_for() {
+    let folder = empty();
+    let (code, _, stderr) = said(folder.path(), &["man", "."]);
+    assert_eq!(code, 0, "{stderr}");
+    for page in [
+        "postrider.1",
+        "postrider-check.1",
+        "postrider-dead-letters-replay.1",
+    ] {
+        let text = fs::read_to_string(folder.path().join(page)).unwrap();
+        for section in ["EXAMPLES", "ENVIRONMENT", "FILES", "EXIT STATUS"] {
+            let titles = [format!(".SH {section}\n"), format!(".SH \"{section}\"\n")];
+            assert!(
+                titles.iter().any(|title| text.contains(title)),
+                "{page}: {section}"
+            );
+        }
+        assert!(
+            !text.contains("EXTRA") && text.contains("POSTRIDER_CONFIG"),
+            "{page}"
+        );
+    }
+}
+
+/// Why Kafka is away is known within seconds, and said.
+#[test]
+fn dead_letters_say_soon_why_kafka_is_away() {
+    let folder = empty();
+    said(folder.path(), &["init"]);
+    let file = folder.path().join("postrider.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("localhost:9092", "127.0.0.1:9")).unwrap();
+    let begin = std::time::Instant::now();
+    let (code, stdout, stderr) = said(
+        folder.path(),
+        &["-c", "postrider.toml", "dead-letters", "list"],
+    );
+    assert_eq!((code, stdout.as_str()), (69, ""), "{stderr}");
+    assert!(
+        stderr.starts_with("error: Kafka does not answer: 127.0.0.1:9: "),
+        "{stderr}"
+    );
+    assert!(stderr.contains("refused"), "{stderr}");
+    assert!(begin.elapsed().as_secs() < 8, "{:?}", begin.elapsed());
+}
+
+const RULES: &str = r#"
+[kafka]
+brokers = ["127.0.0.1:9"]
+prefix = "p"
+start_at = "earliest"
+
+[notification]
+type = [{ topic = true }, { field = "/type" }]
+
+[destinations.shop.webhook]
+url = "https://hooks.example/T0123456789/secret-path"
+headers = { authorization = "Bearer hunter2hunter2", x-shop = "{{ value.shop }}" }
+signing = { scheme = "standard-webhooks", secrets = ["whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"] }
+body = '{"text": "an order of {{ value.total }}"}'
+
+[destinations.crm.webhook]
+url = "http://127.0.0.1:9/"
+
+[[rules]]
+name = "orders"
+topics = ["orders"]
+types = ["orders.created"]
+match = { "/shop" = "north" }
+deliver_to = ["shop"]
+
+[[rules]]
+name = "all"
+topics = ["orders", "^more\\..+"]
+types = ["*.deleted"]
+deliver_to = ["crm"]
+"#;
+
+/// A folder with rules and a record.
+fn rules() -> tempfile::TempDir {
+    let folder = empty();
+    // Without certificates no client can be made for https; none is needed to see what would be sent.
+    let text = RULES.replace("https://", "http://");
+    fs::write(folder.path().join("p.toml"), text).unwrap();
+    let order = r#"{"type":"created","shop":"north","total":7}"#;
+    fs::write(folder.path().join("order.json"), order).unwrap();
+    folder
+}
+
+#[test]
+fn a_record_is_explained_without_its_secrets() {
+    let folder = rules();
+    let words = [
+        "-c",
+        "p.toml",
+        "explain",
+        "--record",
+        "order.json",
+        "--topic",
+        "orders",
+    ];
+    let (code, stdout, stderr) = said(folder.path(), &words);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    for line in [
+        "type orders.created\n",
+        "shop: delivered, by rule orders\n",
+        "* rule orders  takes it\n",
+        "POST http://hooks.example\n",
+        "authorization: [secret]\n",
+        "x-shop: north\n",
+        "webhook-signature: [signature]\n",
+        "{\"text\": \"an order of 7\"}\n",
+        "crm: not for it\n",
+        "leaves it: its type is \"orders.created\", and types = [\"*.deleted\"]\n",
+    ] {
+        assert!(stdout.contains(line), "{line}: {stdout}");
+    }
+    for secret in ["hunter2", "T0123456789", "secret-path", "AAECAw", "v1,"] {
+        assert!(!stdout.contains(secret), "{secret}: {stdout}");
+    }
+    let json = [&words[..], &["--format", "json", "-d", "shop"]].concat();
+    let (code, stdout, _) = said(folder.path(), &json);
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        (code, &report["destinations"][0]["delivered"]),
+        (0, &true.into())
+    );
+    let south = r#"{"type":"created","shop":"south"}"#;
+    fs::write(folder.path().join("order.json"), south).unwrap();
+    let (_, stdout, _) = said(folder.path(), &words);
+    let line = "leaves it: the field /shop is \"south\", and must be \"north\"\n";
+    assert!(stdout.contains(line), "{stdout}");
+    for (wrong, hint) in [
+        (&["--record", "order.json"] as &[&str], "say --topic"),
+        (
+            &["--record", "order.json", "--topic", "orders", "-d", "shpo"],
+            "did you mean shop?",
+        ),
+        (&["--topic", "orders"], "--partition"),
+        (&["--record", "none.json", "--topic", "orders"], "none.json"),
+    ] {
+        let words = [&["-c", "p.toml", "explain"], wrong].concat();
+        let (code, _, stderr) = said(folder.path(), &words);
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains(hint), "{stderr}");
+    }
+    let words = [
+        "-c",
+        "p.toml",
+        "explain",
+        "--topic",
+        "orders",
+        "--partition",
+        "0",
+        "--offset",
+        "1",
+    ];
+    let (code, _, stderr) = said(folder.path(), &words);
+    assert_eq!(code, 69, "{stderr}");
+}
+
+const EXPECTATIONS: &str = r#"
+[[test]]
+name = "north"
+record = { topic = "orders", file = "../order.json" }
+deliver_to = ["shop"]
+
+[test.expect.shop]
+rule = "orders"
+body = '{ "text":"an order of 7" }'
+headers = { x-shop = "north" }
+
+[[test]]
+name = "south"
+record = { topic = "orders", json = { type = "created", shop = "south" } }
+deliver_to = []
+"#;
+
+#[test]
+fn expectations_hold_or_are_shown_with_what_differs() {
+    let folder = rules();
+    fs::create_dir(folder.path().join("tests")).unwrap();
+    let file = folder.path().join("tests/orders.toml");
+    fs::write(&file, EXPECTATIONS).unwrap();
+    let words = ["-c", "p.toml", "test", "tests"];
+    let (code, stdout, stderr) = said(folder.path(), &words);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    assert!(stdout.ends_with("2 passed, 0 failed\n"), "{stdout}");
+
+    let wrong = EXPECTATIONS
+        .replace("order of 7", "order of 8")
+        .replace("deliver_to = []", "deliver_to = [\"crm\"]");
+    fs::write(&file, wrong).unwrap();
+    let (code, stdout, _) = said(folder.path(), &words);
+    assert_eq!(code, 1, "{stdout}");
+    for line in [
+        "FAILED  tests/orders.toml: north\n",
+        "- expected, + got",
+        "-   \"text\": \"an order of 8\"\n",
+        "+   \"text\": \"an order of 7\"\n",
+        "crm does not get it, and should: not for it\n",
+        "0 passed, 2 failed\n",
+    ] {
+        assert!(stdout.contains(line), "{line}: {stdout}");
+    }
+    let json = [&words[..], &["--format", "json"]].concat();
+    let (code, stdout, _) = said(folder.path(), &json);
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, &report["failed"]), (1, &2.into()));
+
+    fs::write(&file, "[[test]]\nname = \"x\"\nrecrod = {}\n").unwrap();
+    let (code, _, stderr) = said(folder.path(), &words);
+    assert_eq!(code, 78);
+    assert!(
+        stderr.contains("orders.toml") && stderr.contains("recrod"),
+        "{stderr}"
+    );
+    assert_eq!(said(folder.path(), &["-c", "p.toml", "test", "none"]).0, 2);
+}
+
+/// What a sender of ours signs, the listener knows; nobody else's.
+#[test]
+fn a_listener_shows_what_comes_and_checks_its_signature() {
+    use std::io::{BufRead as _, BufReader};
+    let secret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+    let mut listen = binary();
+    listen.args([
+        "listen",
+        "--port",
+        "0",
+        "--secret",
+        secret,
+        "--fail-every",
+        "2",
+    ]);
+    listen.args(["--status", "202", "--format", "json"]);
+    let mut child = listen
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let address = line
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("http://"));
+    let address = address.unwrap().trim_end_matches(';').to_owned();
+    let mut seen = BufReader::new(child.stdout.take().unwrap()).lines();
+    let folder = rules();
+    let file = folder.path().join("p.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let here = text
+        .replace("http://hooks.example/", &format!("http://{address}/"))
+        .replace("body = '{\"text\": \"an order of {{ value.total }}\"}'", "")
+        .replace(", x-shop = \"{{ value.shop }}\"", "");
+    fs::write(&file, here).unwrap();
+    let test = [
+        "-c",
+        "p.toml",
+        "check",
+        "--live",
+        "-d",
+        "shop",
+        "--send-test",
+    ];
+    said(folder.path(), &test);
+    let mut next =
+        || -> serde_json::Value { serde_json::from_str(&seen.next().unwrap().unwrap()).unwrap() };
+    let first = next();
+    assert_eq!(
+        (&first["signature"], &first["status"]),
+        (&"valid".into(), &202.into())
+    );
+    assert_eq!(first["path"], "/T0123456789/secret-path");
+    said(folder.path(), &test);
+    assert_eq!(next()["status"], 503, "every second one fails");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("AAECAw", "BBECAw")).unwrap();
+    said(folder.path(), &test);
+    let third = next();
+    assert_eq!(
+        (&third["signature"], &third["status"]),
+        (&"wrong".into(), &401.into())
+    );
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
