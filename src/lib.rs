@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
+pub mod descriptors;
 pub mod heartbeat;
 pub mod journal;
 pub mod kafka;

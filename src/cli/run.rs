@@ -8,6 +8,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::descriptors;
 use crate::kafka::StartError;
 use crate::logging::{self, LogFormat};
 use crate::relay::{Relay, RelayError};
@@ -39,6 +40,7 @@ pub(super) fn main(path: &Path, arguments: RunArguments) -> u8 {
     config.log.format = arguments.log_format.unwrap_or(config.log.format);
     config.log.level = arguments.log_level.unwrap_or(config.log.level);
     logging::start(config.log);
+    descriptors::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -116,6 +118,7 @@ fn failed(error: &RelayError) -> u8 {
     let code = match error {
         RelayError::Kafka(_)
         | RelayError::Consumer(StartError::Client { .. })
+        | RelayError::Descriptors(_)
         | RelayError::Webhook { .. } => exit::CONFIG,
         RelayError::Consumer(StartError::Thread(_))
         | RelayError::Admin(_)

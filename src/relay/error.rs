@@ -1,6 +1,7 @@
 //! Why there is no relay.
 
 use crate::admin::AdminError;
+use crate::descriptors::TooFew;
 use crate::kafka::{KafkaError, StartError};
 use crate::send::WebhookError;
 
@@ -21,6 +22,9 @@ pub enum RelayError {
         /// Why.
         source: WebhookError,
     },
+    /// The system allows too few file descriptors for the lanes of this file.
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// The system gives no thread.
     #[error("the thread of a lane cannot be started")]
     Thread(#[source] std::io::Error),

@@ -3,6 +3,7 @@
 mod background;
 mod blocked;
 mod book;
+mod descriptors;
 mod desk;
 mod error;
 mod instances;
@@ -110,6 +111,7 @@ impl Relay {
         stop: CancellationToken,
     ) -> Result<Self, RelayError> {
         panics::watch();
+        descriptors::requests(config)?;
         let metrics = Metrics::new()?;
         let health = Arc::new(Health::watched(clock, systemd::watchdog_time()));
         let stop_serving = CancellationToken::new();
@@ -290,7 +292,10 @@ impl Relay {
             seat: self.stillness.seat(),
             name: Arc::clone(&lane.name),
             id: Arc::clone(&lane.id),
-            lane: Lane::new(lane.options, lane.id),
+            lane: Lane::new(
+                descriptors::bounded(lane.options, &lane.name, config)?,
+                lane.id,
+            ),
             metrics: self.metrics.lane(&lane.name, &lane.matcher.rule_names()),
             matcher: lane.matcher,
             outlet: lane.outlet,

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::io::{Error, ErrorKind};
 
 use crate::delivery::FailureReason;
+use crate::descriptors;
 
 use super::outcomes::Failure;
 
@@ -60,6 +61,25 @@ pub(super) fn failure(error: &reqwest::Error, tls: bool) -> Failure {
         source = cause.source();
     }
     Failure::Connect
+}
+
+/// Whether no connection was made because this process has no file descriptor left for one. The resolver needs some too, and does not
+/// always say so.
+pub(super) fn is_out_of_descriptors(error: &reqwest::Error) -> bool {
+    if !error.is_connect() {
+        return false;
+    }
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if cause
+            .downcast_ref::<Error>()
+            .is_some_and(descriptors::are_missing)
+        {
+            return true;
+        }
+        source = cause.source();
+    }
+    causes(error).contains("dns error") && descriptors::are_used_up()
 }
 
 /// An error and its causes, in one line.

@@ -10,16 +10,23 @@ use tokio::time::Sleep;
 
 use crate::clock::Timestamp;
 use crate::delivery::{Attempt, DeliveryId, FailureReason, Outcome};
+use crate::descriptors;
 use crate::record::Record;
 
 use super::client::Sender;
-use super::failure::{causes, failure, reason};
+use super::failure::{causes, failure, is_out_of_descriptors, reason};
 use super::options::WebhookOptions;
 use super::outcomes::Failure;
 use super::request::{Content, Request, WEBHOOK_SIGNATURE};
 use super::retry_after::retry_after;
 use super::scrub::Scrub;
 use super::success::SuccessCondition;
+
+/// How long a request waits for a file descriptor before the lane hears of it. Its signature may not become too old meanwhile.
+const DESCRIPTOR_PATIENCE: Duration = Duration::from_secs(60);
+/// How often it looks whether there is one, at first and later.
+const DESCRIPTOR_PAUSE_FIRST: Duration = Duration::from_millis(50);
+const DESCRIPTOR_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// How long the rest of a body may take once its head has said that the record was taken.
 const SUCCESS_BODY: Duration = Duration::from_secs(1);
@@ -35,6 +42,9 @@ async fn within<T>(limit: Limit<'_>, work: impl Future<Output = T>) -> Option<T>
         () = limit => None,
     }
 }
+
+/// There is no file descriptor for a connection, so nothing was sent.
+struct NoDescriptor;
 
 /// A destination's HTTP client.
 #[derive(Debug)]
@@ -133,13 +143,53 @@ impl Webhook {
     ///
     /// `make` makes the request, a second time when the first met a dead connection.
     pub async fn attempt(&self, make: impl Fn() -> Request, now: Timestamp) -> Attempt {
+        match self.once(&make, now).await {
+            Ok(attempt) => attempt,
+            Err(NoDescriptor) => Box::pin(self.once_there_is_a_descriptor(&make, now)).await,
+        }
+    }
+
+    async fn once(
+        &self,
+        make: &impl Fn() -> Request,
+        now: Timestamp,
+    ) -> Result<Attempt, NoDescriptor> {
         // One timer for all of it, a second request and the body included.
         let mut limit = pin!(tokio::time::sleep(self.options.total_timeout));
-        let sent = self.sender.send(&self.options, &make);
-        match within(limit.as_mut(), sent).await {
-            Some(Ok(response)) => self.answered(response, limit, now, &make).await,
+        let sent = self.sender.send(&self.options, make);
+        Ok(match within(limit.as_mut(), sent).await {
+            Some(Ok(response)) => self.answered(response, limit, now, make).await,
+            Some(Err(error)) if is_out_of_descriptors(&error) => return Err(NoDescriptor),
             Some(Err(error)) => self.failed(error),
             None => self.failure(Failure::Timeout, "operation timed out".to_owned()),
+        })
+    }
+
+    /// Tries again until there is a file descriptor, or a connection that another request has left. Nothing was sent so far, which is nobody's
+    /// fault but ours: neither the record's nor the endpoint's. It keeps its place among those in flight, so that no more are begun.
+    async fn once_there_is_a_descriptor(
+        &self,
+        make: &impl Fn() -> Request,
+        now: Timestamp,
+    ) -> Attempt {
+        let (mut waited, mut pause) = (Duration::ZERO, DESCRIPTOR_PAUSE_FIRST);
+        while waited < DESCRIPTOR_PATIENCE {
+            descriptors::say_shortage("a connection to a receiver");
+            tokio::time::sleep(pause).await;
+            waited += pause;
+            pause = (pause * 2).min(DESCRIPTOR_PAUSE_MAX);
+            if let Ok(attempt) = self.once(make, now).await {
+                return attempt;
+            }
+        }
+        // The endpoint is held and the record waits, as if the receiver asked for less: no attempt is spent.
+        Attempt {
+            outcome: Outcome::PushBack,
+            reason: Some(FailureReason::Connect),
+            status: None,
+            error: "no file descriptor was left for a connection".to_owned(),
+            excerpt: Bytes::new(),
+            retry_after: None,
         }
     }
 
