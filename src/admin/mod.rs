@@ -3,9 +3,16 @@
 //! [`api`] is what crosses the socket. What is asked there goes as an [`Ask`] to whoever knows the lanes.
 
 pub mod api;
+mod connections;
+#[cfg(test)]
+mod connections_tests;
+mod descriptors;
 mod health;
+mod hosts;
 mod operators;
 mod options;
+mod patience;
+mod places;
 mod server;
 mod socket;
 

@@ -1,39 +1,26 @@
 //! The routes of operators: on the socket, where they may change things, and on the address, where they may look.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 
-use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::connect_info::ConnectInfo;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Query, Request, State};
-use axum::http::{StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::IncomingStream;
 use axum::{Json, Router};
-use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::api::{Ask, LogLevelRequest, OrderReport, OrderRequest, OrderResult, Verb};
-
-/// No request needs more.
-const BODY_BYTES_MAX: usize = 16 * 1024;
+use super::connections::Peer;
+use super::hosts::known_host;
 
 type Asks = mpsc::Sender<Ask>;
 
 #[derive(Debug, serde::Deserialize)]
 struct Of {
     destination: String,
-}
-
-/// Who is at the other end of the socket: the kernel says so.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(Option<u32>);
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self(stream.io().peer_cred().ok().map(|peer| peer.uid()))
-    }
 }
 
 /// Everything, for whoever may write to the socket.
@@ -47,41 +34,28 @@ pub(super) fn on_socket(asks: Asks) -> Router {
         let order = move |asks, peer, request| order(verb, asks, peer, request);
         routes = routes.route(&format!("/api/v1/{}", verb.path()), post(order));
     }
-    routes
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(asks)
+    routes.with_state(asks)
 }
 
 /// What may be seen by whoever reaches the address.
-pub(super) fn on_address(asks: Asks) -> Router {
-    let mut routes = Router::new().route("/api/v1/status", get(status));
+pub(super) fn on_address(asks: Asks, allowed_hosts: Arc<[String]>) -> Router {
+    let mut routes = Router::new()
+        .route("/", get(index))
+        .route("/api/v1/status", get(status));
     for verb in Verb::ALL {
         routes = routes.route(&format!("/api/v1/{}", verb.path()), post(refused));
     }
     routes
-        .layer(middleware::from_fn(known_host))
+        .layer(middleware::from_fn_with_state(allowed_hosts, known_host))
         .with_state(asks)
 }
 
-/// A page in somebody's browser may ask under a name of its own that leads here; it cannot ask under an address.
-async fn known_host(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST);
-    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if is_known(host) {
-        return next.run(request).await;
-    }
-    let text = "ask by the address, or as localhost\n";
-    (StatusCode::FORBIDDEN, text).into_response()
-}
-
-fn is_known(host: &str) -> bool {
-    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if is_port(port) => name,
-        _ => host,
-    };
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+async fn index() -> &'static str {
+    concat!(
+        "postrider ",
+        env!("CARGO_PKG_VERSION"),
+        "\n\n/metrics  /livez  /readyz  /api/v1/status\n"
+    )
 }
 
 async fn status(State(asks): State<Asks>) -> Response {
@@ -195,29 +169,6 @@ fn one_line(text: &str, characters_max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_addresses_and_localhost_are_known_hosts() {
-        for host in [
-            "127.0.0.1:8474",
-            "localhost",
-            "LOCALHOST:1",
-            "[::1]:8474",
-            "[::1]",
-            "10.0.0.1",
-        ] {
-            assert!(is_known(host), "{host}");
-        }
-        for host in [
-            "",
-            "evil.example",
-            "evil.example:8474",
-            "127.0.0.1.evil.example",
-            "localhost.evil.example:80",
-        ] {
-            assert!(!is_known(host), "{host}");
-        }
-    }
 
     #[test]
     fn who_asks_is_told_in_one_line() {

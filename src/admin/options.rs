@@ -13,6 +13,8 @@ pub struct AdminOptions {
     pub listen: SocketAddr,
     /// Where operators are served, who may change things; `None`: nowhere.
     pub socket: Option<PathBuf>,
+    /// By which names it may be asked for what a person looks at, besides addresses and localhost.
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Default for AdminOptions {
@@ -20,6 +22,7 @@ impl Default for AdminOptions {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8474)),
             socket: Some(PathBuf::from(DEFAULT_SOCKET)),
+            allowed_hosts: Vec::new(),
         }
     }
 }

@@ -14,8 +14,11 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Metrics;
 
 use super::api::Ask;
+use super::connections::{self, Bounds};
+use super::descriptors;
 use super::health::Health;
 use super::operators::on_address;
+use super::options::AdminOptions;
 use super::socket::SocketError;
 
 /// Why the server does not run.
@@ -47,38 +50,32 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// # Errors
 /// When the address cannot be had.
 pub async fn serve(
-    address: std::net::SocketAddr,
+    options: &AdminOptions,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     asks: mpsc::Sender<Ask>,
     stop: CancellationToken,
-) -> Result<impl Future<Output = ()> + Send, AdminError> {
+) -> Result<impl Future<Output = ()> + Send + use<>, AdminError> {
+    let address = options.listen;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| AdminError::Bind { address, source })?;
     let routes = Router::new()
-        .route("/", get(index))
         .route("/metrics", get(render))
         .route("/livez", get(alive))
         .route("/-/healthy", get(alive))
         .route("/readyz", get(ready))
         .route("/-/ready", get(ready))
         .with_state(Shown { metrics, health })
-        .merge(on_address(asks));
-    Ok(async move {
-        let server = axum::serve(listener, routes);
-        if let Err(error) = server.with_graceful_shutdown(stop.cancelled_owned()).await {
-            tracing::error!(%error, "the admin server has ended");
-        }
-    })
-}
-
-async fn index() -> &'static str {
-    concat!(
-        "postrider ",
-        env!("CARGO_PKG_VERSION"),
-        "\n\n/metrics  /livez  /readyz  /api/v1/status\n"
-    )
+        .merge(on_address(asks, options.allowed_hosts.clone().into()));
+    let bounds = Bounds::for_connections(descriptors::shares().0);
+    Ok(connections::serve(
+        "the admin server",
+        listener,
+        routes,
+        bounds,
+        stop,
+    ))
 }
 
 async fn render(State(shown): State<Shown>) -> Response {

@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::api::Ask;
-use super::operators::{Peer, on_socket};
+use super::connections::{self, Bounds};
+use super::descriptors;
+use super::operators::on_socket;
 
 /// Why the socket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -54,13 +56,14 @@ pub fn serve_socket(
     stop: CancellationToken,
 ) -> Result<(SocketFile, impl Future<Output = ()> + Send + use<>), SocketError> {
     let listener = bind(path)?;
-    let server = async move {
-        let routes = on_socket(asks).into_make_service_with_connect_info::<Peer>();
-        let server = axum::serve(listener, routes);
-        if let Err(error) = server.with_graceful_shutdown(stop.cancelled_owned()).await {
-            tracing::error!(%error, "the operators' socket has ended");
-        }
-    };
+    let bounds = Bounds::for_connections(descriptors::shares().1);
+    let server = connections::serve(
+        "the operators' socket",
+        listener,
+        on_socket(asks),
+        bounds,
+        stop,
+    );
     Ok((SocketFile(path.to_owned()), server))
 }
 

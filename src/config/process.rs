@@ -13,6 +13,8 @@ use crate::logging::{LogFormat, LogOptions};
 
 /// What fits into a socket's address on Linux.
 const SOCKET_BYTES_MAX: usize = 107;
+/// The longest name of DNS.
+const HOST_BYTES_MAX: usize = 253;
 
 /// `[limits]`.
 pub(super) fn limits(root: &Reader<'_>) -> LimitOptions {
@@ -32,6 +34,7 @@ pub(super) fn admin(root: &Reader<'_>) -> AdminOptions {
         if let Some(value) = reader.take("socket") {
             options.socket = socket(&value).unwrap_or_default();
         }
+        options.allowed_hosts = reader.read("allowed_hosts", Vec::new(), allowed_hosts);
     });
     options
 }
@@ -51,6 +54,22 @@ fn socket(value: &Value<'_>) -> Option<Option<PathBuf>> {
         return None;
     }
     Some(Some(path))
+}
+
+/// Names alone: a port says nothing about who asks, and addresses are known anyway.
+fn allowed_hosts(value: &Value<'_>) -> Option<Vec<String>> {
+    let mut hosts = Vec::new();
+    for (entry, text) in value.texts("[\"postrider.example\"]")? {
+        let of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        if text.chars().all(of_name) && text.len() <= HOST_BYTES_MAX {
+            hosts.push(text);
+        } else {
+            let hint =
+                "write a name without a scheme, a port and a path, like \"postrider.example\"";
+            entry.error("is not the name of a host", hint);
+        }
+    }
+    Some(hosts)
 }
 
 fn listen(value: &Value<'_>) -> Option<SocketAddr> {

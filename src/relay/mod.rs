@@ -117,7 +117,7 @@ impl Relay {
         let stop_serving = CancellationToken::new();
         let (asks, inbox) = mpsc::channel(ASKS);
         let server = admin::serve(
-            config.admin.listen,
+            &config.admin,
             Arc::clone(&metrics),
             Arc::clone(&health),
             asks.clone(),

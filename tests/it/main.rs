@@ -19,6 +19,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod admin;
 mod cli;
 mod harness_tests;
 mod image;
