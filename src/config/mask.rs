@@ -242,15 +242,15 @@ mod tests {
             ),
             (
                 "secrets = [{ profile = \"a\" }]",
-                "secrets = *********************",
+                "secrets = *******************",
             ),
             (
                 "secrets = [{ file = \"a\" }, \"b\"]",
-                "secrets = ***********************",
+                "secrets = *********************",
             ),
             (
                 "secrets = [{ file = \"a\" }, b]",
-                "secrets = **********************",
+                "secrets = *******************",
             ),
             ("with = { key = \"a\" }", "with = { key = \"*\" }"),
             ("prefix = \"postrider\"", "prefix = \"postrider\""),
