@@ -41,6 +41,9 @@ pub struct DestinationReport {
     pub waiting: BTreeMap<String, u64>,
     /// All of them.
     pub waiting_total: u64,
+    /// How many partitions this instance reads for it.
+    #[serde(default)]
+    pub partitions: u64,
     /// With those that are not read yet, where that is known.
     pub lag: Option<u64>,
     /// The timestamp of the oldest record that waits.

@@ -14,6 +14,7 @@ use crate::config::Config;
 use super::common::{Common, variable};
 use super::exit;
 use super::output::complain as say;
+use super::progress::spinner;
 
 /// Longer than anything the daemon does for one answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,7 +64,11 @@ impl Client {
     }
 
     fn ask(&self, method: &str, path: &str, body: &str) -> Result<Answer, u8> {
+        // An order waits for Kafka and for other instances; what is only looked at is there at once.
+        let slow = method == "POST" || path.starts_with("/api/v1/retries");
+        let spinner = slow.then(|| spinner("asking the daemon"));
         let asked = self.exchange(method, path, body);
+        drop(spinner);
         asked.map_err(|error| {
             say(&format!(
                 "error: cannot reach postrider at {}: {error}",

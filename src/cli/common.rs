@@ -27,13 +27,19 @@ pub(super) enum Format {
 #[derive(Debug, clap::Args)]
 pub(super) struct CommonArguments {
     /// The configuration file [env: POSTRIDER_CONFIG] [default: /etc/postrider/postrider.toml]
-    #[arg(short, long, value_name = "FILE", global = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        global = true,
+        help_heading = "Common options"
+    )]
     config: Option<PathBuf>,
     /// How answers are shown: for people, or as JSON for programs
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Human, global = true)]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Human, global = true, help_heading = "Common options")]
     format: Format,
     /// Whether answers, help and errors have colours
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Colour::Auto, global = true)]
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Colour::Auto, global = true, help_heading = "Common options")]
     color: Colour,
 }
 

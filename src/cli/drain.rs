@@ -89,5 +89,5 @@ fn wait(client: &Client, name: &str, time: Duration) -> Result<bool, u8> {
 
 fn is_drained(found: &DestinationReport) -> bool {
     let left = found.paused.as_ref().is_some_and(|paused| paused.left);
-    left && found.waiting_total == 0
+    left && found.waiting_total == 0 && found.partitions == 0
 }

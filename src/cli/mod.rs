@@ -108,8 +108,16 @@ enum Command {
     /// End the deliveries of a destination in good order, on every instance, and wait for that.
     Drain(drain::DrainArguments),
     /// Go on delivering to a destination.
+    #[command(after_help = "Examples:
+  postrider resume -d shop --reason \"they are back\"
+
+It ends a pause, a drain, and that an endpoint is gone (410).")]
     Resume(orders::OrderArguments),
     /// Try now what waits for a destination.
+    #[command(after_help = "Examples:
+  postrider retry-now -d shop --reason \"they have mended it\"
+
+What waits in the ladder is not meant: postrider retries release")]
     RetryNow(orders::OrderArguments),
     /// Write one record to the dead letters instead of trying it on.
     Skip(orders::SkipArguments),

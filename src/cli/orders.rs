@@ -14,6 +14,14 @@ use super::{complain, exit, say};
 
 /// A pause, and how it is.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  postrider pause -d shop --reason \"their deploy\"
+  postrider pause -d shop --reason \"their deploy\" --for 15m    goes on by itself
+  postrider pause -d shop --reason rewind --leave              then kafka-consumer-groups may reset its offsets
+
+What waits stays in Kafka and loses nothing. It holds over restarts too.
+
+Exit codes: 0 every instance obeys or will, 1 refused, 2 usage, 69 the daemon or Kafka is away")]
 pub(super) struct PauseArguments {
     /// Leave the consumer group too, so that its offsets can be reset with Kafka's own tool.
     #[arg(long)]
@@ -43,6 +51,10 @@ pub(super) struct OrderArguments {
 
 /// One record of one destination.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  postrider skip -d shop --topic orders --partition 3 --offset 42 --reason \"breaks their parser\"
+
+What it becomes is a dead letter, which can be replayed: postrider dead-letters list")]
 pub(super) struct SkipArguments {
     /// The destination.
     #[arg(short, long, value_name = "NAME")]
@@ -65,6 +77,10 @@ pub(super) struct SkipArguments {
 
 /// One key of one destination.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  postrider release -d shop --key customer-7
+
+Which keys wait for that: postrider status --format json | jq .destinations[].held_keys")]
 pub(super) struct ReleaseArguments {
     /// The destination.
     #[arg(short, long, value_name = "NAME")]
@@ -84,6 +100,12 @@ pub(super) struct ReleaseArguments {
 
 /// What waits in the ladder.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  postrider retries list -d shop
+  postrider retries release -d shop       try it now
+  postrider retries cancel -d shop        make dead letters of it
+
+The ladder is the retry topics, where records wait for a minute or longer.")]
 pub(super) struct RetriesArguments {
     #[command(subcommand)]
     what: Retries,

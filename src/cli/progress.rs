@@ -58,12 +58,12 @@ impl Drop for Spinner {
 pub(super) fn spinner(what: impl Into<String>) -> Spinner {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}");
+    bar.set_message(what.into());
     if let (true, Ok(style)) = (is_seen(), style) {
         bar.set_style(style);
         bar.set_draw_target(ProgressDrawTarget::stderr());
         bar.enable_steady_tick(Duration::from_millis(200));
     }
-    bar.set_message(what.into());
     Spinner(bar)
 }
 

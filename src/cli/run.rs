@@ -23,6 +23,12 @@ const AFTER_DRAIN: Duration = Duration::from_secs(15);
 
 /// Run the daemon in the foreground.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  postrider -c postrider.toml run
+  postrider run --log-level debug --log-format text
+
+The first Ctrl-C or SIGTERM drains: attempts in flight may end, and what is settled is committed. The
+second one ends at once. It never ends because Kafka or a receiver is away.")]
 pub(super) struct RunArguments {
     /// How lines of the log look: auto (text on a terminal, JSON elsewhere), text or json; wins over the file.
     #[arg(long, value_name = "FORMAT")]

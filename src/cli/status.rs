@@ -14,6 +14,12 @@ const WATCH: Duration = Duration::from_secs(2);
 
 /// Show what each destination does, and why.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  postrider status
+  postrider status -d shop --watch
+  postrider status --format json | jq '.destinations[] | {name, state, lag}'
+
+Exit codes: 0 shown, 2 there is no such destination, 69 the daemon is away")]
 pub(super) struct StatusArguments {
     /// One destination only.
     #[arg(short, long, value_name = "NAME")]
@@ -30,6 +36,11 @@ pub(super) struct StatusArguments {
 
 /// Say whether the daemon is well; the exit code says it too.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  postrider health
+  postrider health --format json | jq .problems
+
+Exit codes: 0 well, 1 not well, 69 the daemon is away")]
 pub(super) struct HealthArguments {
     #[command(flatten)]
     socket: SocketArguments,

@@ -26,6 +26,9 @@ const TELLING_ENDS: &[&str] = &[
     "-key",
 ];
 
+/// Keys that say where a secret is.
+const SOURCES: &[&str] = &["env", "file", "credential"];
+
 /// A key that nobody knows is shown with its line, and "pasword" holds what "password" would. How many typing errors, and in which word.
 const NEARLY: &[(usize, &str)] = &[
     (2, "password"),
@@ -136,11 +139,11 @@ fn string_at(text: &str, start: usize) -> Option<(usize, usize)> {
     let rest = &text[start..];
     let quotes = ["\"\"\"", "'''", "\"", "'"];
     let Some(quote) = quotes.into_iter().find(|quote| rest.starts_with(quote)) else {
-        let sources = ["env", "file", "credential"];
         let inside = rest.strip_prefix('{').map(str::trim_start);
         let names_source =
-            inside.is_some_and(|rest| sources.iter().any(|name| rest.starts_with(name)));
+            inside.is_some_and(|rest| SOURCES.iter().any(|name| rest.starts_with(name)));
         let line = rest.find(['\n', '\r', '#']).unwrap_or(rest.len());
+        let names_source = names_source || lists_sources(&rest[..line]);
         return (!names_source).then_some((start, start + line));
     };
     let inside = start + quote.len();
@@ -162,6 +165,33 @@ fn string_at(text: &str, start: usize) -> Option<(usize, usize)> {
         at = text.len() - characters.as_str().len();
     }
     Some((inside, limit))
+}
+
+/// Whether a line is a list of tables that say where secrets are, every string in it behind a key that holds none: a path that is wrong is
+/// to be seen.
+fn lists_sources(line: &str) -> bool {
+    if !line.starts_with('[') || line.contains(['\'', '\\']) {
+        return false;
+    }
+    let mut parts = line.split('"');
+    let harmless = |before: &str| {
+        let before = before.trim_end().strip_suffix('=').map(str::trim_end);
+        let key = before.and_then(|before| before.rsplit([' ', '\t', '{', ',']).next());
+        let mut harmless = SOURCES.iter().chain(&["not_after"]);
+        key.is_some_and(|key| harmless.any(|known| *known == key))
+    };
+    let mut strings = 0;
+    while let Some(before) = parts.next() {
+        if parts.next().is_none() {
+            // What is no string may still be meant for one.
+            return strings > 0 && before.chars().all(|c| " \t]},".contains(c));
+        }
+        if !harmless(before) {
+            return false;
+        }
+        strings += 1;
+    }
+    false
 }
 
 #[cfg(test)]
@@ -206,6 +236,22 @@ mod tests {
             ("p.password = [\"a\"]", "p.password = *****"),
             ("token = { value = \"a\" }", "token = ***************"),
             ("password = { env = \"X\" }", "password = { env = \"X\" }"),
+            (
+                "secrets = [{ file = \"a.key\", not_after = \"2026\" }, { env = \"B\" }]",
+                "secrets = [{ file = \"a.key\", not_after = \"2026\" }, { env = \"B\" }]",
+            ),
+            (
+                "secrets = [{ profile = \"a\" }]",
+                "secrets = *******************",
+            ),
+            (
+                "secrets = [{ file = \"a\" }, \"b\"]",
+                "secrets = *********************",
+            ),
+            (
+                "secrets = [{ file = \"a\" }, b]",
+                "secrets = *******************",
+            ),
             ("with = { key = \"a\" }", "with = { key = \"*\" }"),
             ("prefix = \"postrider\"", "prefix = \"postrider\""),
             ("  \"whsec_aGFsbG8=\",", "  \"whsec_********\","),

@@ -185,6 +185,7 @@ fn report(
             .map(|(state, count)| (state.to_owned(), count as u64))
             .into(),
         waiting_total: status.waiting.total() as u64,
+        partitions: status.positions.len() as u64,
         lag: status.lag,
         oldest_waiting: status.oldest_waiting.map(rfc3339),
         since: since.map(rfc3339),

@@ -122,6 +122,28 @@ fn a_long_help_is_as_dense_as_a_short_one() {
 }
 
 #[test]
+fn every_help_has_an_example() {
+    let (_, help, _) = said(Path::new("."), &["--help"]);
+    let (_, verbs) = help.split_once("Commands:\n").unwrap();
+    let (verbs, _) = verbs.split_once("\n\n").unwrap();
+    let names = verbs.lines().filter_map(|line| line.strip_prefix("  "));
+    let names = names.filter(|line| !line.starts_with(' '));
+    let names: Vec<&str> = names.map(|line| line.split(' ').next().unwrap()).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for verb in names
+        .into_iter()
+        .filter(|name| !["version", "help"].contains(name))
+    {
+        let (_, help, _) = said(Path::new("."), &[verb, "--help"]);
+        assert!(
+            help.contains("Examples:\n") && help.contains("postrider"),
+            "{verb}"
+        );
+        assert!(help.contains("Common options:\n"), "{verb}");
+    }
+}
+
+#[test]
 fn a_reason_that_says_nothing_is_none() {
     for words in [
         ["pause", "-d", "hook", "--reason", ""],
@@ -436,6 +458,50 @@ fn expectations_hold_or_are_shown_with_what_differs() {
         "{stderr}"
     );
     assert_eq!(said(folder.path(), &["-c", "p.toml", "test", "none"]).0, 2);
+}
+
+#[test]
+fn the_least_file_of_the_readme_is_whole_and_its_commands_are_there() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(here.join("README.md")).unwrap();
+    let (_, rest) = readme.split_once("```toml\n").unwrap();
+    let (least, rest) = rest.split_once("```").unwrap();
+    assert!(
+        least.contains("[admin]\nsocket = "),
+        "status would not find it: {least}"
+    );
+    let folder = empty();
+    fs::write(folder.path().join("postrider.toml"), least).unwrap();
+    let (code, _, stderr) = said(folder.path(), &["check", "postrider.toml"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let (walk, table) = rest.split_once("| command |").unwrap();
+    let verbs = walk
+        .lines()
+        .filter_map(|line| line.strip_prefix("postrider "));
+    let mut verbs: Vec<&str> = verbs.filter_map(|line| line.split(' ').next()).collect();
+    assert!(verbs.len() > 3, "{walk}");
+    let (table, _) = table.split_once("\n\n").unwrap();
+    for row in table.lines().skip(2) {
+        let names = row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2);
+        verbs.extend(names.map(|name| name.split(' ').next().unwrap()));
+    }
+    assert!(verbs.len() > 20, "{verbs:?}");
+    for verb in verbs {
+        let (code, stdout, _) = said(folder.path(), &[verb, "--help"]);
+        assert_eq!(code, 0, "{verb}");
+        assert!(stdout.contains(&format!(" {verb}")), "{verb}: {stdout}");
+    }
+}
+
+#[test]
+fn the_example_keeps_its_expectations() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = "examples/graphspace";
+    let file = format!("{folder}/postrider.toml");
+    let expectations = format!("{folder}/expectations.toml");
+    let (code, stdout, stderr) = said(here, &["-c", &file, "test", &expectations]);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(stdout.ends_with("3 passed, 0 failed\n"), "{stdout}");
 }
 
 /// What a sender of ours signs, the listener knows; nobody else's.

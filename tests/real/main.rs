@@ -49,3 +49,4 @@ mod shutdown;
 mod signing;
 mod skipping;
 mod starts;
+mod words;

@@ -28,6 +28,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// See it work.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  postrider demo
+
+Nothing is installed or left behind, and nothing outside this machine is asked.")]
 pub(super) struct DemoArguments {
     /// Show the relay's own log between the lines.
     #[arg(short, long)]
