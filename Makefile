@@ -126,7 +126,8 @@ package: build $(CARGO_DEB) ## the Debian package: target/package/postrider_*.de
 	@CARGO_DEB=$(CARGO_DEB) packaging/deb.sh target/release/postrider
 
 .PHONY: test-system
-test-system: tools $(CARGO_DEB) ## the package in a booted systemd, on a Debian 12 of its own: root on Debian only
+test-system: kafka $(CARGO_DEB) ## the package in a booted systemd, on a Debian 12 of its own: root on Debian only
+	@tests/system/unit.sh --able
 	$(call begin_stages)
 	$(call stage,build,$(CARGO) build --quiet --locked)
 	$(call stage,package,CARGO_DEB=$(CARGO_DEB) packaging/deb.sh target/debug/postrider)
