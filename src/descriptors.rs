@@ -114,7 +114,7 @@ pub fn are_used_up() -> bool {
 /// Says in the log that there was none for `what`: at the first time, and once in a thousand.
 pub fn say_shortage(what: &str) {
     let before = SHORTAGES.fetch_add(1, Ordering::Relaxed);
-    if before % SHORTAGES_PER_WORD == 0 {
+    if before.is_multiple_of(SHORTAGES_PER_WORD) {
         let allowed = allowed();
         warn!(
             allowed,

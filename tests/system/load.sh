@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154,SC2015  # what is used here is the caller's; die does not come back
+# shellcheck disable=SC2154,SC2015,SC2016  # what is used here is the caller's; die does not come back; awk has its own $1
 # Part of unit.sh: few file descriptors, little memory, and a receiver that hangs, each with a real Kafka and something to do.
 #
 # What is used here is the caller's.
@@ -57,6 +57,33 @@ topic fewer 4
 produce fewer 300 20000
 works_under fewer 3 300 LimitNOFILE=128
 
+say "no file descriptor is left while records come: they wait, and no attempt is spent"
+topic none 4
+lanes_file none 2
+drop_in
+inside systemctl start postrider
+assigned() { [ "$(sum 'postrider_partitions_assigned')" -ge 8 ] && [ "$(ask /metrics | grep -c '^postrider_lag_records')" -ge 2 ]; }
+within 60 assigned || die "no partitions: $(ask /metrics | grep '^postrider_partitions_assigned')"
+pid=$(property MainPID)
+# spent: hundredths of a second of processor time.
+spent() { inside awk '{ print $14 + $15 }' "/proc/$pid/stat"; }
+before=$(spent)
+inside prlimit --pid "$pid" --nofile=8:
+produce none 200 1000
+# Somebody asks, too, and is not answered.
+timeout 2 "${in_network[@]}" bash -c 'exec 3<>/dev/tcp/127.0.0.1/8474; printf "GET /livez HTTP/1.0\r\n\r\n" >&3; cat <&3' >"$work/answer" || true
+within 30 logged "no file descriptor is left for a connection to a receiver" || die "the journal does not say that there is no descriptor"
+sleep 5
+took=$(($(spent) - before))
+[ "$took" -lt 300 ] || die "it burned $took hundredths of a second of processor time for want of descriptors"
+printf '  %s ms of processor time meanwhile; received: %s\n' "$((took * 10))" "$(received /none/1)"
+inside prlimit --pid "$pid" --nofile=4096:
+within 60 everything_came none 2 200 || die "received after the shortage: $(received /none/1) and $(received /none/2)"
+within 20 all_delivered 400 || die "delivered after the shortage: $(sum 'postrider_records_settled_total.*settlement="delivered"')"
+[ "$(sum 'postrider_attempt_failures_total')" = 0 ] || die "attempts were spent: $(ask /metrics | grep '^postrider_attempt_failures_total.* [1-9]')"
+expect MainPID "$pid"
+stop
+
 say "64 file descriptors for three destinations: refused once, with the number that is needed"
 lanes_file few 3
 drop_in LimitNOFILE=64
@@ -86,7 +113,11 @@ if memory_group; then
     # Its name is its own: the machine is in another namespace, and nothing else there is called so.
     outside=$(pgrep -x postrider --ns "$leader" --nslist pid)
     echo "$outside" >"$group/cgroup.procs"
+    # The receiver stands still for a while, so that all windows and queues fill up.
+    kill -STOP "$receiver_pid"
     produce large 150 900000
+    sleep 8
+    kill -CONT "$receiver_pid"
     within 120 everything_came large 3 150 || die "received with little memory: $(sort -u "$work/received" | grep -c '^/large/' || true)"
     within 20 all_delivered 450 || die "delivered with little memory: $(sum 'postrider_records_settled_total.*settlement="delivered"')"
     expect NRestarts 0

@@ -7,6 +7,7 @@
 #        tests/system/unit.sh --able              only says whether it can work here: 0, or 77 and one line that says why not
 # The machine in the folder has no network but a loopback of its own, and no CA certificates.
 # A pipe into `grep -q` would fail: its writer is ended as soon as something is found.
+# shellcheck disable=SC2016  # what is in single quotes is for awk, dpkg and the shell inside
 set -euo pipefail
 # shellcheck source=tests/system/debian.sh
 . "$(dirname "$0")/debian.sh"
