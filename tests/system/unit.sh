@@ -17,7 +17,7 @@ RELOADS=no
 
 why=$(not_able)
 if [ -n "$why" ]; then
-    printf 'unit.sh: cannot boot a systemd here: %s\n' "$why" >&2
+    printf 'cannot boot a systemd here: %s\n' "$why" >&2
     exit 77
 fi
 [ "${1:-}" != --able ] || exit 0
