@@ -126,12 +126,17 @@ package: build $(CARGO_DEB) ## the Debian package: target/package/postrider_*.de
 	@CARGO_DEB=$(CARGO_DEB) packaging/deb.sh target/release/postrider
 
 .PHONY: test-system
-test-system: tools $(CARGO_DEB) ## the package in a booted systemd, on a Debian 12 of its own: root on Debian only
+test-system: able kafka $(CARGO_DEB) ## the package in a booted systemd, on a Debian 12 of its own: root on Debian only
 	$(call begin_stages)
 	$(call stage,build,$(CARGO) build --quiet --locked)
 	$(call stage,package,CARGO_DEB=$(CARGO_DEB) packaging/deb.sh target/debug/postrider)
 	$(call stage,system,tests/system/unit.sh)
 	$(call end_stages,make test-system)
+
+# Before anything is fetched for nothing.
+.PHONY: able
+able:
+	@tests/system/unit.sh --able
 
 $(CARGO_DEB): | tools
 	@printf 'cargo-deb %s, once: some minutes\n' $(CARGO_DEB_VERSION)

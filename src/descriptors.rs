@@ -9,9 +9,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{debug, warn};
 
 /// What the process holds beside its lanes, with one broker: the clients that all lanes share above all.
-const SHARED: u64 = 39;
+const SHARED: u64 = 36;
+/// What the two clients hold that count the open dead letters.
+const LETTERS: u64 = 16;
 /// What a lane holds: for each of its two clients a connection and a wake-up pipe for each broker, and the runtime of its thread.
 const PER_LANE: u64 = 20;
+/// Left free at least, for whoever asks how we are and for what is opened for a moment.
+const SPARE_MIN: u64 = 4;
 /// After so many shortages it is said again.
 const SHORTAGES_PER_WORD: u64 = 1000;
 
@@ -52,20 +56,29 @@ pub struct TooFew {
     allowed: u64,
 }
 
-/// How many requests each of so many lanes may have in flight at most, so that there is a descriptor for the connection of each.
+/// What the limit allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// How many requests each lane may have in flight, so that there is a descriptor for the connection of each.
+    pub requests: usize,
+    /// Whether there are enough to count the open dead letters.
+    pub letters: bool,
+}
+
+/// What the limit allows to so many lanes.
 ///
 /// # Errors
 /// When there are too few for the lanes themselves. They would fail one by one, some of them only when a connection breaks.
-pub fn requests_of_a_lane(lanes: usize) -> Result<usize, TooFew> {
+pub fn share(lanes: usize) -> Result<Share, TooFew> {
     let lanes = u64::try_from(lanes).unwrap_or(u64::MAX);
-    share(allowed().unwrap_or(u64::MAX), lanes)
+    share_of(allowed().unwrap_or(u64::MAX), lanes)
 }
 
 /// A quarter of what the lanes leave is for brokers beyond the first, and for whoever asks how we are.
-fn share(allowed: u64, lanes: u64) -> Result<usize, TooFew> {
+fn share_of(allowed: u64, lanes: u64) -> Result<Share, TooFew> {
     let held = PER_LANE.saturating_mul(lanes).saturating_add(SHARED);
-    let left = allowed.saturating_sub(held);
-    let needed = held.saturating_add(lanes).saturating_add(2);
+    let least = lanes.saturating_add(SPARE_MIN);
+    let needed = held.saturating_add(least);
     if allowed < needed {
         return Err(TooFew {
             lanes,
@@ -73,9 +86,14 @@ fn share(allowed: u64, lanes: u64) -> Result<usize, TooFew> {
             allowed,
         });
     }
-    let spare = (left / 4).max(2);
+    let letters = allowed - needed >= LETTERS;
+    let left = allowed - held - if letters { LETTERS } else { 0 };
+    let spare = (left / 4).max(SPARE_MIN);
     let requests = ((left - spare) / lanes.max(1)).max(1);
-    Ok(usize::try_from(requests).unwrap_or(usize::MAX))
+    Ok(Share {
+        requests: usize::try_from(requests).unwrap_or(usize::MAX),
+        letters,
+    })
 }
 
 /// Whether the system has refused for want of them.
@@ -121,20 +139,25 @@ mod tests {
 
     #[test]
     fn few_are_shared_and_too_few_are_refused() {
-        assert_eq!(share(64, 1), Ok(3));
-        assert_eq!(share(62, 1), Ok(1));
-        assert!(share(61, 1).is_err());
-        let refused = share(64, 2).unwrap_err().to_string();
+        let share = |allowed, lanes| {
+            let Share { requests, letters } = share_of(allowed, lanes).ok()?;
+            Some((requests, letters))
+        };
+        assert_eq!(share(64, 1), Some((4, false)));
+        assert_eq!(share(61, 1), Some((1, false)));
+        assert_eq!(share(60, 1), None);
+        assert_eq!(share(77, 1), Some((1, true)));
+        assert_eq!(share(128, 3), Some((4, true)));
+        assert_eq!(share(1024, 10), Some((57, true)));
+        assert_eq!(share(65_536, 1000), Some((34, true)));
+        assert_eq!(share(64, 0), Some((8, true)));
+        assert!(share(u64::MAX, 1).is_some_and(|(requests, _)| requests > 1_000_000));
+        assert_eq!(share(1024, u64::MAX), None);
+        let refused = share_of(64, 2).unwrap_err().to_string();
         assert!(
-            refused.starts_with("2 lanes need 83 file descriptors"),
+            refused.starts_with("2 lanes need 82 file descriptors"),
             "{refused}"
         );
-        assert_eq!(share(128, 3), Ok(7));
-        assert_eq!(share(1024, 10), Ok(58));
-        assert_eq!(share(65_536, 1000), Ok(34));
-        assert_eq!(share(64, 0), Ok(18));
-        assert!(share(u64::MAX, 1).is_ok_and(|requests| requests > 1_000_000));
-        assert!(share(1024, u64::MAX).is_err());
     }
 
     #[test]

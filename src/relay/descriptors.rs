@@ -3,25 +3,25 @@
 use tracing::warn;
 
 use crate::config::Config;
-use crate::descriptors::requests_of_a_lane;
+use crate::descriptors::{Share, allowed, share};
 use crate::kafka::AUDIT;
 use crate::lane::LaneOptions;
 
 use super::RelayError;
 
-/// How many requests a lane of this file may have in flight, as far as descriptors go.
+/// What the limit allows to the lanes of this file.
 ///
 /// # Errors
 /// When they do not suffice for the lanes themselves.
-pub(super) fn requests(config: &Config) -> Result<usize, RelayError> {
+pub(super) fn of(config: &Config) -> Result<Share, RelayError> {
     let audit = usize::from(config.rule_file().needs_audit());
-    Ok(requests_of_a_lane(config.destinations.len() + audit)?)
+    Ok(share(config.destinations.len() + audit)?)
 }
 
 /// The options of a lane, with no more requests in flight than there are descriptors for.
 ///
 /// # Errors
-/// As [`requests`].
+/// As [`of`].
 pub(super) fn bounded(
     mut options: LaneOptions,
     lane: &str,
@@ -31,15 +31,27 @@ pub(super) fn bounded(
         // It makes no requests.
         return Ok(options);
     }
-    let requests = requests(config)?;
+    let Share { requests, .. } = of(config)?;
     if options.concurrency > requests {
         warn!(
             destination = lane,
             concurrency = options.concurrency,
-            allowed = crate::descriptors::allowed(),
+            allowed = allowed(),
             "few file descriptors are allowed, so no more than {requests} requests are in flight; more are allowed by LimitNOFILE= of the unit, or ulimit -n"
         );
         options.concurrency = requests;
     }
     Ok(options)
+}
+
+/// Whether the open dead letters can be counted; says so when they cannot.
+pub(super) fn suffice_for_letters(config: &Config) -> bool {
+    let suffice = of(config).is_ok_and(|share| share.letters);
+    if !suffice {
+        warn!(
+            allowed = allowed(),
+            "too few file descriptors are allowed to count the open dead letters: postrider_dead_letters_open is not shown"
+        );
+    }
+    suffice
 }

@@ -111,7 +111,7 @@ impl Relay {
         stop: CancellationToken,
     ) -> Result<Self, RelayError> {
         panics::watch();
-        descriptors::requests(config)?;
+        descriptors::of(config)?;
         let metrics = Metrics::new()?;
         let health = Arc::new(Health::watched(clock, systemd::watchdog_time()));
         let stop_serving = CancellationToken::new();
@@ -328,7 +328,9 @@ impl Relay {
             topic: OwnedTopic::state(&config.kafka.prefix).name,
             complaints: Arc::clone(&self.complaints),
         };
-        self.count_open_letters(config);
+        if descriptors::suffice_for_letters(config) {
+            self.count_open_letters(config);
+        }
         let (tell, state) = mpsc::channel(ASKS);
         let Some(gone) = self.gone.1.take() else {
             return;

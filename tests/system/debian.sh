@@ -2,7 +2,7 @@
 # shellcheck disable=SC2034,SC2016  # the variables are for the scripts that read this; the format is for dpkg
 # What the scripts of this folder share: an empty Debian 12 of their own, and an end that leaves nothing behind.
 #
-# They need root on Debian, because they make a whole system in a folder. `make test` does not call them.
+# They need root on Debian, because they make a whole system in a folder. `make test` does not call them; .ci/run does.
 
 SUITE=bookworm
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -25,6 +25,24 @@ need_tools() {
     say "installing ${missing[*]}"
     { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } \
         >/dev/null </dev/null || die "apt-get could not install ${missing[*]}"
+}
+
+# not_able: why no machine can be booted here, in one line; or nothing.
+not_able() {
+    if [ "$(id -u)" != 0 ] || [ ! -f /etc/debian_version ]; then
+        echo "it needs root on Debian"
+    elif ! unshare --mount --uts --ipc --net --pid --fork --propagation private mount -t proc proc /proc 2>/dev/null; then
+        echo "this place lets root make no namespaces of its own (a container without rights?)"
+    elif ! makes_control_groups /sys/fs/cgroup && ! makes_control_groups /sys/fs/cgroup/systemd; then
+        echo "this place lets root make no control groups"
+    fi
+}
+makes_control_groups() {
+    local group=$1/postrider-test.$$ made=1
+    mkdir "$group" 2>/dev/null || return 1
+    [ -e "$group/cgroup.procs" ] || made=0
+    rmdir "$group"
+    [ $made = 1 ]
 }
 
 # debian FOLDER [PACKAGE...]: a Debian of the essential packages, apt, and those. The mirror is debootstrap's default, or $DEBIAN_MIRROR.
