@@ -38,6 +38,7 @@ mod main_job;
 mod metadata;
 mod numbers;
 mod operations;
+mod operations_page;
 mod outage;
 mod poison;
 mod rate;
