@@ -13,13 +13,14 @@ java_in_network() {
     "${in_network[@]}" java -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$KAFKA_LIBS/*" "$@"
 }
 
-# start_kafka: on 127.0.0.1:9092, and waits until it answers.
+# start_kafka [MAKES_TOPICS]: an empty one on 127.0.0.1:9092, and waits until it answers. With `true` it makes topics when they are written to.
 start_kafka() {
     [ -d "$KAFKA_LIBS" ] || die "no Apache Kafka in $KAFKA_LIBS: make kafka fetches it"
+    rm -rf "$work/kafka"
     mkdir "$work/kafka"
     printf '%s\n' process.roles=broker,controller node.id=1 controller.quorum.voters=1@127.0.0.1:9093 \
         listeners=PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093 advertised.listeners=PLAINTEXT://127.0.0.1:9092 \
-        controller.listener.names=CONTROLLER "log.dirs=$work/kafka/data" auto.create.topics.enable=false \
+        controller.listener.names=CONTROLLER "log.dirs=$work/kafka/data" auto.create.topics.enable="${1:-false}" \
         offsets.topic.replication.factor=1 offsets.topic.num.partitions=4 transaction.state.log.replication.factor=1 \
         transaction.state.log.min.isr=1 transaction.state.log.num.partitions=4 group.initial.rebalance.delay.ms=0 \
         >"$work/kafka/server.properties"

@@ -121,8 +121,8 @@ refused() {
 }
 
 say "a Debian 12 with systemd"
-# procps is what the package asks for.
-debian "$machine" systemd dbus procps
+# procps is what the package asks for; sudo and kcat are what docs/QUICKSTART.md does.
+debian "$machine" systemd dbus procps sudo kcat
 install -m 0644 "$package" "$machine/root/postrider.deb"
 systemd-nspawn --quiet --register=no --keep-unit --private-network --console=pipe -b -D "$machine" >"$work/boot.log" 2>&1 </dev/null &
 nspawn=$!
@@ -330,5 +330,12 @@ inside dpkg --purge postrider >/dev/null 2>&1 || die "dpkg does not purge it"
 for left in /usr/bin/postrider /etc/postrider/postrider.toml /usr/lib/systemd/system/postrider.service; do
     [ ! -e "$machine$left" ] || die "$left is left"
 done
+
+say "docs/QUICKSTART.md, typed as it stands there"
+start_kafka true
+# shellcheck source=tests/system/quickstart.sh
+. "$(dirname "$0")/quickstart.sh"
+quickstart
+end_kafka
 
 say "ok"
