@@ -122,11 +122,11 @@ install: build ## put the binary into /usr/local/bin (or PREFIX=...)
 	install -D -m 0755 target/release/postrider $(DESTDIR)$(PREFIX)/bin/postrider
 
 .PHONY: package
-package: build $(CARGO_DEB) ## the Debian package: target/package/postrider_*.deb
+package: tools-package build $(CARGO_DEB) ## the Debian package: target/package/postrider_*.deb
 	@CARGO_DEB=$(CARGO_DEB) packaging/deb.sh target/release/postrider
 
 .PHONY: test-system
-test-system: able kafka $(CARGO_DEB) ## the package in a booted systemd, on a Debian 12 of its own: root on Debian only
+test-system: able kafka tools-package $(CARGO_DEB) ## the package in a booted systemd, on a Debian 12 of its own: root on Debian only
 	$(call begin_stages)
 	$(call stage,build,$(CARGO) build --quiet --locked)
 	$(call stage,package,CARGO_DEB=$(CARGO_DEB) packaging/deb.sh target/debug/postrider)
@@ -143,8 +143,10 @@ $(CARGO_DEB): | tools
 	@$(CARGO) install --quiet --locked --debug --root $(CURDIR)/target/tools --target-dir $(CURDIR)/target/tools/build --version $(CARGO_DEB_VERSION) cargo-deb
 	@rm -rf $(CURDIR)/target/tools/build
 
-.PHONY: tools tools-test
+.PHONY: tools tools-test tools-package
 tools:
 	@tests/tools.sh build
 tools-test:
 	@tests/tools.sh test
+tools-package:
+	@tests/tools.sh package

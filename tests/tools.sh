@@ -1,8 +1,8 @@
 #!/bin/sh
-# Says what is missing to build Postrider and to test it, in one line and before anything is started. Root on Debian gets it
+# Says what is missing to build Postrider, to test it and to package it, in one line and before anything is started. Root on Debian gets it
 # installed instead.
 #
-# usage: tests/tools.sh build | test
+# usage: tests/tools.sh build | test | package
 set -eu
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -17,7 +17,7 @@ lack() {
     case " $packages " in *" $2 "*) ;; *) packages="$packages $2" ;; esac
 }
 
-# look build | test: finds out what is missing.
+# look build | test | package: finds out what is missing.
 look() {
     missing=""
     packages=""
@@ -29,6 +29,10 @@ look() {
         need python3 python3
         # Debian's python3 comes without what makes virtual environments.
         python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || lack python3-venv python3-venv
+    fi
+    if [ "$1" = package ]; then
+        need objcopy binutils
+        need dpkg-shlibdeps dpkg-dev
     fi
 }
 
