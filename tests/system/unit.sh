@@ -13,7 +13,7 @@ set -euo pipefail
 . "$(dirname "$0")/debian.sh"
 
 # Whether SIGHUP reads the file again. While it does not, the daemon says so, and goes on as it is.
-RELOADS=no
+RELOADS=yes
 
 why=$(not_able)
 if [ -n "$why" ]; then
