@@ -28,6 +28,7 @@ mod process;
 mod receiver;
 mod send;
 mod tidy;
+mod trials;
 mod unit;
 mod verbs;
 mod words;

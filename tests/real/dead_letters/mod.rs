@@ -120,7 +120,6 @@ fn dead_letters_are_listed_shown_replayed_in_rounds_and_purged() {
     let worse = listed(&file, "--reason exhausted --status 503 --type w*");
     assert_eq!(worse.len(), 1);
     for none in [
-        "-d other",
         "--rule other",
         "--status 401",
         "--key k2",
@@ -129,6 +128,8 @@ fn dead_letters_are_listed_shown_replayed_in_rounds_and_purged() {
     ] {
         assert!(listed(&file, none).is_empty(), "{none}");
     }
+    let (_, error) = said(&file, "list -d other", 2);
+    assert!(error.contains("there are: hook"), "{error}");
     assert_eq!(listed(&file, "--since 1h --rule hook").len(), 2);
     let (table, _) = said(&file, "list", 0);
     assert!(table.contains("2 dead letters not replayed"), "{table}");
