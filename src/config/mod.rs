@@ -22,6 +22,7 @@ mod newer;
 mod notification;
 mod number;
 mod order;
+mod plan;
 mod problem;
 mod process;
 mod properties;
@@ -57,10 +58,11 @@ use crate::kafka::KafkaOptions;
 use crate::lane::LaneOptions;
 use crate::logging::LogOptions;
 use crate::rules::{
-    ContentOptions, ReadOptions, ReadOverride, RuleFile, RuleOptions, SequenceOptions,
+    ContentOptions, Matcher, ReadOptions, ReadOverride, RuleFile, RuleOptions, SequenceOptions,
 };
 use crate::send::WebhookOptions;
 
+pub use plan::{Change, LaneChange, Plan};
 pub use problem::{Problem, Problems, Severity};
 pub use recipes::{RecipeSummary, recipes};
 
@@ -160,6 +162,14 @@ impl Config {
             read: &self.read,
             overrides: &self.overrides,
         }
+    }
+
+    /// What judges the records of a destination. What no rule takes is counted by the first destination that reads the topic, or by the audit.
+    #[must_use]
+    pub fn matcher(&self, file: &RuleFile<'_>, destination: &str) -> Matcher {
+        let names: Vec<&str> = self.destinations.iter().map(|d| &*d.name).collect();
+        let counting = (!file.needs_audit()).then_some(&names[..]);
+        Matcher::for_destination(file, destination, counting)
     }
 
     /// Reads the file at `origin`, as [`Config::parse`] does its text.
