@@ -14,6 +14,7 @@ use crate::record::Record;
 use super::counts::Settlement;
 use super::endpoint::Why;
 use super::ladder::{Source, Step};
+use super::options::LaneOptions;
 use super::order::Order;
 use super::skip::Place;
 use super::start::TopicId;
@@ -92,6 +93,13 @@ pub enum Event {
     Explained,
     /// A person asks for something.
     Ordered(Order),
+    /// The file says something else, but for the order.
+    Changed {
+        /// All settings, as they are from here on.
+        options: Box<LaneOptions>,
+        /// Whether another address is behind the destination.
+        new_endpoint: bool,
+    },
     /// Nothing happened but time.
     TimePassed,
 }

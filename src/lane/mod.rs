@@ -12,6 +12,7 @@ mod brake;
 mod breaker;
 mod caution;
 mod chain;
+mod change;
 mod choice;
 mod climb;
 mod commit;
