@@ -1,6 +1,9 @@
 //! The log: what the file may say about it.
 
+use std::sync::OnceLock;
+
 use tracing::Level;
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::journal::{self, Journal};
@@ -48,6 +51,16 @@ impl std::str::FromStr for LogFormat {
     }
 }
 
+/// Changes the least level that is written, once the log runs.
+static SET_LEVEL: OnceLock<Box<dyn Fn(Level) + Send + Sync>> = OnceLock::new();
+
+/// Another least level, from here on.
+pub fn set_level(level: Level) {
+    if let Some(set) = SET_LEVEL.get() {
+        set(level);
+    }
+}
+
 /// Starts the log, on standard error. To be called once; a second call changes nothing.
 ///
 /// The libraries below speak from warnings on, whatever the level: at `debug` they would print URLs, and the secrets in them.
@@ -69,18 +82,34 @@ pub fn start(options: LogOptions) {
         .log_internal_errors(false)
         .with_writer(writer);
     let started = if json {
-        builder
+        let builder = builder
             .json()
             .flatten_event(true)
             .with_current_span(false)
-            .try_init()
+            .with_filter_reloading();
+        remember(builder.reload_handle());
+        builder.try_init()
     } else {
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-        builder.with_ansi(colour).with_target(false).try_init()
+        let builder = builder
+            .with_ansi(colour)
+            .with_target(false)
+            .with_filter_reloading();
+        remember(builder.reload_handle());
+        builder.try_init()
     };
     if started.is_err() {
         tracing::debug!("the log was started already");
     }
+}
+
+fn remember<S: 'static>(handle: tracing_subscriber::reload::Handle<EnvFilter, S>) {
+    let set = move |level| {
+        if let Err(error) = handle.reload(filter(level)) {
+            tracing::debug!(%error, "the level of the log stays as it is");
+        }
+    };
+    drop(SET_LEVEL.set(Box::new(set)));
 }
 
 /// Starts the log as text into a file, for a command whose screen belongs to something else. Changes nothing when the log was started already.
@@ -100,6 +129,6 @@ pub fn start_in_file(level: Level, file: std::fs::File) {
     }
 }
 
-fn filter(level: Level) -> tracing_subscriber::EnvFilter {
-    tracing_subscriber::EnvFilter::new(format!("warn,postrider={level}"))
+fn filter(level: Level) -> EnvFilter {
+    EnvFilter::new(format!("warn,postrider={level}"))
 }

@@ -14,10 +14,12 @@ use axum::{Json, Router};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::{Ask, OrderReport, OrderRequest, OrderResult, Verb};
+use super::api::{Ask, DiffRequest, OrderReport, OrderRequest, OrderResult, Verb};
 
 /// No request needs more.
 const BODY_BYTES_MAX: usize = 16 * 1024;
+/// But for a file, which has a mebibyte at most, twice that when all of it must be escaped, and is not read when it is longer.
+const DIFF_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 type Asks = mpsc::Sender<Ask>;
 
@@ -41,19 +43,28 @@ pub(super) fn on_socket(asks: Asks) -> Router {
     let mut routes = Router::new()
         .route("/api/v1/status", get(status))
         .route("/api/v1/health", get(health))
-        .route("/api/v1/retries", get(retries));
+        .route("/api/v1/retries", get(retries))
+        .route("/api/v1/reload", post(reload));
     for verb in Verb::ALL {
         let order = move |asks, peer, request| order(verb, asks, peer, request);
         routes = routes.route(&format!("/api/v1/{}", verb.path()), post(order));
     }
+    let diff = Router::new()
+        .route("/api/v1/diff", post(diff))
+        .layer(DefaultBodyLimit::max(DIFF_BYTES_MAX));
     routes
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .merge(diff)
         .with_state(asks)
 }
 
 /// What may be seen by whoever reaches the address.
 pub(super) fn on_address(asks: Asks) -> Router {
-    let mut routes = Router::new().route("/api/v1/status", get(status));
+    let mut routes = Router::new()
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/reload", post(refused))
+        .route("/-/reload", post(refused))
+        .route("/api/v1/diff", post(refused));
     for verb in Verb::ALL {
         routes = routes.route(&format!("/api/v1/{}", verb.path()), post(refused));
     }
@@ -94,6 +105,27 @@ async fn health(State(asks): State<Asks>) -> Response {
 /// `?destination=NAME`.
 async fn retries(State(asks): State<Asks>, Query(of): Query<Of>) -> Response {
     answer(&asks, |reply| Ask::Retries(of.destination, reply)).await
+}
+
+/// The body says who asks, as they call themselves.
+async fn reload(
+    State(asks): State<Asks>,
+    ConnectInfo(Peer(uid)): ConnectInfo<Peer>,
+    request: Result<Json<OrderRequest>, JsonRejection>,
+) -> Response {
+    let claimed = request.map(|Json(request)| request.who).unwrap_or_default();
+    let who = who(&claimed, uid);
+    answer(&asks, |reply| Ask::Reload(who, reply)).await
+}
+
+async fn diff(
+    State(asks): State<Asks>,
+    request: Result<Json<DiffRequest>, JsonRejection>,
+) -> Response {
+    match request {
+        Ok(Json(request)) => answer(&asks, |reply| Ask::Diff(request, reply)).await,
+        Err(rejection) => rejection.into_response(),
+    }
 }
 
 /// Whatever was asked, the status says how it went: 200, 409 or 503.

@@ -15,6 +15,8 @@ use super::exit;
 
 /// Longer than anything the daemon does for one answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// A reload waits for what is in flight of the lanes that end, which the file bounds; and then for other instances.
+pub(super) const RELOAD_TIMEOUT: Duration = Duration::from_secs(3700);
 /// More than any answer.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -60,16 +62,31 @@ impl Client {
     }
 
     pub(super) fn get(&self, path: &str) -> Result<Answer, u8> {
-        self.ask("GET", path, "")
+        self.ask("GET", path, "", TIMEOUT)
     }
 
     pub(super) fn post(&self, path: &str, request: &impl Serialize) -> Result<Answer, u8> {
-        let body = serde_json::to_string(request).unwrap_or_default();
-        self.ask("POST", path, &body)
+        self.post_and_wait(path, request, TIMEOUT)
     }
 
-    fn ask(&self, method: &str, path: &str, body: &str) -> Result<Answer, u8> {
-        let asked = self.exchange(method, path, body);
+    /// The same, with more patience or less.
+    pub(super) fn post_and_wait(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<Answer, u8> {
+        let body = serde_json::to_string(request).unwrap_or_default();
+        self.ask("POST", path, &body, timeout)
+    }
+
+    /// Whether somebody listens there.
+    pub(super) fn is_there(&self) -> bool {
+        UnixStream::connect(&self.path).is_ok()
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str, timeout: Duration) -> Result<Answer, u8> {
+        let asked = self.exchange(method, path, body, timeout);
         asked.map_err(|error| {
             say(&format!(
                 "error: cannot reach postrider at {}: {error}",
@@ -81,9 +98,15 @@ impl Client {
     }
 
     /// One request, one connection.
-    fn exchange(&self, method: &str, path: &str, body: &str) -> std::io::Result<Answer> {
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        timeout: Duration,
+    ) -> std::io::Result<Answer> {
         let mut stream = UnixStream::connect(&self.path)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         write!(
             stream,

@@ -13,6 +13,7 @@ mod man;
 mod notifier;
 mod orders;
 mod recipes;
+mod reload;
 mod run;
 mod schema;
 mod status;
@@ -62,6 +63,8 @@ const DEFAULT_CONFIG: &str = "/etc/postrider/postrider.toml";
   postrider check postrider.toml       every problem of the file at once
   postrider check --live               whether Kafka and the receivers let us in
   postrider -c postrider.toml run      run in the foreground; Ctrl-C drains and ends
+  postrider diff postrider.toml        what a reload would change
+  postrider reload                     read the file again, and take it over
   postrider status                     what the running daemon does, and why
   postrider dead-letters list          what could not be delivered
   postrider demo                       see it work, with nothing to install"
@@ -90,6 +93,10 @@ enum Command {
     Status(status::StatusArguments),
     /// Say whether the running daemon is well.
     Health(status::HealthArguments),
+    /// Have the running daemon read its file again, and take it over whole or not at all.
+    Reload(reload::ReloadArguments),
+    /// Say what a reload with this file would change.
+    Diff(reload::DiffArguments),
     /// Stop delivering to a destination, on every instance, until it is resumed.
     Pause(orders::PauseArguments),
     /// Go on delivering to a destination.
@@ -137,6 +144,8 @@ fn obey(arguments: Arguments) -> u8 {
         Command::Demo(demo) => demo::main(demo),
         Command::Status(status) => status::status(config, &status),
         Command::Health(health) => status::health(config, &health),
+        Command::Reload(reload) => reload::reload(config, &reload),
+        Command::Diff(diff) => reload::diff(config, &diff),
         Command::Pause(pause) => orders::pause(config, pause),
         Command::Resume(order) => orders::order(config, Verb::Resume, order),
         Command::RetryNow(order) => orders::order(config, Verb::RetryNow, order),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use crate::admin::api::{DestinationReport, HealthReport, StatusReport};
+use crate::admin::api::{DestinationReport, HealthReport, RefusedReport, StatusReport};
 
 use super::client::{Client, Format, SocketArguments, say};
 use super::exit;
@@ -117,6 +117,13 @@ fn table(report: &StatusReport) -> String {
     if !report.state_known {
         text.push_str("it is not known yet which destinations are paused\n");
     }
+    if let Some(RefusedReport { at, why }) = &report.configuration.refused {
+        let why = why.trim_end().replace('\n', "\n  ");
+        text.push_str(&format!(
+            "file refused at {at}: the one of {} is in force\n  {why}\n",
+            report.configuration.loaded
+        ));
+    }
     let row = |d: &DestinationReport| {
         let waiting = d.lag.unwrap_or(d.waiting_total).max(d.waiting_total);
         [
@@ -164,6 +171,7 @@ mod tests {
             at: String::new(),
             kafka_connected: true,
             state_known: true,
+            configuration: Default::default(),
             destinations: vec![
                 destination("shop", "running", 7),
                 destination("a-longer-name", "open", 12_345),

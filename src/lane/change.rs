@@ -4,6 +4,7 @@ use crate::delivery::DeliveryKey;
 
 use super::delivery::State;
 use super::endpoint::{Pressure, State as Endpoint};
+use super::event::EndpointChange;
 use super::machine::Lane;
 use super::options::LaneOptions;
 
@@ -12,14 +13,22 @@ impl Lane {
     /// still answers says nothing of it.
     ///
     /// The order stays what it was: it decides what is in the window, so a lane with another one is begun anew.
-    pub(super) fn changed(&mut self, options: LaneOptions, new_endpoint: bool) {
+    pub(super) fn changed(&mut self, options: LaneOptions, endpoint: EndpointChange) {
         if options.rate != self.options.rate {
             self.rate.replace(&options.rate, self.now.tick);
         }
         let order = self.options.order;
         self.options = LaneOptions { order, ..options };
-        if new_endpoint {
-            self.forget_endpoints();
+        match endpoint {
+            EndpointChange::Same => {}
+            EndpointChange::AskedOtherwise => {
+                for endpoint in self.endpoints.every() {
+                    if let Endpoint::Open(open) = &mut endpoint.state {
+                        open.next_probe = self.now.tick;
+                    }
+                }
+            }
+            EndpointChange::Another => self.forget_endpoints(),
         }
         self.endpoints.call_all();
         self.watch_standstill_of_all();
@@ -53,8 +62,11 @@ impl Lane {
 mod tests {
     use std::time::Duration;
 
+    use crate::lane::EndpointChange::{Another, AskedOtherwise, Same};
     use crate::lane::stage::{Stage, answer};
-    use crate::lane::{Doing, Event, LaneOptions, RateOptions, RateUnit, RetryOptions};
+    use crate::lane::{
+        Doing, EndpointChange, Event, LaneOptions, RateOptions, RateUnit, RetryOptions,
+    };
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -69,12 +81,9 @@ mod tests {
         }
     }
 
-    fn change(stage: &mut Stage, options: LaneOptions, new_endpoint: bool) {
+    fn change(stage: &mut Stage, options: LaneOptions, endpoint: EndpointChange) {
         let options = Box::new(options);
-        stage.tell(Event::Changed {
-            options,
-            new_endpoint,
-        });
+        stage.tell(Event::Changed { options, endpoint });
     }
 
     fn per_second(records: u32) -> LaneOptions {
@@ -96,15 +105,15 @@ mod tests {
         let slow = stage.delivered.len();
         assert!((99..=102).contains(&slow), "{slow}");
         for _ in 0..20 {
-            change(&mut stage, per_second(10), false);
-            change(&mut stage, per_second(20), false);
+            change(&mut stage, per_second(10), Same);
+            change(&mut stage, per_second(20), Same);
         }
         let changed = stage.delivered.len() - slow;
         assert!(changed <= 1, "{changed} by changing alone");
         stage.pass(10 * SECOND);
         let fast = stage.delivered.len() - slow;
         assert!((198..=203).contains(&fast), "{fast}");
-        change(&mut stage, options(), false);
+        change(&mut stage, options(), Same);
         stage.pass(SECOND);
         assert_eq!(stage.delivered.len(), 1000, "no limit any more");
     }
@@ -119,11 +128,18 @@ mod tests {
         let open = |stage: &Stage| matches!(stage.lane.status().doing, Doing::Open { .. });
         assert!(open(&stage));
         let seen = stage.seen.len();
-        change(&mut stage, per_second(100), false);
+        change(&mut stage, per_second(100), Same);
         assert!(open(&stage), "another rate is no other endpoint");
         assert_eq!(stage.seen.len(), seen);
+        change(&mut stage, per_second(100), AskedOtherwise);
+        assert_eq!(
+            stage.seen.len(),
+            seen + 1,
+            "another password is tried at once"
+        );
+        assert!(open(&stage));
         stage.pass(60 * SECOND);
-        change(&mut stage, options(), true);
+        change(&mut stage, options(), Another);
         assert!(!open(&stage));
         stage.pass(SECOND);
         assert_eq!(stage.delivered.len(), 20);
@@ -138,7 +154,7 @@ mod tests {
         stage.latency = 3 * SECOND;
         stage.produce(16);
         stage.pass(SECOND);
-        change(&mut stage, options(), true);
+        change(&mut stage, options(), Another);
         stage.pass(10 * SECOND);
         assert_eq!(stage.delivered.len(), 16);
         assert_eq!(stage.lane.counts().opens, 0);
@@ -161,7 +177,7 @@ mod tests {
             },
             ..options()
         };
-        change(&mut stage, small, false);
+        change(&mut stage, small, Same);
         stage.pass(9 * SECOND);
         assert_eq!(stage.seen.len(), 18, "16 were under way");
         stage.pass(300 * SECOND);

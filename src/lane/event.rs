@@ -20,6 +20,17 @@ use super::skip::Place;
 use super::start::TopicId;
 use super::status::HeldKey;
 
+/// What another file means for the endpoint of a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointChange {
+    /// What is known of it stays.
+    Same,
+    /// It is asked in another way, with another password: the same, but if it is left alone it is tried now.
+    AskedOtherwise,
+    /// It is another one, of which nothing is known.
+    Another,
+}
+
 /// Something that happened outside the lane.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -97,8 +108,8 @@ pub enum Event {
     Changed {
         /// All settings, as they are from here on.
         options: Box<LaneOptions>,
-        /// Whether another address is behind the destination.
-        new_endpoint: bool,
+        /// What that means for its endpoint.
+        endpoint: EndpointChange,
     },
     /// Nothing happened but time.
     TimePassed,

@@ -172,10 +172,7 @@ impl Lane {
             Event::Still => self.is_still_around(),
             Event::Explained => self.is_explained(),
             Event::Ordered(order) => self.ordered(order),
-            Event::Changed {
-                options,
-                new_endpoint,
-            } => self.changed(*options, new_endpoint),
+            Event::Changed { options, endpoint } => self.changed(*options, endpoint),
             Event::TimePassed => {}
         }
         self.fire_timers();

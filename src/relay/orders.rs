@@ -13,8 +13,9 @@ use crate::clock::Timestamp;
 use crate::lane::{Found, SKIPS_MAX};
 
 use super::book::{Entry, held_key, key, place, skip_key};
+use super::doors::Door;
 use super::instances::Obeyed;
-use super::operators::{Door, FrontDesk};
+use super::operators::FrontDesk;
 use super::overview::rfc3339;
 
 /// The key that an order is about, if it is about one.
@@ -30,10 +31,11 @@ const LADDER_WAIT: Duration = Duration::from_secs(10);
 impl FrontDesk {
     pub(super) async fn order(&self, verb: Verb, request: OrderRequest) -> OrderReport {
         let name = request.destination.clone();
-        let answer = match self.doors.iter().find(|door| *door.name == *name) {
-            Some(door) => self.order_of(door, verb, request).await,
+        let answer = match self.doors.named(&name) {
+            Some(door) => self.order_of(&door, verb, request).await,
             None => {
-                let names: Vec<&str> = self.doors.iter().map(|door| &*door.name).collect();
+                let doors = self.doors.all();
+                let names: Vec<&str> = doors.iter().map(|door| &*door.name).collect();
                 let names = names.join(", ");
                 let text = format!("no destination {name} runs here; there are: {names}");
                 return refused(text).report();

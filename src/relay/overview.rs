@@ -15,8 +15,9 @@ use crate::kafka::{WaitingRetries, WaitingRetry};
 use crate::lane::{Asked, Doing, HeldKey, LaneStatus, LastFailure};
 
 use super::book::GoneEndpoint;
+use super::doors::Door;
 use super::lag;
-use super::operators::{Door, FrontDesk};
+use super::operators::FrontDesk;
 
 /// How long the lanes may take to say what they do.
 const LANE_WAIT: Duration = Duration::from_secs(2);
@@ -26,17 +27,21 @@ const RETRIES_WAIT: Duration = Duration::from_secs(10);
 
 impl FrontDesk {
     pub(super) async fn status(&self) -> StatusReport {
-        let mut answers = self.ask_lanes().await;
+        let doors = self.doors.all();
+        let mut answers = self.ask_lanes(&doors).await;
         lag::fill(&self.ends, &mut answers).await;
-        self.report(&mut answers)
+        self.report(&doors, &mut answers)
     }
 
     /// What the lanes have said of themselves, with what they cannot know.
-    pub(super) fn report(&self, answers: &mut [Option<LaneStatus>]) -> StatusReport {
+    pub(super) fn report(
+        &self,
+        doors: &[Arc<Door>],
+        answers: &mut [Option<LaneStatus>],
+    ) -> StatusReport {
         let now = Clock::wall();
         let known = self.known();
-        let mut destinations: Vec<_> = self
-            .doors
+        let mut destinations: Vec<_> = doors
             .iter()
             .zip(answers)
             .map(|(door, status)| match status {
@@ -53,7 +58,7 @@ impl FrontDesk {
                 None => silent(door),
             })
             .collect();
-        destinations.extend(self.disabled.iter().map(|name| DestinationReport {
+        destinations.extend(self.doors.disabled().iter().map(|name| DestinationReport {
             name: name.to_string(),
             state: "disabled".to_owned(),
             words: "disabled in the file: its records wait in Kafka".to_owned(),
@@ -64,6 +69,7 @@ impl FrontDesk {
             at: rfc3339(now),
             kafka_connected: self.health.broker_answers(),
             state_known: known.read,
+            configuration: self.in_force.report(),
             destinations,
         }
     }
@@ -74,8 +80,10 @@ impl FrontDesk {
             problem: Some(text),
             ..RetriesReport::default()
         };
-        let door = self.doors.iter().find(|door| *door.name == *name);
-        let id = door.map_or_else(|| Arc::from(name), |door| Arc::clone(&door.id));
+        let door = self.doors.named(name);
+        let id = door
+            .as_ref()
+            .map_or_else(|| Arc::from(name), |door| Arc::clone(&door.id));
         let (ladder, clock) = (Arc::clone(&self.ladder), self.clock);
         let look = move || ladder.waiting(&id, RETRIES_MAX, clock, RETRIES_WAIT);
         match tokio::task::spawn_blocking(look).await {
@@ -89,9 +97,9 @@ impl FrontDesk {
     }
 
     /// What each lane says of itself; nothing of one that has ended, or does not listen.
-    pub(super) async fn ask_lanes(&self) -> Vec<Option<LaneStatus>> {
+    pub(super) async fn ask_lanes(&self, doors: &[Arc<Door>]) -> Vec<Option<LaneStatus>> {
         // All are asked at once, and have the same time: one that is stuck does not make the others late.
-        let asked: Vec<_> = self.doors.iter().map(Door::ask_status).collect();
+        let asked: Vec<_> = doors.iter().map(|door| door.ask_status()).collect();
         let until =
             tokio::time::Instant::from(self.clock.instant(self.clock.now().tick + LANE_WAIT));
         let mut answers = Vec::with_capacity(asked.len());

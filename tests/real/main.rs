@@ -41,6 +41,7 @@ mod operations;
 mod outage;
 mod poison;
 mod rate;
+mod reload;
 mod rollout;
 mod rules;
 mod security;

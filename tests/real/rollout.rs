@@ -13,7 +13,7 @@ use crate::harness::receiver::Receiver;
 use crate::harness::relay::Relay;
 use crate::harness::wait::wait_until;
 
-use super::operations::{try_status, wait_state};
+use super::operations::{done, try_status, wait_state};
 
 const SOON: Duration = Duration::from_secs(30);
 const PARTITIONS: i32 = 6;
@@ -173,12 +173,19 @@ fn restart(relay: &mut Relay, config: &Config) -> Instant {
     Instant::now()
 }
 
+/// Has it take over this file, and waits until it has.
+fn reload(relay: &mut Relay, config: &Config) -> Instant {
+    relay.rewrite(config);
+    done(relay, &["reload"]);
+    Instant::now()
+}
+
 fn wait_outdated(relay: &mut Relay) {
     let report = wait_state(relay, "hook", "outdated");
     let words = report["words"].as_str().unwrap();
     assert!(
         words.starts_with("another instance runs a newer configuration (")
-            && words.contains("restart it with the new file"),
+            && words.contains("reload it with the new file"),
         "{words}"
     );
     let paused = [("destination", "hook"), ("state", "paused")];
@@ -190,7 +197,11 @@ fn state(relay: &Relay) -> String {
     report["state"].as_str().unwrap().to_owned()
 }
 
-fn roll(topic: &'static str, adapt: fn(Config) -> Config) {
+fn roll(
+    topic: &'static str,
+    adapt: fn(Config) -> Config,
+    deploy: fn(&mut Relay, &Config) -> Instant,
+) {
     let Ground {
         receiver,
         old: _,
@@ -200,7 +211,7 @@ fn roll(topic: &'static str, adapt: fn(Config) -> Config) {
         mut stream,
         began,
     } = two_old_ones(topic, adapt);
-    let ready = restart(&mut a, &new);
+    let ready = deploy(&mut a, &new);
     wait_outdated(&mut b);
     b.wait_log("another instance runs a newer configuration", SOON);
     b.wait_ready(SOON);
@@ -208,10 +219,10 @@ fn roll(topic: &'static str, adapt: fn(Config) -> Config) {
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(state(&b), "outdated");
     // The newer one is started again, and nobody takes its place meanwhile.
-    restart(&mut a, &new);
+    deploy(&mut a, &new);
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(state(&b), "outdated");
-    restart(&mut b, &new);
+    deploy(&mut b, &new);
     for relay in [&mut a, &mut b] {
         wait_state(relay, "hook", "running");
     }
@@ -236,12 +247,17 @@ fn roll(topic: &'static str, adapt: fn(Config) -> Config) {
 
 #[test]
 fn what_only_the_newer_file_takes_is_never_stepped_over() {
-    roll("rolled", |config| config);
+    roll("rolled", |config| config, restart);
+}
+
+#[test]
+fn a_reload_is_a_deployment_like_any_other() {
+    roll("rolled-in-place", |config| config, reload);
 }
 
 #[test]
 fn nor_where_the_brokers_decide() {
-    roll("rolled-there", Config::consumer_protocol);
+    roll("rolled-there", Config::consumer_protocol, restart);
 }
 
 #[test]

@@ -100,6 +100,13 @@ impl Plan {
             changes.push(lane.becomes(Some(&lane.name), Change::Removed));
         }
         changes.sort_by(|a, b| a.name.cmp(&b.name));
+        if old.kafka.prefix != new.kafka.prefix || old.kafka.brokers != new.kafka.brokers {
+            let all = lanes(new);
+            for change in &mut changes {
+                let lane = all.iter().find(|lane| lane.name == change.name);
+                change.new_topics = lane.map_or_else(Vec::new, |l| topics(l).into_iter().collect());
+            }
+        }
         Self {
             everything: words::everything(old, new),
             process: words::process(old, new),
@@ -120,7 +127,7 @@ impl Plan {
     #[must_use]
     pub fn unchanged(&self) -> usize {
         let lanes = self.lanes.iter();
-        lanes.filter(|lane| lane.what == Change::Unchanged).count()
+        lanes.filter(|lane| lane.what.is_silent()).count()
     }
 
     /// What is different, a line each.
