@@ -1,6 +1,6 @@
 //! The log: what the file may say about it.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
@@ -10,9 +10,15 @@ use crate::journal::{self, Journal};
 
 /// The log of the process.
 struct Started {
-    /// The level it began with.
-    level: Level,
+    /// The level that the file wants.
+    level: Mutex<Level>,
     change: Box<dyn Fn(EnvFilter) -> bool + Send + Sync>,
+}
+
+impl Started {
+    fn usual(&self) -> MutexGuard<'_, Level> {
+        self.level.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 static STARTED: OnceLock<Started> = OnceLock::new();
@@ -104,13 +110,24 @@ pub fn start(options: LogOptions) {
 /// Remembers how the level of the log that was started is changed.
 fn changes(level: Level, change: impl Fn(EnvFilter) -> bool + Send + Sync + 'static) {
     let change = Box::new(change);
+    let level = Mutex::new(level);
     STARTED.get_or_init(|| Started { level, change });
 }
 
-/// Writes what is of this level or worse from here on, and gives the level of the start; `None` where no log was started.
+/// Writes what is of this level or worse from here on, and gives the level of the file; `None` where no log was started.
 pub fn set_level(level: Level) -> Option<Level> {
     let started = STARTED.get()?;
-    (started.change)(filter(level)).then_some(started.level)
+    let usual = *started.usual();
+    (started.change)(filter(level)).then_some(usual)
+}
+
+/// The file has another level, or still this one: then what an operator has asked for stays.
+pub fn set_usual_level(level: Level) {
+    let Some(started) = STARTED.get() else { return };
+    let before = std::mem::replace(&mut *started.usual(), level);
+    if before != level && !(started.change)(filter(level)) {
+        tracing::debug!("the level of the log stays as it is");
+    }
 }
 
 /// Starts the log as text into a file, for a command whose screen belongs to something else. Changes nothing when the log was started already.

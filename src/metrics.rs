@@ -10,8 +10,8 @@ mod lane;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::{
-    CounterVec, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    CounterVec, Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::clock::Timestamp;
@@ -28,6 +28,9 @@ pub struct Metrics {
     /// Lanes publish under a read lock, a scrape gathers under the write lock.
     gate: RwLock<()>,
     kafka_connected: IntGauge,
+    reload_successful: IntGauge,
+    reload_success: Gauge,
+    config_hash: Gauge,
     log_lines_suppressed: IntCounter,
     panics: IntCounter,
     lane_state: IntGaugeVec,
@@ -91,6 +94,18 @@ impl Metrics {
                 "kafka_connected",
                 "Whether a broker has answered within the last 30 seconds.",
             )?,
+            reload_successful: families.plain_gauge(
+                "config_last_reload_successful",
+                "Whether the file was taken over when it was last read.",
+            )?,
+            reload_success: families.add(Gauge::with_opts(opts(
+                "config_last_reload_success_timestamp_seconds",
+                "When a file was last taken over.",
+            )))?,
+            config_hash: families.add(Gauge::with_opts(opts(
+                "config_hash",
+                "Tells the text of the file that is in force from others: instances with one file have one number.",
+            )))?,
             log_lines_suppressed: families.plain_counter(
                 "log_lines_suppressed_total",
                 "Lines of the Kafka client kept back because they had been said.",
@@ -271,6 +286,50 @@ impl Metrics {
             }
         }
         Ok(metrics.into())
+    }
+
+    /// A file was taken over.
+    pub fn configuration_taken(&self, at: Timestamp, hash: u64) {
+        self.reload_successful.set(1);
+        self.reload_success.set(seconds(at));
+        self.config_hash.set(hash as f64);
+    }
+
+    /// A file was refused: the one before is in force.
+    pub fn configuration_refused(&self) {
+        self.reload_successful.set(0);
+    }
+
+    /// A destination has no lane any more: nothing is shown of it, as after a start without it.
+    pub fn forget(&self, destination: &str) {
+        let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        families::forget(&self.lane_state, destination);
+        families::forget(&self.records_read, destination);
+        families::forget(&self.records_settled, destination);
+        families::forget(&self.records_released, destination);
+        families::forget(&self.records_waiting, destination);
+        families::forget(&self.records_lost, destination);
+        families::forget(&self.ladder_foreign, destination);
+        families::forget(&self.ladder_duplicates, destination);
+        families::forget(&self.endpoints, destination);
+        families::forget(&self.breaker_opens, destination);
+        families::forget(&self.dead_letters, destination);
+        families::forget(&self.dead_letters_open, destination);
+        families::forget(&self.attempts, destination);
+        families::forget(&self.attempt_failures, destination);
+        families::forget(&self.attempt_duration, destination);
+        families::forget(&self.delivery_age, destination);
+        families::forget(&self.oldest_waiting, destination);
+        families::forget(&self.last_delivery, destination);
+        families::forget(&self.last_commit, destination);
+        families::forget(&self.commit_errors, destination);
+        families::forget(&self.rate_wait, destination);
+        families::forget(&self.lag, destination);
+        families::forget(&self.retention_margin, destination);
+        families::forget(&self.window_usage, destination);
+        families::forget(&self.partitions_assigned, destination);
+        families::forget(&self.rebalances, destination);
+        families::forget(&self.consumer_loop, destination);
     }
 
     /// Whether a broker has answered lately.

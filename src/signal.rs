@@ -1,9 +1,6 @@
-//! The signals that end the process, and the one that must not.
+//! The signals that end the process, and the one that asks for a reload.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::warn;
-
-use crate::systemd;
 
 /// SIGTERM, SIGINT and SIGHUP.
 #[derive(Debug)]
@@ -11,6 +8,15 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// The end.
+    End(EndSignal),
+    /// The file is to be read again: SIGHUP, which would kill the process if nobody listened.
+    Reload,
 }
 
 /// One of the signals that end the process.
@@ -46,17 +52,20 @@ impl Signals {
         })
     }
 
-    /// The next one that ends the process. SIGHUP asks for a reload, which this version does not know; unhandled, it would kill the process.
-    pub async fn next(&mut self) -> EndSignal {
+    /// The next one.
+    pub async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::End(EndSignal::Terminate),
+            _ = self.interrupt.recv() => Asked::End(EndSignal::Interrupt),
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+
+    /// The next one that ends the process, for who has nothing to reload.
+    pub async fn next_end(&mut self) -> EndSignal {
         loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return EndSignal::Terminate,
-                _ = self.interrupt.recv() => return EndSignal::Interrupt,
-                _ = self.hangup.recv() => {
-                    systemd::reloading();
-                    warn!("SIGHUP: this version cannot reload its file; it goes on as it is, restart it instead");
-                    systemd::ready();
-                }
+            if let Asked::End(signal) = self.next().await {
+                return signal;
             }
         }
     }

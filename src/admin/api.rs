@@ -19,8 +19,54 @@ pub struct StatusReport {
     pub kafka_silence: Option<String>,
     /// Whether it is known who is paused.
     pub state_known: bool,
+    /// The file that is in force.
+    #[serde(default)]
+    pub configuration: ConfigurationReport,
     /// Every destination of the file, the disabled ones too.
     pub destinations: Vec<DestinationReport>,
+}
+
+/// The file that is in force, and the last one if it is not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationReport {
+    /// When it was taken over.
+    pub loaded: String,
+    /// The one that was read since, if that was refused.
+    pub refused: Option<RefusedReport>,
+}
+
+/// A file that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedReport {
+    /// When.
+    pub at: String,
+    /// Why, in several lines.
+    pub why: String,
+}
+
+/// What became of a reload, or would.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// Whether the file is in force; of a question, whether it would be.
+    pub result: OrderResult,
+    /// What changes, a line each.
+    pub plan: Vec<String>,
+    /// What else is to be said: why the file is refused, what could not be asked.
+    pub notes: Vec<String>,
+    /// How many destinations go on as they are.
+    pub unchanged: usize,
+    /// Whether Kafka was asked for something and did not answer.
+    #[serde(default)]
+    pub kafka_away: bool,
+}
+
+/// A file that is not in force, to be compared with the one that is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffRequest {
+    /// Its path: secrets in files are looked for beside it.
+    pub path: String,
+    /// Its text.
+    pub text: String,
 }
 
 /// What one destination does, and why.
@@ -283,6 +329,10 @@ pub enum Ask {
     Health(oneshot::Sender<HealthReport>),
     /// What waits on the ladder for this destination?
     Retries(String, oneshot::Sender<RetriesReport>),
+    /// Read the file again, and take it over; for whom.
+    Reload(String, oneshot::Sender<ReloadReport>),
+    /// What would this file change?
+    Diff(DiffRequest, oneshot::Sender<ReloadReport>),
     /// Do this.
     Order(Verb, OrderRequest, oneshot::Sender<OrderReport>),
     /// Log from this level on.

@@ -27,7 +27,7 @@ use tracing::{debug, warn};
 use super::patience::Impatient;
 use super::places::{Place, Places};
 
-/// No request needs more, and no head.
+/// No head needs more, and no body but that of a whole file.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 /// No request needs more.
 const HEADERS_MAX: usize = 64;
@@ -45,6 +45,8 @@ pub(super) struct Bounds {
     pub(super) connections: usize,
     /// Until a request's head is there, from the moment the one before it was answered: the time of a kept connection too.
     pub(super) head: Duration,
+    /// How many bytes a body may have.
+    pub(super) body_bytes: usize,
     /// From then on until its body is there.
     pub(super) body: Duration,
     /// How long an answer may take to be taken.
@@ -57,6 +59,7 @@ impl Bounds {
         Self {
             connections,
             head: Duration::from_secs(10),
+            body_bytes: REQUEST_BYTES_MAX,
             body: Duration::from_secs(10),
             answer: Duration::from_secs(30),
         }
@@ -159,7 +162,7 @@ async fn converse(
         let (routes, place) = (routes.clone(), Arc::clone(&place));
         async move {
             place.works();
-            let response = answer(request, peer, routes, bounds.body).await;
+            let response = answer(request, peer, routes, bounds).await;
             place.waits();
             Ok::<_, Infallible>(response)
         }
@@ -189,14 +192,14 @@ async fn answer(
     request: Request<Incoming>,
     peer: Peer,
     mut routes: Router,
-    time: Duration,
+    bounds: Bounds,
 ) -> Response {
     let (mut head, body) = request.into_parts();
     let announced = body.size_hint().lower();
-    if usize::try_from(announced).map_or(true, |bytes| bytes > REQUEST_BYTES_MAX) {
+    if usize::try_from(announced).map_or(true, |bytes| bytes > bounds.body_bytes) {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     }
-    let body = match timeout(time, to_bytes(Body::new(body), REQUEST_BYTES_MAX)).await {
+    let body = match timeout(bounds.body, to_bytes(Body::new(body), bounds.body_bytes)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
         Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),

@@ -63,6 +63,7 @@ fn bounds() -> Bounds {
     Bounds {
         connections: 3,
         head: LONG,
+        body_bytes: 16 * 1024,
         body: LONG,
         answer: LONG,
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::connect_info::ConnectInfo;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Query, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
@@ -12,9 +12,12 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::{Ask, LogLevelRequest, OrderReport, OrderRequest, OrderResult, Verb};
+use super::api::{Ask, DiffRequest, LogLevelRequest, OrderReport, OrderRequest, OrderResult, Verb};
 use super::connections::Peer;
 use super::hosts::known_host;
+
+/// What a request may have on the socket: a whole file, which has a mebibyte at most, twice that when all of it must be escaped.
+pub(super) const DIFF_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 type Asks = mpsc::Sender<Ask>;
 
@@ -29,7 +32,12 @@ pub(super) fn on_socket(asks: Asks) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/health", get(health))
         .route("/api/v1/retries", get(retries))
-        .route("/api/v1/log-level", post(log_level));
+        .route("/api/v1/log-level", post(log_level))
+        .route("/api/v1/reload", post(reload))
+        .route(
+            "/api/v1/diff",
+            post(diff).layer(DefaultBodyLimit::max(DIFF_BYTES_MAX)),
+        );
     for verb in Verb::ALL {
         let order = move |asks, peer, request| order(verb, asks, peer, request);
         routes = routes.route(&format!("/api/v1/{}", verb.path()), post(order));
@@ -41,7 +49,10 @@ pub(super) fn on_socket(asks: Asks) -> Router {
 pub(super) fn on_address(asks: Asks, allowed_hosts: Arc<[String]>) -> Router {
     let mut routes = Router::new()
         .route("/", get(index))
-        .route("/api/v1/status", get(status));
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/reload", post(refused))
+        .route("/-/reload", post(refused))
+        .route("/api/v1/diff", post(refused));
     for verb in Verb::ALL {
         routes = routes.route(&format!("/api/v1/{}", verb.path()), post(refused));
     }
@@ -69,6 +80,27 @@ async fn health(State(asks): State<Asks>) -> Response {
 /// `?destination=NAME`.
 async fn retries(State(asks): State<Asks>, Query(of): Query<Of>) -> Response {
     answer(&asks, |reply| Ask::Retries(of.destination, reply)).await
+}
+
+/// The body says who asks, as they call themselves.
+async fn reload(
+    State(asks): State<Asks>,
+    ConnectInfo(Peer(uid)): ConnectInfo<Peer>,
+    request: Result<Json<OrderRequest>, JsonRejection>,
+) -> Response {
+    let claimed = request.map(|Json(request)| request.who).unwrap_or_default();
+    let who = who(&claimed, uid);
+    answer(&asks, |reply| Ask::Reload(who, reply)).await
+}
+
+async fn diff(
+    State(asks): State<Asks>,
+    request: Result<Json<DiffRequest>, JsonRejection>,
+) -> Response {
+    match request {
+        Ok(Json(request)) => answer(&asks, |reply| Ask::Diff(request, reply)).await,
+        Err(rejection) => rejection.into_response(),
+    }
 }
 
 /// Whatever was asked, the status says how it went: 200, 409 or 503.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::api::Ask;
 use super::connections::{self, Bounds};
 use super::descriptors;
-use super::operators::on_socket;
+use super::operators::{DIFF_BYTES_MAX, on_socket};
 
 /// Why the socket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +56,10 @@ pub fn serve_socket(
     stop: CancellationToken,
 ) -> Result<(SocketFile, impl Future<Output = ()> + Send + use<>), SocketError> {
     let listener = bind(path)?;
-    let bounds = Bounds::for_connections(descriptors::shares().1);
+    let bounds = Bounds {
+        body_bytes: DIFF_BYTES_MAX,
+        ..Bounds::for_connections(descriptors::shares().1)
+    };
     let server = connections::serve(
         "the operators' socket",
         listener,

@@ -18,6 +18,8 @@ use super::progress::spinner;
 
 /// Longer than anything the daemon does for one answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// A reload waits for what is in flight of the lanes that end, which the file bounds; and then for other instances.
+pub(super) const RELOAD_TIMEOUT: Duration = Duration::from_secs(3700);
 /// More than any answer.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -55,19 +57,34 @@ impl Client {
     }
 
     pub(super) fn get(&self, path: &str) -> Result<Answer, u8> {
-        self.ask("GET", path, "")
+        self.ask("GET", path, "", TIMEOUT)
     }
 
     pub(super) fn post(&self, path: &str, request: &impl Serialize) -> Result<Answer, u8> {
-        let body = serde_json::to_string(request).unwrap_or_default();
-        self.ask("POST", path, &body)
+        self.post_and_wait(path, request, TIMEOUT)
     }
 
-    fn ask(&self, method: &str, path: &str, body: &str) -> Result<Answer, u8> {
+    /// The same, with more patience or less.
+    pub(super) fn post_and_wait(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<Answer, u8> {
+        let body = serde_json::to_string(request).unwrap_or_default();
+        self.ask("POST", path, &body, timeout)
+    }
+
+    /// Whether somebody listens there.
+    pub(super) fn is_there(&self) -> bool {
+        UnixStream::connect(&self.path).is_ok()
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str, timeout: Duration) -> Result<Answer, u8> {
         // An order waits for Kafka and for other instances; what is only looked at is there at once.
         let slow = method == "POST" || path.starts_with("/api/v1/retries");
         let spinner = slow.then(|| spinner("asking the daemon"));
-        let asked = self.exchange(method, path, body);
+        let asked = self.exchange(method, path, body, timeout);
         drop(spinner);
         asked.map_err(|error| {
             say(&format!(
@@ -80,9 +97,15 @@ impl Client {
     }
 
     /// One request, one connection.
-    fn exchange(&self, method: &str, path: &str, body: &str) -> std::io::Result<Answer> {
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        timeout: Duration,
+    ) -> std::io::Result<Answer> {
         let mut stream = UnixStream::connect(&self.path)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         write!(
             stream,

@@ -20,6 +20,7 @@ mod orders;
 mod output;
 mod progress;
 mod recipes;
+mod reload;
 mod run;
 mod schema;
 mod status;
@@ -73,6 +74,8 @@ pub(crate) mod exit {
   postrider check postrider.toml       every problem of the file at once
   postrider check --live               whether Kafka and the receivers let us in
   postrider -c postrider.toml run      run in the foreground; Ctrl-C drains and ends
+  postrider diff postrider.toml        what a reload would change
+  postrider reload                     read the file again, and take it over
   postrider status                     what the running daemon does, and why
   postrider dead-letters list          what could not be delivered
   postrider demo                       see it work, with nothing to install"
@@ -103,6 +106,10 @@ enum Command {
     Status(status::StatusArguments),
     /// Say whether the running daemon is well.
     Health(status::HealthArguments),
+    /// Have the running daemon read its file again, and take it over whole or not at all.
+    Reload(reload::ReloadArguments),
+    /// Say what a reload with this file would change.
+    Diff(reload::DiffArguments),
     /// Stop delivering to a destination, on every instance, until it is resumed.
     Pause(orders::PauseArguments),
     /// End the deliveries of a destination in good order, on every instance, and wait for that.
@@ -179,6 +186,8 @@ fn obey(arguments: Arguments) -> u8 {
         Command::Demo(demo) => demo::main(demo),
         Command::Status(status) => status::status(common, &status),
         Command::Health(health) => status::health(common, &health),
+        Command::Reload(reload) => reload::reload(common, &reload),
+        Command::Diff(diff) => reload::diff(common, &diff),
         Command::Pause(pause) => orders::pause(common, pause),
         Command::Resume(order) => orders::order(common, Verb::Resume, order),
         Command::RetryNow(order) => orders::order(common, Verb::RetryNow, order),

@@ -1,18 +1,21 @@
 //! `postrider run`: the daemon in the foreground.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::admin::api::ReloadReport;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::descriptors;
 use crate::kafka::StartError;
 use crate::logging::{self, LogFormat};
-use crate::relay::{Relay, RelayError};
-use crate::signal::{EndSignal, Signals};
+use crate::relay::{Drained, Loader, Reading, Relay, RelayError, ReloadAsk};
+use crate::signal::{Asked, EndSignal, Signals};
 use crate::systemd;
 
 use super::notifier::Notifier;
@@ -43,8 +46,7 @@ pub(super) fn main(path: &Path, arguments: RunArguments) -> u8 {
         Ok(config) => config,
         Err(code) => return code,
     };
-    config.log.format = arguments.log_format.unwrap_or(config.log.format);
-    config.log.level = arguments.log_level.unwrap_or(config.log.level);
+    arguments.apply(&mut config);
     logging::start(config.log);
     descriptors::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -57,13 +59,39 @@ pub(super) fn main(path: &Path, arguments: RunArguments) -> u8 {
             return exit::UNAVAILABLE;
         }
     };
-    let code = runtime.block_on(run(&config));
+    let path = path.to_owned();
+    let loader: Loader = Arc::new(move |what| {
+        let environment = |name: &str| std::env::var(name).ok();
+        let mut config = match what {
+            Reading::File => Config::load(&path, &environment)?,
+            Reading::Sources(config) => config.read_sources_again(&environment)?,
+        };
+        arguments.apply(&mut config);
+        Ok(config)
+    });
+    let code = runtime.block_on(run(config, loader));
     // What has not ended by now never will, and a process that was asked to end must end.
     runtime.shutdown_background();
     code
 }
 
-async fn run(config: &Config) -> u8 {
+impl RunArguments {
+    /// What was typed wins over what the file says, also when that is read again.
+    fn apply(&self, config: &mut Config) {
+        config.log.format = self.log_format.unwrap_or(config.log.format);
+        config.log.level = self.log_level.unwrap_or(config.log.level);
+    }
+}
+
+/// How one relay ended, and what follows.
+enum End {
+    /// The process ends with this code.
+    Process(u8),
+    /// Everything begins anew with this file.
+    Anew(Box<Config>),
+}
+
+async fn run(mut config: Config, loader: Loader) -> u8 {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
@@ -71,12 +99,44 @@ async fn run(config: &Config) -> u8 {
             return exit::UNAVAILABLE;
         }
     };
-    let stop = CancellationToken::new();
-    let clock = Clock::start();
-    let relay = match Relay::start(config, clock, stop.clone()).await {
-        Ok(relay) => relay,
-        Err(error) => return failed(&error),
-    };
+    let mut before: Option<Config> = None;
+    let mut refused: Option<String> = None;
+    loop {
+        let stop = CancellationToken::new();
+        let clock = Clock::start();
+        let relay = match Relay::start(&config, clock, stop.clone()).await {
+            Ok(relay) => relay,
+            Err(error) => {
+                let code = failed(&error);
+                // Half of a new file would be worse than all of the old one.
+                let Some(old) = before.take() else {
+                    return code;
+                };
+                error!("the file that was in force before is taken up again");
+                refused = Some(error.text());
+                config = old;
+                continue;
+            }
+        };
+        if let Some(why) = refused.take() {
+            relay.stands_in(&why);
+        }
+        match serve(&config, relay, stop, clock, &mut signals, &loader).await {
+            End::Process(code) => return code,
+            End::Anew(new) => before = Some(std::mem::replace(&mut config, *new)),
+        }
+    }
+}
+
+/// Runs one relay to its end.
+async fn serve(
+    config: &Config,
+    mut relay: Relay,
+    stop: CancellationToken,
+    clock: Clock,
+    signals: &mut Signals,
+    loader: &Loader,
+) -> End {
     info!(
         version = env!("CARGO_PKG_VERSION"),
         destinations = config.destinations.len(),
@@ -89,35 +149,71 @@ async fn run(config: &Config) -> u8 {
         Ok(notifier) => notifier,
         Err(error) => {
             error!(%error, "the thread that tells systemd of us cannot be started");
-            return exit::UNAVAILABLE;
+            return End::Process(exit::UNAVAILABLE);
         }
     };
+    relay.reload_by(Arc::clone(loader));
+    let (reloads, in_force) = (relay.reloads(), relay.in_force());
     let lanes = relay.wait();
     tokio::pin!(lanes);
+    let mut reloading: Option<oneshot::Receiver<ReloadReport>> = None;
     let mut first: Option<EndSignal> = None;
-    let code = loop {
-        tokio::select! {
-            ended = &mut lanes => break match ended {
-                Ok(_) => exit::OK,
-                Err(error) => failed(&error),
-            },
-            signal = signals.next() => {
-                if first.is_some() {
-                    warn!("second signal: ending at once; what is in flight is sent again after the next start");
-                    break signal.exit_code();
+    loop {
+        let asked = tokio::select! {
+            ended = &mut lanes => {
+                return match ended {
+                    // Whoever asked for the end meanwhile gets it.
+                    Ok(Drained { anew: Some(new), .. }) if first.is_none() => End::Anew(new),
+                    Ok(_) => End::Process(exit::OK),
+                    Err(error) => End::Process(failed(&error)),
+                };
+            }
+            () = answered(&mut reloading) => {
+                systemd::ready();
+                continue;
+            }
+            asked = signals.next() => asked,
+        };
+        match asked {
+            Asked::Reload => {
+                systemd::reloading();
+                let (reply, answer) = oneshot::channel();
+                let (who, what) = ("SIGHUP".to_owned(), Reading::File);
+                if reloads.try_send(ReloadAsk { who, what, reply }).is_err() {
+                    warn!("SIGHUP: too many reloads wait already");
                 }
+                reloading = Some(answer);
+            }
+            Asked::End(signal) if first.is_some() => {
+                warn!(
+                    "second signal: ending at once; what is in flight is sent again after the next start"
+                );
+                return End::Process(signal.exit_code());
+            }
+            Asked::End(signal) => {
                 first = Some(signal);
-                let drain_s = config.limits.drain.as_secs();
+                let drain = in_force.drain();
+                let drain_s = drain.as_secs();
                 info!(drain_s, "draining; a second signal ends at once");
                 systemd::stopping();
-                systemd::status(&format!("draining: what is in flight may end, for {drain_s} s at most"));
-                notifier.drain(clock.now().tick + config.limits.drain + AFTER_DRAIN);
+                systemd::status(&format!(
+                    "draining: what is in flight may end, for {drain_s} s at most"
+                ));
+                notifier.drain(clock.now().tick + drain + AFTER_DRAIN);
                 stop.cancel();
             }
         }
-    };
-    drop(notifier);
-    code
+    }
+}
+
+/// Waits for the end of the last reload that was asked for by a signal; for ever when there is none.
+async fn answered(reloading: &mut Option<oneshot::Receiver<ReloadReport>>) {
+    match reloading {
+        // Without a word the process is ending, and that is said by others.
+        Some(answer) => drop(answer.await),
+        None => std::future::pending().await,
+    }
+    *reloading = None;
 }
 
 fn failed(error: &RelayError) -> u8 {
@@ -131,12 +227,6 @@ fn failed(error: &RelayError) -> u8 {
         | RelayError::Thread(_) => exit::UNAVAILABLE,
         RelayError::Metrics(_) | RelayError::Unasked(_) => exit::SOFTWARE,
     };
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    error!("{text}");
+    error!("{}", error.text());
     code
 }

@@ -3,7 +3,7 @@
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use crate::admin::api::{DestinationReport, HealthReport, StatusReport};
+use crate::admin::api::{DestinationReport, HealthReport, RefusedReport, StatusReport};
 
 use super::client::{Client, SocketArguments};
 use super::common::{Common, Format, no_destination};
@@ -136,6 +136,13 @@ fn table(report: &StatusReport) -> String {
     if !report.state_known {
         text.push_str("it is not known yet which destinations are paused\n");
     }
+    if let Some(RefusedReport { at, why }) = &report.configuration.refused {
+        let why = why.trim_end().replace('\n', "\n  ");
+        text.push_str(&format!(
+            "file refused at {at}: the one of {} is in force\n  {why}\n",
+            report.configuration.loaded
+        ));
+    }
     let row = |d: &DestinationReport| {
         let waiting = d.lag.unwrap_or(d.waiting_total).max(d.waiting_total);
         [
@@ -176,6 +183,7 @@ mod tests {
             kafka_connected: true,
             kafka_silence: None,
             state_known: true,
+            configuration: Default::default(),
             destinations: vec![
                 destination("shop", "running", 7),
                 destination("a-longer-name", "open", 12_345),

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::problem::{Problem, Problems, Severity};
+use super::sources::Source;
 
 /// Nobody reads further.
 const PROBLEMS_MAX: usize = 1000;
@@ -17,6 +18,7 @@ pub(super) struct Context<'a> {
     pub(super) environment: &'a dyn Fn(&str) -> Option<String>,
     problems: RefCell<Vec<Problem>>,
     known: RefCell<BTreeSet<String>>,
+    sources: RefCell<Vec<Source>>,
     /// Whether the last report was left out.
     left_out: Cell<bool>,
 }
@@ -34,8 +36,19 @@ impl<'a> Context<'a> {
             environment,
             problems,
             known,
+            sources: RefCell::default(),
             left_out,
         }
+    }
+
+    /// Another file is about to be read.
+    pub(super) fn reads(&self, path: &Path) {
+        self.sources.borrow_mut().push(Source::of(path));
+    }
+
+    /// The other files that were read, as they were before.
+    pub(super) fn sources(&self) -> Vec<Source> {
+        self.sources.borrow().clone()
     }
 
     /// Writes down what is wrong at `span`; `None` is the file as a whole. What is not even TOML is not judged

@@ -22,6 +22,7 @@ mod newer;
 mod notification;
 mod number;
 mod order;
+mod plan;
 mod problem;
 mod process;
 mod properties;
@@ -33,6 +34,7 @@ mod render;
 mod rules;
 mod secret;
 mod signing;
+mod sources;
 mod success;
 mod syntax;
 mod template;
@@ -51,19 +53,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 use crate::admin::AdminOptions;
 use crate::clock::Timestamp;
-use crate::kafka::KafkaOptions;
+use crate::kafka::{AUDIT, KafkaOptions};
 use crate::lane::LaneOptions;
 use crate::logging::LogOptions;
 use crate::rules::{
-    ContentOptions, ReadOptions, ReadOverride, RuleFile, RuleOptions, SequenceOptions,
+    ContentOptions, Matcher, ReadOptions, ReadOverride, RuleFile, RuleOptions, SequenceOptions,
 };
 use crate::send::WebhookOptions;
 
+pub use plan::{Change, LaneChange, Plan};
 pub use problem::{Problem, Problems, Severity};
 pub use recipes::{RecipeSummary, recipes};
 pub use refusal::unknown_destination;
+pub use sources::{Origin, Source};
 
 /// The JSON Schema of the file, for editors. A test holds it to the keys that are read.
 pub const SCHEMA: &str = include_str!("schema.json");
@@ -102,6 +108,12 @@ pub struct Config {
     pub admin: AdminOptions,
     /// `[log]`.
     pub log: LogOptions,
+    /// Tells its text from others: 48 bits, which a number of JSON and of Prometheus holds.
+    pub hash: u64,
+    /// Where it came from.
+    pub origin: Origin,
+    /// The other files that were read for it.
+    pub sources: Vec<Source>,
     /// When the file was put in its place; `None`: it is no file, or that cannot be told.
     pub placed: Option<Timestamp>,
     /// What is legal and probably not what was meant.
@@ -163,6 +175,25 @@ impl Config {
         }
     }
 
+    /// What judges the records of each lane, by its id.
+    pub fn matchers(&self) -> impl Iterator<Item = (Arc<str>, Matcher)> {
+        let file = self.rule_file();
+        let audit = (file.needs_audit() && !self.destinations.is_empty())
+            .then(|| (AUDIT.into(), Matcher::for_audit(&file)));
+        let lanes = self.destinations.iter();
+        lanes
+            .map(move |of| (Arc::clone(&of.id), self.matcher(&file, &of.name)))
+            .chain(audit)
+    }
+
+    /// What judges the records of a destination. What no rule takes is counted by the first destination that reads the topic, or by the audit.
+    #[must_use]
+    pub fn matcher(&self, file: &RuleFile<'_>, destination: &str) -> Matcher {
+        let names: Vec<&str> = self.destinations.iter().map(|d| &*d.name).collect();
+        let counting = (!file.needs_audit()).then_some(&names[..]);
+        Matcher::for_destination(file, destination, counting)
+    }
+
     /// Reads the file at `origin`, as [`Config::parse`] does its text.
     ///
     /// # Errors
@@ -176,6 +207,20 @@ impl Config {
         let placed = file::placed(origin);
         let config = Self::parse(&file::read(origin)?, origin, environment)?;
         Ok(Self { placed, ..config })
+    }
+
+    /// Reads the same text again, and the other files as they are now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::parse`].
+    pub fn read_sources_again(
+        &self,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Problems> {
+        let Origin { path, text } = &self.origin;
+        let placed = self.placed;
+        Self::parse(text, path, environment).map(|config| Self { placed, ..config })
     }
 
     /// Reads the file `text` that came from `origin`. Variables and credentials come from `environment`; files of secrets are found relative
@@ -229,6 +274,14 @@ impl Config {
     }
 }
 
+fn hash(text: &str) -> u64 {
+    let digest = Sha256::digest(text);
+    digest
+        .iter()
+        .take(6)
+        .fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+}
+
 /// What the file says; where it says something wrong, a default stands in and the context knows.
 fn read(context: &Context<'_>) -> Option<Config> {
     let tree = syntax::parse(context)?;
@@ -265,6 +318,12 @@ fn read(context: &Context<'_>) -> Option<Config> {
             .collect(),
         admin,
         log,
+        hash: hash(context.text),
+        origin: Origin {
+            path: context.origin.to_owned(),
+            text: context.text.into(),
+        },
+        sources: context.sources(),
         placed: None,
         warnings: Problems::new("", "", Vec::new()),
     })

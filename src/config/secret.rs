@@ -102,6 +102,7 @@ fn from_environment(value: &Value<'_>, name: &str) -> Result<String, Refusal> {
 fn from_file(value: &Value<'_>, name: &str) -> Result<String, Refusal> {
     let folder = value.origin().parent().unwrap_or(Path::new(""));
     let path = folder.join(name);
+    value.reads(&path);
     read(&path).map_err(|reason| {
         let hint = match path.exists() {
             true => "it must be a text file that the user Postrider runs as may read",
@@ -123,7 +124,9 @@ fn from_credential(value: &Value<'_>, name: &str) -> Result<String, Refusal> {
             "names a credential, but $CREDENTIALS_DIRECTORY is not set: systemd passed none";
         return Err(Refusal::new(message, hint));
     };
-    read(&Path::new(&folder).join(name)).map_err(|reason| {
+    let path = Path::new(&folder).join(name);
+    value.reads(&path);
+    read(&path).map_err(|reason| {
         Refusal::new(
             format!("names the credential `{name}`, which {reason}"),
             hint,

@@ -24,7 +24,9 @@ fn source(value: &Value<'_>) -> Option<String> {
     let file = file?;
     let name = file.text()?;
     let folder = file.origin().parent().unwrap_or(Path::new(""));
-    let text = secret::read(&folder.join(&name)).map_err(|reason| {
+    let path = folder.join(&name);
+    file.reads(&path);
+    let text = secret::read(&path).map_err(|reason| {
         let hint = "a relative path begins at the folder of the configuration file";
         Refusal::new(format!("names the file `{name}`, which {reason}"), hint)
     });

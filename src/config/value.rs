@@ -112,6 +112,11 @@ impl<'a> Value<'a> {
             .ok()
     }
 
+    /// Another file is about to be read for it.
+    pub(super) fn reads(&self, path: &Path) {
+        self.context.reads(path);
+    }
+
     /// The folder and name of the file this value stands in.
     pub(super) fn origin(&self) -> &'a Path {
         self.context.origin

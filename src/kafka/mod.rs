@@ -12,6 +12,7 @@ mod consumer;
 mod context;
 mod ends;
 mod envelope;
+mod forecast;
 mod gatehouse;
 mod inspection;
 mod letters;
@@ -44,6 +45,7 @@ pub use complaints::Complaints;
 pub use consumer::{ConsumerPlan, FromConsumer, StartError};
 pub use ends::{Ends, TopicPartition};
 pub use envelope::{Letter, Opened, dead_letter_headers};
+pub use forecast::Forecast;
 pub use gatehouse::FromLadder;
 pub use inspection::{Inspection, Unfit};
 pub use letters::{

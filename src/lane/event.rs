@@ -14,10 +14,22 @@ use crate::record::Record;
 use super::counts::Settlement;
 use super::endpoint::Why;
 use super::ladder::{Source, Step};
+use super::options::LaneOptions;
 use super::order::Order;
 use super::skip::Place;
 use super::start::TopicId;
 use super::status::HeldKey;
+
+/// What another file means for the endpoint of a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointChange {
+    /// What is known of it stays.
+    Same,
+    /// It is asked in another way, with another password: the same, but if it is left alone it is tried now.
+    AskedOtherwise,
+    /// It is another one, of which nothing is known.
+    Another,
+}
 
 /// Something that happened outside the lane.
 #[derive(Debug, Clone)]
@@ -92,6 +104,13 @@ pub enum Event {
     Explained,
     /// A person asks for something.
     Ordered(Order),
+    /// The file says something else, but for the order.
+    Changed {
+        /// All settings, as they are from here on.
+        options: Box<LaneOptions>,
+        /// What that means for its endpoint.
+        endpoint: EndpointChange,
+    },
     /// Nothing happened but time.
     TimePassed,
 }

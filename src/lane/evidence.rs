@@ -40,6 +40,20 @@ pub(super) enum Meaning {
     Parked,
 }
 
+/// What the answer of an address means that is not the destination's any more: the record is still to be tried at the new one.
+pub(super) fn meaning_of_a_stranger(outcome: Outcome) -> Meaning {
+    match outcome {
+        Outcome::Delivered
+        | Outcome::Reject
+        | Outcome::Dropped
+        | Outcome::CannotBeMade
+        | Outcome::Panicked => Meaning::Ordinary,
+        Outcome::Retry | Outcome::EndpointFault | Outcome::PushBack | Outcome::Gone => {
+            Meaning::KeepsPlace
+        }
+    }
+}
+
 impl Lane {
     /// Takes in what an answer says of the endpoint.
     pub(super) fn hear(&mut self, slot: Slot, key: DeliveryKey, attempt: &Attempt) -> Meaning {
@@ -294,7 +308,7 @@ impl Lane {
     }
 
     /// Ends a doubt without a verdict.
-    fn acquit(&mut self, slot: Slot) {
+    pub(super) fn acquit(&mut self, slot: Slot) {
         if let Endpoint::Doubt(doubt) = &mut self.endpoints[slot].state {
             let accused = std::mem::take(&mut doubt.accused);
             self.endpoints[slot].state = Endpoint::Closed;

@@ -74,6 +74,8 @@ pub struct Lane {
     /// Unsettled records and their weight.
     pub(super) unsettled: usize,
     pub(super) unsettled_bytes: usize,
+    /// Requests to an address that is not the destination's any more.
+    pub(super) of_the_old_endpoint: BTreeSet<DeliveryKey>,
     /// The last attempt that failed.
     pub(super) last_failure: Option<LastFailure>,
     pub(super) tally: Tally,
@@ -136,6 +138,7 @@ impl Lane {
             in_flight: 0,
             unsettled: 0,
             unsettled_bytes: 0,
+            of_the_old_endpoint: BTreeSet::new(),
             last_failure: None,
             tally: Tally::default(),
             counts: Counts::default(),
@@ -169,6 +172,7 @@ impl Lane {
             Event::Still => self.is_still_around(),
             Event::Explained => self.is_explained(),
             Event::Ordered(order) => self.ordered(order),
+            Event::Changed { options, endpoint } => self.changed(*options, endpoint),
             Event::TimePassed => {}
         }
         self.fire_timers();

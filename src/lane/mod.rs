@@ -12,6 +12,7 @@ mod brake;
 mod breaker;
 mod caution;
 mod chain;
+mod change;
 mod choice;
 mod climb;
 mod commit;
@@ -46,8 +47,8 @@ pub use counts::{Counts, Settlement, Waiting};
 pub use endpoint::Why;
 pub use endpoints::EndpointStates;
 pub use event::{
-    Action, AssignedPartition, DeadLetter, Event, Incoming, LadderRecord, Notice, Position, Send,
-    Shed, WriteError,
+    Action, AssignedPartition, DeadLetter, EndpointChange, Event, Incoming, LadderRecord, Notice,
+    Position, Send, Shed, WriteError,
 };
 pub use gate::{Caller, Gate};
 pub use ladder::{IN_WINDOW, Source, Step};

@@ -73,6 +73,18 @@ impl Rate {
         }
     }
 
+    /// From now on these limits hold. They begin empty: a change of the file must not be worth a burst.
+    pub(super) fn replace(&mut self, options: &[RateOptions], now: Tick) {
+        let mut rate = Self::new(options);
+        rate.time.advance(now.since(rate.told));
+        rate.told = now;
+        for limit in &mut rate.limits {
+            // That much there always is in a new one.
+            drop(limit.limiter.check_n(limit.burst));
+        }
+        *self = rate;
+    }
+
     /// Admits the next record, of that many body bytes, or says when to ask again. Asking again costs nothing.
     pub(super) fn admit(&mut self, now: Tick, bytes: usize) -> Result<(), Tick> {
         self.time.advance(now.since(self.told));

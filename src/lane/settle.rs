@@ -10,7 +10,7 @@ use super::counts::Settlement;
 use super::delivery::{DeadLetterWrite, Delivery, State};
 use super::endpoints::Slot;
 use super::event::{Action, DeadLetter, Notice, Shed, WriteError};
-use super::evidence::Meaning;
+use super::evidence::{Meaning, meaning_of_a_stranger};
 use super::machine::Lane;
 use super::options::{LaneOptions, RenderErrorPolicy};
 use super::retry::{delay_after, write_delay};
@@ -50,7 +50,10 @@ impl Lane {
             }
             self.last_failure = Some(failure);
         }
-        let meaning = self.hear(slot, key, &attempt);
+        let meaning = match self.of_the_old_endpoint.remove(&key) {
+            true => meaning_of_a_stranger(attempt.outcome),
+            false => self.hear(slot, key, &attempt),
+        };
         self.endpoints.call(slot);
         self.endpoints.weigh(slot);
         self.watch_standstill(slot);
@@ -110,6 +113,7 @@ impl Lane {
     /// A request was left off after its assignment had ended.
     pub(super) fn aborted(&mut self, key: DeliveryKey) {
         let slot = self.endpoints.take_stray(key).unwrap_or(Slot::SOLE);
+        self.of_the_old_endpoint.remove(&key);
         self.in_flight = self.in_flight.saturating_sub(1);
         let endpoint = &mut self.endpoints[slot];
         endpoint.in_flight = endpoint.in_flight.saturating_sub(1);

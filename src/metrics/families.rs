@@ -1,5 +1,8 @@
 //! How families are made and registered.
 
+use std::collections::HashMap;
+
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
@@ -69,6 +72,22 @@ impl Families<'_> {
     ) -> Result<HistogramVec, prometheus::Error> {
         let options = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
         self.add(HistogramVec::new(options, &["destination"]))
+    }
+}
+
+/// Takes out the series of a destination.
+pub(super) fn forget<T: MetricVecBuilder>(family: &MetricVec<T>, destination: &str) {
+    for shown in family.collect() {
+        for series in shown.get_metric() {
+            let labels = series.get_label().iter();
+            let labels: HashMap<&str, &str> =
+                labels.map(|pair| (pair.name(), pair.value())).collect();
+            if labels.get("destination") == Some(&destination)
+                && let Err(error) = family.remove(&labels)
+            {
+                tracing::debug!(%error, "a series was gone already");
+            }
+        }
     }
 }
 

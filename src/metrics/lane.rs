@@ -126,9 +126,6 @@ impl Metrics {
         for kind in REBALANCES {
             self.rebalances.with_label_values(&[d, kind]).inc_by(0);
         }
-        for rule in rules {
-            self.rule_matches.with_label_values(&[rule]).inc_by(0);
-        }
         self.last_commit.with_label_values(&[d]).set(0.0);
         let waiting =
             |(state, _): (&str, usize)| self.records_waiting.with_label_values(&[d, state]);
@@ -160,12 +157,20 @@ impl Metrics {
             published: Counts::default(),
             all: Arc::clone(self),
         };
+        lane.rules(rules);
         lane.set_state("starting");
         lane
     }
 }
 
 impl LaneMetrics {
+    /// These rules have something for it; each counts from 0.
+    pub fn rules<'a>(&self, rules: impl IntoIterator<Item = &'a Arc<str>>) {
+        for rule in rules {
+            self.all.rule_matches.with_label_values(&[rule]).inc_by(0);
+        }
+    }
+
     /// Publishes everything at one moment.
     pub fn publish(&mut self, counts: &Counts, levels: LaneLevels) {
         let _gate = self.all.gate.read().unwrap_or_else(PoisonError::into_inner);

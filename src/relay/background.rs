@@ -33,6 +33,11 @@ impl Background {
         self.names.insert(id, name);
     }
 
+    /// Waits for the end of all, once they may.
+    pub(super) async fn ended(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+
     /// Waits for a task that ends although nobody asked it to, and gives its name.
     pub(super) async fn ended_unasked(&mut self) -> &'static str {
         loop {

@@ -2,12 +2,45 @@
 
 use std::sync::Arc;
 
-use crate::lane::{Doing, LaneStatus, WriteError};
+use crate::lane::{Doing, LaneStatus, Shed, WriteError};
 use crate::metrics::OwnedWrite;
 
 use super::lane_task::LaneTask;
+use super::report::Written;
+use super::say;
 
 impl LaneTask {
+    /// A lane whose records cannot be written to a topic of our own is blocked, and says so once.
+    pub(super) fn written(&mut self, written: &Written, result: &Result<(), WriteError>) {
+        let name = Arc::clone(&self.parts.name);
+        let kind = written.kind();
+        self.parts.metrics.wrote(kind, result.is_ok());
+        let was_blocked = !self.blocked.is_empty();
+        match (written, result) {
+            (_, Ok(())) => {
+                self.wrote_again(kind);
+                say::written(&name, written);
+            }
+            (Written::DeadLetter(letter), Err(WriteError::TooLarge))
+                if letter.shed != Shed::Record =>
+            {
+                say::too_large(&name, letter);
+            }
+            // It waits in the window, and others go on.
+            (Written::Ladder(record), Err(WriteError::TooLarge)) => {
+                say::too_large_for_ladder(&name, record);
+            }
+            (_, Err(failure)) => {
+                if self.cannot_write(kind, failure) {
+                    say::not_written(&name, written, failure);
+                }
+            }
+        }
+        if self.blocked.is_empty() == was_blocked {
+            self.show_state();
+        }
+    }
+
     /// What the lane does, with what its machine does not know of.
     pub(super) fn status(&self) -> LaneStatus {
         let mut status = self.parts.lane.status();

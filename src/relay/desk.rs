@@ -15,6 +15,7 @@ use super::report::Report;
 use super::say;
 
 /// What every request needs, in one place so that a request takes hold of it at once.
+#[derive(Clone)]
 pub(super) struct Desk {
     pub(super) name: Arc<str>,
     /// `None` in the audit, whose records are never sent.

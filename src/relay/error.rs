@@ -38,3 +38,17 @@ pub enum RelayError {
     #[error("{0} ended unasked")]
     Unasked(String),
 }
+
+impl RelayError {
+    /// What it is and what it comes from, in one line.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        text
+    }
+}

@@ -1,11 +1,12 @@
 //! What becomes of records: of those from a rule's topic by what the rules say, of those from the ladder by what they bring along.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use tracing::warn;
 
+use crate::config::Config;
 use crate::delivery::{DeadLetterReason, Verdict};
 use crate::kafka::{FromLadder, Opened, Part};
 use crate::lane::Incoming;
@@ -18,12 +19,55 @@ use super::panics;
 /// Names of unknown destinations that are said; more of them are only counted.
 const UNKNOWN_SAID_MAX: usize = 64;
 
-/// Destinations whose records are on the ladder and not in the file, as the one lane that counts them knows them.
-#[derive(Debug, Default)]
+/// Destinations whose records are on the ladder and not in the file. One lane counts them.
+#[derive(Debug)]
 pub(super) struct Unknown {
+    file: RwLock<File>,
+    said: Mutex<BTreeSet<String>>,
+}
+
+#[derive(Debug)]
+struct File {
     /// The id of every destination in the file, disabled ones too.
-    pub(super) known: BTreeSet<Arc<str>>,
-    pub(super) said: BTreeSet<String>,
+    known: BTreeSet<Arc<str>>,
+    /// The id of the one that counts.
+    counts: Option<Arc<str>>,
+}
+
+impl Unknown {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            file: RwLock::new(File::of(config)),
+            said: Mutex::default(),
+        }
+    }
+
+    /// Goes by another file.
+    pub(super) fn take(&self, config: &Config) {
+        *self.file.write().unwrap_or_else(PoisonError::into_inner) = File::of(config);
+    }
+
+    /// Whether the lane with this id counts a record of this destination.
+    fn is_counted(&self, by: &str, destination: &str) -> bool {
+        let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
+        file.counts.as_deref() == Some(by) && !file.known.contains(destination)
+    }
+
+    /// Whether a destination is to be said: once.
+    fn is_news(&self, destination: &str) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.len() < UNKNOWN_SAID_MAX && said.insert(destination.to_owned())
+    }
+}
+
+impl File {
+    fn of(config: &Config) -> Self {
+        let first = config.destinations.first();
+        Self {
+            known: config.ids.iter().cloned().collect(),
+            counts: first.map(|destination| Arc::clone(&destination.id)),
+        }
+    }
 }
 
 impl LaneTask {
@@ -157,19 +201,16 @@ impl LaneTask {
 
     /// A record of another destination: nobody may step over it who does not know that the other one will read it.
     fn foreign(&mut self, destination: String) {
-        let Some(unknown) = &mut self.parts.unknown else {
-            return;
-        };
-        if unknown.known.contains(&*destination) {
+        let unknown = &self.parts.unknown;
+        if !unknown.is_counted(&self.parts.id, &destination) {
             return;
         }
         self.parts.metrics.unknown_on_ladder();
-        if unknown.said.len() < UNKNOWN_SAID_MAX && !unknown.said.contains(&destination) {
+        if unknown.is_news(&destination) {
             warn!(
                 id = destination,
                 "records on the ladder are for a destination that is not in the file: they stay there until their topic's retention ends; `postrider retries list -d ID` shows them"
             );
-            unknown.said.insert(destination);
         }
     }
 }

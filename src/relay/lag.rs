@@ -59,12 +59,15 @@ pub(super) async fn fill(ends: &Arc<Ends>, statuses: &mut [Option<LaneStatus>]) 
 /// Shows what waits as a metric, until `stop`.
 pub(super) async fn show(desk: Arc<FrontDesk>, mut margins: Margins, stop: CancellationToken) {
     let metrics = Arc::clone(&margins.metrics);
-    let mut shown: Vec<BTreeMap<Arc<str>, u64>> = vec![BTreeMap::new(); desk.doors.len()];
+    let mut all_shown: BTreeMap<Arc<str>, BTreeMap<Arc<str>, u64>> = BTreeMap::new();
     loop {
-        let mut statuses = desk.ask_lanes().await;
+        let doors = desk.doors.all();
+        let mut statuses = desk.ask_lanes(&doors).await;
         fill(&desk.ends, &mut statuses).await;
-        margins.look(&desk.doors, &statuses).await;
-        for ((door, status), shown) in desk.doors.iter().zip(statuses).zip(&mut shown) {
+        margins.look(&doors, &statuses).await;
+        all_shown.retain(|name, _| doors.iter().any(|door| door.name == *name));
+        for (door, status) in doors.iter().zip(statuses) {
+            let shown = all_shown.entry(Arc::clone(&door.name)).or_default();
             let Some(status) = status.filter(|status| status.lag.is_some()) else {
                 continue;
             };

@@ -13,12 +13,13 @@ use crate::clock::{Clock, Now, Tick, Timestamp};
 use crate::delivery::Outcome;
 use crate::heartbeat::Heartbeat;
 use crate::kafka::{FromConsumer, Members, Producer};
-use crate::lane::{Action, Doing, Event, Lane, Notice, Order, Send, Shed, WriteError};
+use crate::lane::{Action, Doing, Event, Lane, Notice, Order, Send};
 use crate::metrics::{LaneLevels, LaneMetrics, OwnedWrite};
 use crate::rules::Matcher;
 
 use super::CLOSE_DEADLINE;
 use super::desk::Desk;
+use super::in_force::InForce;
 use super::judging::Unknown;
 use super::membership::Membership;
 use super::operators::{LaneAsk, LaneNews, LaneWord};
@@ -44,8 +45,8 @@ pub(super) struct LaneParts {
     pub(super) id: Arc<str>,
     pub(super) lane: Lane,
     pub(super) matcher: Matcher,
-    /// In the one lane that counts what is on the ladder for destinations that the file does not know.
-    pub(super) unknown: Option<Unknown>,
+    /// What is on the ladder for destinations that the file does not know.
+    pub(super) unknown: Arc<Unknown>,
     /// `None` in the audit, whose records are never sent.
     pub(super) outlet: Option<Arc<Outlet>>,
     pub(super) producer: Arc<Producer>,
@@ -61,7 +62,8 @@ pub(super) struct LaneParts {
     /// Where a record is alone in the process.
     pub(super) seat: Seat,
     pub(super) clock: Clock,
-    pub(super) drain: Duration,
+    /// How long a drain may take stands there.
+    pub(super) in_force: Arc<InForce>,
     pub(super) stop: CancellationToken,
 }
 
@@ -83,7 +85,7 @@ pub(super) struct LaneTask {
     pub(super) rules: BTreeSet<Arc<str>>,
     reports: mpsc::Receiver<Report>,
     requests: Requests,
-    desk: Arc<Desk>,
+    pub(super) desk: Arc<Desk>,
     /// When the members were last told how much they may read.
     told: Tick,
     /// When the lane's numbers were last shown, and whether anything has happened since.
@@ -230,6 +232,12 @@ impl LaneTask {
             }
             // Whoever asked may have gone.
             LaneAsk::IsOut(reply) => drop(reply.send(self.partitions == 0)),
+            LaneAsk::Swap(swap, reply) => {
+                self.swap(*swap);
+                if reply.send(()).is_err() {
+                    debug!(destination = &*self.parts.name, "the settings hold late");
+                }
+            }
             LaneAsk::Status(reply) => {
                 let status = self.status();
                 // Whoever asked may have gone.
@@ -293,7 +301,7 @@ impl LaneTask {
     }
 
     fn begin_drain(&mut self) {
-        let deadline = self.parts.clock.now().tick + self.parts.drain;
+        let deadline = self.parts.clock.now().tick + self.parts.in_force.drain();
         self.end = Ending::Draining(deadline);
         self.parts.metrics.set_state("stopping");
         self.tell(Event::Drain { deadline });
@@ -424,37 +432,6 @@ impl LaneTask {
                 (true, true) => "running",
             };
             self.parts.metrics.set_state(state);
-        }
-    }
-
-    /// A lane whose records cannot be written to a topic of our own is blocked, and says so once.
-    fn written(&mut self, written: &Written, result: &Result<(), WriteError>) {
-        let name = Arc::clone(&self.parts.name);
-        let kind = written.kind();
-        self.parts.metrics.wrote(kind, result.is_ok());
-        let was_blocked = !self.blocked.is_empty();
-        match (written, result) {
-            (_, Ok(())) => {
-                self.wrote_again(kind);
-                say::written(&name, written);
-            }
-            (Written::DeadLetter(letter), Err(WriteError::TooLarge))
-                if letter.shed != Shed::Record =>
-            {
-                say::too_large(&name, letter);
-            }
-            // It waits in the window, and others go on.
-            (Written::Ladder(record), Err(WriteError::TooLarge)) => {
-                say::too_large_for_ladder(&name, record);
-            }
-            (_, Err(failure)) => {
-                if self.cannot_write(kind, failure) {
-                    say::not_written(&name, written, failure);
-                }
-            }
-        }
-        if self.blocked.is_empty() == was_blocked {
-            self.show_state();
         }
     }
 

@@ -11,7 +11,7 @@ use crate::kafka::Broker;
 use crate::lane::LaneStatus;
 use crate::metrics::Metrics;
 
-use super::operators::Door;
+use super::doors::Door;
 
 /// How long an answer about settings is good for.
 const ASK_AGAIN: Duration = Duration::from_secs(300);
@@ -42,7 +42,7 @@ impl Margins {
     }
 
     /// Shows the margins of what the lanes say, and speaks where one is small.
-    pub(super) async fn look(&mut self, doors: &[Door], statuses: &[Option<LaneStatus>]) {
+    pub(super) async fn look(&mut self, doors: &[Arc<Door>], statuses: &[Option<LaneStatus>]) {
         let positions = statuses
             .iter()
             .flatten()

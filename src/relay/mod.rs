@@ -5,11 +5,14 @@ mod blocked;
 mod book;
 mod descriptors;
 mod desk;
+mod doors;
 mod error;
+mod in_force;
 mod instances;
 mod judging;
 mod lag;
 mod lane_task;
+mod lanes;
 mod letters;
 mod log_level;
 mod margin;
@@ -20,84 +23,89 @@ mod outlet;
 mod overview;
 mod panics;
 mod peers;
+mod preview;
 mod pulse;
+mod reload;
 mod report;
 mod requests;
 mod rollout;
 mod say;
 mod sentence;
+mod sources;
 mod stillness;
+mod swap;
 mod thread;
 mod topics;
 mod upkeep;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::admin::{self, AdminError, Ask, DEFAULT_SOCKET, Health, SocketFile};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::kafka::{
-    self, AUDIT, Broker, Complaints, ConsumerPlan, Ends, LadderView, Mailbox, MembersPlan,
-    OwnedTopic, Producer, StartAtOption, StateReader, consumer_config, producer_config,
-    start_members,
+    self, Broker, Complaints, Ends, LadderView, OwnedTopic, Producer, StateReader, consumer_config,
+    producer_config,
 };
-use crate::lane::{Lane, LaneOptions, StartAt};
 use crate::metrics::Metrics;
-use crate::rules::Matcher;
 use crate::systemd;
 
 pub use error::RelayError;
 
 use background::Background;
+use doors::{Door, Doors};
+pub use in_force::InForce;
 use instances::Myself;
 use judging::Unknown;
-use lane_task::{LaneEnd, LaneParts, LaneTask};
+use lane_task::LaneEnd;
+use lanes::{Common, Ended, LanePlan, Lanes};
 use margin::Margins;
-use operators::{Door, FrontDesk, Known, LaneWord, Operators, StateTopic};
+use operators::{FrontDesk, Known, LaneWord, Operators, StateTopic};
 pub(crate) use outlet::{Outlet, outlet};
 use peers::Peers;
+pub(crate) use preview::preview;
+pub use reload::{Loader, Reading, ReloadAsk};
 use rollout::{Rollout, Watch};
 use stillness::Stillness;
-use thread::start_thread;
-use topics::{TopicWatch, Watched};
+use topics::TopicWatch;
 use upkeep::Upkeep;
 
 /// A relay whose parts all run.
 pub struct Relay {
-    /// Each lane's name and how it ended; nothing when its thread panicked.
-    lanes: JoinSet<(String, Option<LaneEnd>)>,
-    /// What the consumers of the ladder are told through.
-    mailboxes: Vec<Arc<Mailbox>>,
+    lanes: Lanes,
     background: Background,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     complaints: Arc<Complaints>,
+    producer: Arc<Producer>,
+    in_force: Arc<InForce>,
     stop: CancellationToken,
     stop_serving: CancellationToken,
-    /// The ways to the lanes, until those who use them are started.
-    doors: Vec<Door>,
-    /// Where lanes say what every instance must know, and who hears it.
-    gone: (mpsc::Sender<LaneWord>, Option<mpsc::Receiver<LaneWord>>),
+    /// Who reads the file again.
+    loader: Option<Loader>,
+    /// Where that is asked for.
+    reloads: (mpsc::Sender<ReloadAsk>, mpsc::Receiver<ReloadAsk>),
+    /// What everything begins anew with when all have ended.
+    anew: Option<Box<Config>>,
     /// Who takes leave of the other instances.
     desk: Option<Arc<FrontDesk>>,
-    stillness: Arc<Stillness>,
     _socket: Option<SocketFile>,
 }
 
 /// What the lanes gave back unsettled when they ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Drained {
     /// Records that are read again after the next start.
     pub released: u64,
     /// Whether every lane ended before its deadline.
     pub in_time: bool,
+    /// With which file everything is to begin again, if that is what it ended for.
+    pub anew: Option<Box<Config>>,
 }
 
 impl Relay {
@@ -139,216 +147,116 @@ impl Relay {
             &kafka::client_config(&config.kafka),
             Arc::clone(&complaints),
         )?);
+        let in_force = Arc::new(InForce::new(config, &metrics));
+        let (say_gone, gone) = mpsc::channel(ASKS);
+        let lanes = Lanes::new(Common {
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+            complaints: Arc::clone(&complaints),
+            stillness: Stillness::new(),
+            unknown: Arc::new(Unknown::new(config)),
+            in_force: Arc::clone(&in_force),
+            gone: say_gone,
+            clock,
+            stop: stop.clone(),
+        });
         let mut relay = Self {
-            lanes: JoinSet::new(),
-            mailboxes: Vec::new(),
+            lanes,
             background,
             health,
             metrics,
             complaints,
+            producer,
+            in_force,
             stop,
             stop_serving,
-            doors: Vec::new(),
-            gone: gone_channel(),
+            loader: None,
+            reloads: mpsc::channel(RELOADS),
+            anew: None,
             desk: None,
-            stillness: Stillness::new(),
             _socket: socket,
         };
-        let lanes = relay.start_lanes(config, &producer, clock)?;
-        relay.start_operators(
-            config,
-            Arc::clone(&producer),
-            Arc::clone(&broker),
-            inbox,
-            clock,
-        );
-        let prefix = &config.kafka.prefix;
-        let mut topics = vec![OwnedTopic::dead_letters(prefix), OwnedTopic::state(prefix)];
-        if !config.destinations.is_empty() {
-            topics.extend(OwnedTopic::read_by_lanes(prefix));
-        }
+        let doors = relay.begin_lanes(config)?;
+        relay.start_operators(config, doors, Arc::clone(&broker), inbox, gone);
+        relay.start_looks(config, broker);
+        Ok(relay)
+    }
+
+    /// Starts those who look at Kafka for the lanes.
+    fn start_looks(&mut self, config: &Config, broker: Arc<Broker>) {
+        let Some(desk) = self.desk.clone() else {
+            return;
+        };
         let upkeep = Upkeep {
             broker: Arc::clone(&broker),
-            complaints: Arc::clone(&relay.complaints),
-            topics,
+            complaints: Arc::clone(&self.complaints),
+            prefix: config.kafka.prefix.clone(),
             options: config.kafka.owned_topics.clone(),
-            producer,
-            lanes: std::mem::take(&mut relay.mailboxes),
-            health: Arc::clone(&relay.health),
-            metrics: Arc::clone(&relay.metrics),
+            producer: Arc::clone(&self.producer),
+            desk: Arc::clone(&desk),
+            health: Arc::clone(&self.health),
+            metrics: Arc::clone(&self.metrics),
             said_there: false,
             unfit: None,
             said_hidden: false,
         };
-        let looking = upkeep.run(relay.stop_serving.clone());
-        relay.background.spawn("the look at Kafka", looking);
-        if !lanes.is_empty() {
-            let watch = TopicWatch {
-                broker,
-                prefix: config.kafka.prefix.clone(),
-                refresh: config.kafka.topic_refresh,
-                lanes,
-            };
-            let watching = watch.run(relay.stop_serving.clone());
-            relay.background.spawn("the look for topics", watching);
-        }
-        Ok(relay)
+        let looking = upkeep.run(self.stop_serving.clone());
+        self.background.spawn("the look at Kafka", looking);
+        let watch = TopicWatch {
+            broker,
+            prefix: config.kafka.prefix.clone(),
+            refresh: config.kafka.topic_refresh,
+            desk,
+        };
+        let watching = watch.run(self.stop_serving.clone());
+        self.background.spawn("the look for topics", watching);
     }
 
-    /// Starts every lane; gives those that must be told which topics their patterns mean.
-    fn start_lanes(
-        &mut self,
-        config: &Config,
-        producer: &Arc<Producer>,
-        clock: Clock,
-    ) -> Result<Vec<Watched>, RelayError> {
-        let file = config.rule_file();
-        let names: Vec<&str> = config.destinations.iter().map(|d| &*d.name).collect();
-        let mut watched = Vec::new();
-        let known = config.ids.iter().cloned().collect();
-        let mut unknown = Some(Unknown {
-            known,
-            said: BTreeSet::new(),
-        });
-        for destination in &config.destinations {
-            let counting = (!file.needs_audit()).then_some(&names[..]);
-            let plan = LanePlan {
-                name: Arc::clone(&destination.name),
-                id: Arc::clone(&destination.id),
-                options: destination.lane.clone(),
-                matcher: Matcher::for_destination(&file, &destination.name, counting),
-                outlet: Some(outlet(config, destination)?),
-                endpoint: destination.webhook.url.host(),
-                fingerprint: destination.webhook.url.fingerprint(),
-                retention_warning: destination.retention_warning,
-                unknown: unknown.take(),
-            };
-            watched.extend(self.start_lane(config, plan, producer, clock)?);
+    /// Begins every lane of the file.
+    fn begin_lanes(&mut self, config: &Config) -> Result<Vec<Arc<Door>>, RelayError> {
+        let plans = LanePlan::all(config)?;
+        let mut doors = Vec::with_capacity(plans.len());
+        for plan in plans {
+            let prepared = self.lanes.prepare(config, plan)?;
+            doors.push(self.lanes.begin(prepared, &self.producer)?);
         }
-        if file.needs_audit() && !config.destinations.is_empty() {
-            let plan = LanePlan {
-                name: AUDIT.into(),
-                id: AUDIT.into(),
-                options: LaneOptions {
-                    commit_interval: config.kafka.commit_interval,
-                    ..LaneOptions::default()
-                },
-                matcher: Matcher::for_audit(&file),
-                outlet: None,
-                endpoint: AUDIT.to_owned(),
-                fingerprint: AUDIT.to_owned(),
-                retention_warning: Duration::from_secs(24 * 3600),
-                unknown: None,
-            };
-            watched.extend(self.start_lane(config, plan, producer, clock)?);
-        }
-        Ok(watched)
-    }
-
-    fn start_lane(
-        &mut self,
-        config: &Config,
-        lane: LanePlan,
-        producer: &Arc<Producer>,
-        clock: Clock,
-    ) -> Result<Option<Watched>, RelayError> {
-        let topics = lane.matcher.topics();
-        // With patterns, the cluster is asked first: subscribing to the names and then to the rest would be two rebalances.
-        let named = || topics.resolve(&BTreeSet::new(), &config.kafka.prefix);
-        let named = (!topics.has_patterns()).then(named);
-        let reading = ConsumerPlan {
-            client: consumer_config(&config.kafka),
-            destination: Arc::clone(&lane.name),
-            destination_id: Arc::clone(&lane.id),
-            group: format!("{}.{}", config.kafka.prefix, lane.id),
-            topics: named.map(|named| named.into_iter().collect()),
-            owned_prefix: format!("{}.", config.kafka.prefix),
-            topic_refresh: config.kafka.topic_refresh,
-            start_at: start_at(config.kafka.start_at),
-            on_records_lost: config.kafka.on_records_lost,
-            complaints: Arc::clone(&self.complaints),
-        };
-        // The audit delivers nothing, so nothing of it is on the ladder.
-        let plan = MembersPlan::new(&config.kafka, reading, lane.outlet.is_some());
-        let members = start_members(plan, clock)?;
-        self.mailboxes.extend(members.of_ladder());
-        let beat = pulse::watch_lane(&self.health, &lane.name, &members, clock);
-        let watched = topics
-            .has_patterns()
-            .then(|| Watched::new(&lane.name, topics, members.of_topics()));
-        let (asks, from_operators) = mpsc::channel(LANE_ASKS);
-        self.doors.push(Door {
-            rules: lane.matcher.fingerprint(),
-            name: Arc::clone(&lane.name),
-            id: Arc::clone(&lane.id),
-            endpoint: lane.endpoint,
-            asks,
-            fingerprint: lane.fingerprint,
-            retention_warning: lane.retention_warning,
-        });
-        let parts = LaneParts {
-            asks: from_operators,
-            gone: self.gone.0.clone(),
-            seat: self.stillness.seat(),
-            name: Arc::clone(&lane.name),
-            id: Arc::clone(&lane.id),
-            lane: Lane::new(
-                descriptors::bounded(lane.options, &lane.name, config)?,
-                lane.id,
-            ),
-            metrics: self.metrics.lane(&lane.name, &lane.matcher.rule_names()),
-            matcher: lane.matcher,
-            outlet: lane.outlet,
-            unknown: lane.unknown,
-            producer: Arc::clone(producer),
-            health: Arc::clone(&self.health),
-            members,
-            beat,
-            clock,
-            drain: config.limits.drain,
-            stop: self.stop.clone(),
-        };
-        let ended = start_thread(&lane.name, LaneTask::new(parts))?;
-        let name = lane.name.to_string();
-        self.lanes.spawn(async move { (name, ended.await.ok()) });
-        Ok(watched)
+        Ok(doors)
     }
 
     /// Starts those who listen to operators and to the state topic.
     fn start_operators(
         &mut self,
         config: &Config,
-        producer: Arc<Producer>,
+        doors: Vec<Arc<Door>>,
         broker: Arc<Broker>,
         asks: mpsc::Receiver<Ask>,
-        clock: Clock,
+        gone: mpsc::Receiver<LaneWord>,
     ) {
+        let clock = self.lanes.common.clock;
         let reader = StateReader {
             client: consumer_config(&config.kafka),
             topic: OwnedTopic::state(&config.kafka.prefix).name,
             complaints: Arc::clone(&self.complaints),
         };
-        if descriptors::suffice_for_letters(config) {
-            self.count_open_letters(config);
-        }
         let (tell, state) = mpsc::channel(ASKS);
-        let Some(gone) = self.gone.1.take() else {
-            return;
-        };
+        let (rosters, roll) = mpsc::channel(1);
         let reading = reader.run(tell, self.stop_serving.clone());
         self.background.spawn("the reader of the state", reading);
         let me = Myself::new();
-        let rules = self.doors.iter().map(Door::rules).collect();
+        let rules = doors.iter().map(|door| door.rules()).collect();
         // A file from the future would be the newest for ever.
         let now = Clock::wall();
         let placed = config.placed.map_or(now, |placed| placed.min(now));
         let operators = Operators::new(FrontDesk {
             rollout: Rollout::new(Peers::new(me.name.clone(), placed, rules)),
-            doors: std::mem::take(&mut self.doors),
-            disabled: config.disabled.clone(),
+            doors: Doors::new(doors, config.disabled.clone()),
+            lanes_changed: Notify::new(),
+            in_force: Arc::clone(&self.in_force),
+            rosters,
+            reloads: self.reloads.0.clone(),
             topic: StateTopic {
                 name: OwnedTopic::state(&config.kafka.prefix).name,
-                producer,
+                producer: Arc::clone(&self.producer),
                 metrics: Arc::clone(&self.metrics),
             },
             health: Arc::clone(&self.health),
@@ -366,6 +274,9 @@ impl Relay {
             )),
         });
         self.desk = Some(Arc::clone(&operators.desk));
+        if descriptors::suffice_for_letters(config) {
+            self.count_open_letters(config, Arc::clone(&operators.desk));
+        }
         if systemd::listens() {
             let telling = sentence::tell(
                 Arc::clone(&operators.desk),
@@ -383,7 +294,7 @@ impl Relay {
         let watching = Watch::new(Arc::clone(&operators.desk)).run(self.stop_serving.clone());
         self.background
             .spawn("the look at other instances", watching);
-        let serving = operators.run(asks, state, gone, self.stop_serving.clone());
+        let serving = operators.run(asks, state, gone, roll, self.stop_serving.clone());
         self.background.spawn("the operators' desk", serving);
     }
 
@@ -399,45 +310,42 @@ impl Relay {
         Arc::clone(&self.metrics)
     }
 
-    /// Runs until every lane has ended.
+    /// What is in force, whatever the file at the start said.
+    #[must_use]
+    pub fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.in_force)
+    }
+
+    /// Runs until it is asked to end and every lane has ended. Nothing enabled is no reason to: it would be started again, and again, by
+    /// whatever keeps services running.
     ///
     /// # Errors
     /// When a lane or a task ends that nobody asked to end: the others are left as they are, for the process must end too.
     pub async fn wait(mut self) -> Result<Drained, RelayError> {
+        while !self.stop.is_cancelled() {
+            let stop = self.stop.clone();
+            let next = tokio::select! {
+                () = stop.cancelled() => break,
+                ended = self.lanes.next_end() => Next::Ended(ended),
+                name = self.background.ended_unasked() => {
+                    return Err(RelayError::Unasked(name.to_owned()));
+                }
+                Some(ask) = self.reloads.1.recv() => Next::Reload(ask),
+            };
+            match next {
+                Next::Ended(ended) => drop(self.ended(ended)?),
+                Next::Reload(ask) => self.reload(ask).await?,
+            }
+        }
         let mut drained = Drained {
             released: 0,
             in_time: true,
+            anew: None,
         };
-        if self.lanes.is_empty() {
-            // Nothing is enabled. To end would be to be started again, and again, by whatever keeps services running.
-            tokio::select! {
-                () = self.stop.cancelled() => {}
-                name = self.background.ended_unasked() => {
-                    return Err(RelayError::Unasked(name.to_owned()));
-                }
-            }
-        }
-        loop {
-            let ended = tokio::select! {
-                ended = self.lanes.join_next() => ended,
-                name = self.background.ended_unasked() => {
-                    return Err(RelayError::Unasked(name.to_owned()));
-                }
-            };
-            let Some(ended) = ended else { break };
-            // Waiting for a thread's word cannot panic, and nobody aborts it.
-            let Ok((name, end)) = ended else { continue };
-            self.health.forget(&name);
-            match end {
-                Some(LaneEnd::Drained { released, in_time }) => {
-                    drained.released += released;
-                    drained.in_time &= in_time;
-                }
-                Some(LaneEnd::ConsumerGone) => return Err(lane_ended(&name)),
-                None => {
-                    error!(destination = name, "the thread of a lane panicked");
-                    return Err(lane_ended(&name));
-                }
+        while !self.lanes.is_empty() {
+            if let Some((released, in_time)) = self.watch().await? {
+                drained.released += released;
+                drained.in_time &= in_time;
             }
         }
         info!(
@@ -449,13 +357,50 @@ impl Relay {
             desk.leave().await;
         }
         self.stop_serving.cancel();
+        drained.anew = self.anew.take();
+        if drained.anew.is_some() {
+            let ended = self.background.ended();
+            drop(tokio::time::timeout(SERVING_ENDS, ended).await);
+        }
         Ok(drained)
+    }
+
+    /// Does this while it is watched that nobody ends unasked.
+    async fn while_watching<T>(&mut self, work: impl Future<Output = T>) -> Result<T, RelayError> {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                watched = self.watch() => drop(watched?),
+            }
+        }
+    }
+
+    /// Waits for a lane that ends, and gives what it had not settled and whether it was in time.
+    async fn watch(&mut self) -> Result<Option<(u64, bool)>, RelayError> {
+        tokio::select! {
+            ended = self.lanes.next_end() => self.ended(ended),
+            name = self.background.ended_unasked() => Err(RelayError::Unasked(name.to_owned())),
+        }
+    }
+
+    fn ended(&self, ended: Ended) -> Result<Option<(u64, bool)>, RelayError> {
+        let destination = &*ended.name;
+        match ended.end {
+            Some(LaneEnd::Drained { released, in_time }) => Ok(Some((released, in_time))),
+            Some(LaneEnd::ConsumerGone) => Err(lane_ended(destination)),
+            None => {
+                error!(destination, "the thread of a lane panicked");
+                Err(lane_ended(destination))
+            }
+        }
     }
 }
 
-fn gone_channel() -> (mpsc::Sender<LaneWord>, Option<mpsc::Receiver<LaneWord>>) {
-    let (say, hear) = mpsc::channel(ASKS);
-    (say, Some(hear))
+/// What the relay has to look at.
+enum Next {
+    Ended(Ended),
+    Reload(ReloadAsk),
 }
 
 /// Opens the operators' socket. The one that nobody named may be missing: whoever tries the daemon by hand cannot make it.
@@ -485,37 +430,12 @@ fn lane_ended(destination: &str) -> RelayError {
     RelayError::Unasked(format!("the lane of destination {destination}"))
 }
 
-/// What tells one lane from another.
-struct LanePlan {
-    name: Arc<str>,
-    id: Arc<str>,
-    options: LaneOptions,
-    matcher: Matcher,
-    outlet: Option<Arc<Outlet>>,
-    /// What operators are told that its endpoint is called.
-    endpoint: String,
-    fingerprint: String,
-    retention_warning: Duration,
-    unknown: Option<Unknown>,
-}
-
-/// An age becomes a time here, once, so that every lane begins at the same one.
-fn start_at(option: StartAtOption) -> StartAt {
-    match option {
-        StartAtOption::Earliest => StartAt::Earliest,
-        StartAtOption::Latest => StartAt::Latest,
-        StartAtOption::Time(time) => StartAt::Time(time),
-        StartAtOption::Ago(age) => {
-            let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-            StartAt::Time(Timestamp(Clock::wall().0.saturating_sub(age_ms).max(0)))
-        }
-    }
-}
-
 /// Questions of operators that may wait, and words of the state topic.
 const ASKS: usize = 64;
-/// Orders that may wait for one lane.
-const LANE_ASKS: usize = 64;
+/// Reloads that may wait for the one under way.
+const RELOADS: usize = 8;
+/// How long those who serve may take to end before everything begins anew.
+const SERVING_ENDS: Duration = Duration::from_secs(5);
 
 /// How long a consumer may take to leave its group before the process goes on without it.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
@@ -524,27 +444,25 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 mod tests {
     use super::*;
 
+    /// Nothing is enabled, and nobody listens.
+    fn config() -> Config {
+        let text = "[kafka]\nbrokers = [\"localhost:1\"]\nprefix = \"p\"\nstart_at = \"earliest\"\n\
+            [admin]\nlisten = \"127.0.0.1:0\"\nsocket = \"\"\n\
+            [destinations.shop]\nenabled = false\nwebhook.url = \"http://localhost:1\"\n";
+        match Config::parse(text, std::path::Path::new("p.toml"), &|_| None) {
+            Ok(config) => config,
+            Err(problems) => panic!("{}", problems.render(false)),
+        }
+    }
+
     #[tokio::test]
     async fn a_task_that_ends_unasked_ends_the_relay() {
         let clock = Clock::start();
-        let (stop, stop_serving) = (CancellationToken::new(), CancellationToken::new());
-        let mut background = Background::new(stop_serving.clone());
-        background.spawn("the shaky one", async { panic!("on purpose") });
-        let relay = Relay {
-            lanes: JoinSet::new(),
-            mailboxes: Vec::new(),
-            background,
-            health: Arc::new(Health::new(clock)),
-            metrics: Metrics::new().unwrap(),
-            complaints: Arc::new(Complaints::new(clock)),
-            stop,
-            stop_serving,
-            doors: Vec::new(),
-            stillness: Stillness::new(),
-            gone: gone_channel(),
-            desk: None,
-            _socket: None,
-        };
+        let stop = CancellationToken::new();
+        let mut relay = Relay::start(&config(), clock, stop).await.unwrap();
+        relay
+            .background
+            .spawn("the shaky one", async { panic!("on purpose") });
         let error = relay.wait().await.unwrap_err();
         assert_eq!(error.to_string(), "the shaky one ended unasked");
     }

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{debug, warn};
 
 use crate::admin::Health;
 use crate::admin::api::{Ask, HealthReport};
@@ -18,10 +18,14 @@ use crate::lane::{Found, LaneStatus, Order, Place};
 use crate::metrics::Metrics;
 
 use super::book::{Book, CHECK, Entry, REASON, VERSION, WHO, What, held_key, skip_key};
+use super::doors::{Door, Doors};
+use super::in_force::InForce;
 use super::instances::{InstanceWord, Instances, Myself, ORDER};
 use super::log_level;
 use super::membership::Membership;
+use super::reload::{Reading, ReloadAsk};
 use super::rollout::Rollout;
+use super::swap::LaneSwap;
 
 /// How long after a broker has answered the lanes wait for the state to be read before they begin.
 const STATE_WAIT: Duration = Duration::from_secs(5);
@@ -29,8 +33,6 @@ const STATE_WAIT: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long the broker may take for a write before the person is told that it is not known.
 const WRITE_WAIT: Duration = Duration::from_secs(10);
-/// A lane that takes longer to listen is stuck.
-const LANE_WAIT: Duration = Duration::from_secs(5);
 /// How often the clock is looked at before the end of a pause.
 const CLOCK_LOOK: Duration = Duration::from_secs(10);
 /// When the proof that the topic can be written has failed.
@@ -50,21 +52,16 @@ pub(super) enum LaneAsk {
     Membership(Membership),
     /// Have you no partitions?
     IsOut(oneshot::Sender<bool>),
+    /// Go on with these settings, and say when they hold.
+    Swap(Box<LaneSwap>, oneshot::Sender<()>),
 }
 
-/// The way to one lane.
-pub(super) struct Door {
-    pub(super) name: Arc<str>,
-    pub(super) id: Arc<str>,
-    /// What its endpoint is called: its host.
-    pub(super) endpoint: String,
-    pub(super) asks: mpsc::Sender<LaneAsk>,
-    /// How long before Kafka deletes its oldest record this is said.
-    pub(super) retention_warning: Duration,
-    /// Tells its endpoint from another one, and does not say which it is.
-    pub(super) fingerprint: String,
-    /// Tells its rules from others.
-    pub(super) rules: String,
+/// The lanes that run after a reload, or in the middle of it.
+pub(super) struct Roster {
+    pub(super) doors: Vec<Arc<Door>>,
+    pub(super) disabled: Vec<Arc<str>>,
+    /// To be said when those that are new have heard all there is to know before they begin.
+    pub(super) done: oneshot::Sender<()>,
 }
 
 /// What a lane wants every instance to know.
@@ -94,8 +91,14 @@ pub(super) struct StateTopic {
 
 /// What all answers share.
 pub(super) struct FrontDesk {
-    pub(super) doors: Vec<Door>,
-    pub(super) disabled: Vec<Arc<str>>,
+    pub(super) doors: Doors,
+    /// Somebody else is in them.
+    pub(super) lanes_changed: Notify,
+    pub(super) in_force: Arc<InForce>,
+    /// Where it is said who is in them.
+    pub(super) rosters: mpsc::Sender<Roster>,
+    /// Where it is asked for another file.
+    pub(super) reloads: mpsc::Sender<ReloadAsk>,
     pub(super) topic: StateTopic,
     pub(super) health: Arc<Health>,
     pub(super) clock: Clock,
@@ -143,6 +146,7 @@ impl Operators {
         mut asks: mpsc::Receiver<Ask>,
         mut state: mpsc::Receiver<FromState>,
         mut gone: mpsc::Receiver<LaneWord>,
+        mut rosters: mpsc::Receiver<Roster>,
         stop: CancellationToken,
     ) {
         let mut answers = JoinSet::new();
@@ -156,6 +160,7 @@ impl Operators {
                     answers.spawn(async move { desk.answer(ask).await });
                 }
                 Some(_) = answers.join_next() => {}
+                Some(roster) = rosters.recv() => self.desk.take(roster).await,
                 Some(word) = state.recv() => self.heard(word, &mut answers).await,
                 Some(word) = gone.recv(), if answers.len() < ASKS_MAX => {
                     let desk = Arc::clone(&self.desk);
@@ -275,6 +280,12 @@ impl FrontDesk {
             Ask::Retries(name, reply) => drop(reply.send(self.retries(&name).await)),
             Ask::Order(verb, request, reply) => drop(reply.send(self.order(verb, request).await)),
             Ask::LogLevel(request, reply) => drop(reply.send(log_level::set(&request))),
+            // It is answered there.
+            Ask::Reload(who, reply) => {
+                let what = Reading::File;
+                drop(self.reloads.send(ReloadAsk { who, what, reply }).await);
+            }
+            Ask::Diff(request, reply) => drop(reply.send(self.diff(request).await)),
         }
     }
 
@@ -291,27 +302,63 @@ impl FrontDesk {
 
     /// Lets the lanes begin, each as the state says.
     async fn begin(&self) {
-        let orders: Vec<_> = {
+        {
             let mut known = self.known();
             if std::mem::replace(&mut known.begun, true) {
                 return;
             }
             drop(known.book.end_pauses(Clock::wall()));
-            let first = |door: &Door| known.book.first_orders(&door.id, &door.fingerprint);
-            self.doors.iter().map(first).collect()
+        }
+        for door in self.doors.all() {
+            self.begin_lane(&door).await;
+        }
+    }
+
+    /// Tells a lane what there is to know before it begins.
+    async fn begin_lane(&self, door: &Door) {
+        let (orders, asked) = {
+            let known = self.known();
+            let orders = known.book.first_orders(&door.id, &door.fingerprint);
+            (orders, known.book.pause(&door.id).cloned())
         };
-        for (door, orders) in self.doors.iter().zip(orders) {
-            let asked = self.known().book.pause(&door.id).cloned();
-            if let Some(asked) = asked {
-                let (destination, who, reason) = (&*door.name, asked.who, asked.reason);
-                warn!(
-                    destination,
-                    who, reason, "paused before this start, and still"
-                );
+        if let Some(asked) = asked {
+            let (destination, who, reason) = (&*door.name, asked.who, asked.reason);
+            warn!(
+                destination,
+                who, reason, "paused before this start, and still"
+            );
+        }
+        for order in orders {
+            door.tell(order).await;
+        }
+    }
+
+    /// From now on these lanes run. Nobody else tells lanes what the state topic says, so nothing is told before it, or twice.
+    async fn take(&self, roster: Roster) {
+        let before = self.doors.all();
+        let begun = self.known().begun;
+        self.doors.replace(roster.doors, roster.disabled);
+        for door in self.doors.all() {
+            let old = before.iter().find(|old| old.number == door.number);
+            match old {
+                None if begun => self.begin_lane(&door).await,
+                Some(old) if old.fingerprint != door.fingerprint => {
+                    let is_gone = self
+                        .known()
+                        .book
+                        .gone(&door.id, &door.fingerprint)
+                        .is_some();
+                    if is_gone {
+                        door.tell(Order::Gone).await;
+                    }
+                }
+                None | Some(_) => {}
             }
-            for order in orders {
-                door.tell(order).await;
-            }
+        }
+        self.lanes_changed.notify_one();
+        self.rollout.look_again();
+        if roster.done.send(()).is_err() {
+            debug!("nobody waits for the lanes to be known");
         }
     }
 
@@ -333,8 +380,9 @@ impl FrontDesk {
     async fn end_pauses(&self) {
         let ids = self.known().book.end_pauses(Clock::wall());
         for id in ids {
-            let door = self.doors.iter().find(|door| *door.id == *id);
-            let Some(door) = door else { continue };
+            let Some(door) = self.doors.of_id(&id) else {
+                continue;
+            };
             warn!(destination = &*door.name, "the pause has come to its end");
             door.tell(Order::Begin).await;
         }
@@ -355,7 +403,7 @@ impl FrontDesk {
         };
         let heard = heard?;
         let order = record.headers.get(ORDER).filter(|_| read).cloned();
-        let Some(door) = self.doors.iter().find(|door| *door.id == *heard.id) else {
+        let Some(door) = self.doors.of_id(&heard.id) else {
             return order.map(|order| (order, None));
         };
         let what = match heard.what {
@@ -409,7 +457,7 @@ impl FrontDesk {
     /// Lets every instance know what a lane has to say, and those that are started later.
     async fn note(&self, word: LaneWord) {
         let LaneWord { id, what } = word;
-        let Some(door) = self.doors.iter().find(|door| door.id == id) else {
+        let Some(door) = self.doors.of_id(&id) else {
             return;
         };
         let who = "postrider";
@@ -450,40 +498,6 @@ impl FrontDesk {
             warn!("{problem}; operators cannot pause anything until it can be");
             self.health.state_topic(Some(problem));
         }
-    }
-}
-
-impl Door {
-    /// Its id, and what tells its rules from others.
-    pub(super) fn rules(&self) -> (String, String) {
-        (self.id.to_string(), self.rules.clone())
-    }
-
-    /// Has the lane do this, and gives what it says; `None` when it does not listen.
-    async fn tell(&self, order: Order) -> Option<Option<Found>> {
-        let (reply, done) = oneshot::channel();
-        let told = async {
-            self.asks.send(LaneAsk::Order(order, reply)).await.ok()?;
-            done.await.ok()
-        };
-        match tokio::time::timeout(LANE_WAIT, told).await {
-            Ok(found) => found,
-            // One that has ended needs no orders.
-            Err(_) => {
-                error!(
-                    destination = &*self.name,
-                    "the lane is stuck: an order does not reach it"
-                );
-                None
-            }
-        }
-    }
-
-    /// Asks what the lane does; `None` when it has ended, or does not listen.
-    pub(super) fn ask_status(&self) -> Option<oneshot::Receiver<LaneStatus>> {
-        let (reply, answer) = oneshot::channel();
-        self.asks.try_send(LaneAsk::Status(reply)).ok()?;
-        Some(answer)
     }
 }
 

@@ -14,8 +14,9 @@ use crate::config::unknown_destination;
 use crate::lane::{Found, SKIPS_MAX};
 
 use super::book::{Entry, held_key, key, place, skip_key};
+use super::doors::Door;
 use super::instances::Obeyed;
-use super::operators::{Door, FrontDesk};
+use super::operators::FrontDesk;
 use super::overview::rfc3339;
 
 /// The key that an order is about, if it is about one.
@@ -31,10 +32,11 @@ const LADDER_WAIT: Duration = Duration::from_secs(10);
 impl FrontDesk {
     pub(super) async fn order(&self, verb: Verb, request: OrderRequest) -> OrderReport {
         let name = request.destination.clone();
-        let answer = match self.doors.iter().find(|door| *door.name == *name) {
-            Some(door) => self.order_of(door, verb, request).await,
+        let answer = match self.doors.named(&name) {
+            Some(door) => self.order_of(&door, verb, request).await,
             None => {
-                let names: Vec<&str> = self.doors.iter().map(|door| &*door.name).collect();
+                let doors = self.doors.all();
+                let names: Vec<&str> = doors.iter().map(|door| &*door.name).collect();
                 let text = unknown_destination(&name, &names);
                 let result = OrderResult::Unknown;
                 return OrderReport { result, text };

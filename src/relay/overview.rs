@@ -16,8 +16,9 @@ use crate::kafka::{WaitingRetries, WaitingRetry};
 use crate::lane::{Asked, Doing, HeldKey, LaneStatus, LastFailure};
 
 use super::book::GoneEndpoint;
+use super::doors::Door;
 use super::lag;
-use super::operators::{Door, FrontDesk};
+use super::operators::FrontDesk;
 
 /// How long the lanes may take to say what they do.
 const LANE_WAIT: Duration = Duration::from_secs(2);
@@ -27,17 +28,21 @@ const RETRIES_WAIT: Duration = Duration::from_secs(10);
 
 impl FrontDesk {
     pub(super) async fn status(&self) -> StatusReport {
-        let mut answers = self.ask_lanes().await;
+        let doors = self.doors.all();
+        let mut answers = self.ask_lanes(&doors).await;
         lag::fill(&self.ends, &mut answers).await;
-        self.report(&mut answers)
+        self.report(&doors, &mut answers)
     }
 
     /// What the lanes have said of themselves, with what they cannot know.
-    pub(super) fn report(&self, answers: &mut [Option<LaneStatus>]) -> StatusReport {
+    pub(super) fn report(
+        &self,
+        doors: &[Arc<Door>],
+        answers: &mut [Option<LaneStatus>],
+    ) -> StatusReport {
         let now = Clock::wall();
         let known = self.known();
-        let mut destinations: Vec<_> = self
-            .doors
+        let mut destinations: Vec<_> = doors
             .iter()
             .zip(answers)
             .map(|(door, status)| match status {
@@ -54,7 +59,7 @@ impl FrontDesk {
                 None => silent(door),
             })
             .collect();
-        destinations.extend(self.disabled.iter().map(|name| DestinationReport {
+        destinations.extend(self.doors.disabled().iter().map(|name| DestinationReport {
             name: name.to_string(),
             state: "disabled".to_owned(),
             words: "disabled in the file: its records wait in Kafka".to_owned(),
@@ -66,6 +71,7 @@ impl FrontDesk {
             kafka_connected: self.health.broker_answers(),
             kafka_silence: (!self.health.broker_answers()).then(|| self.health.silence()),
             state_known: known.read,
+            configuration: self.in_force.report(),
             destinations,
         }
     }
@@ -82,13 +88,16 @@ impl FrontDesk {
             let text = format!("the ladder cannot be read: {why}");
             problem(OrderResult::Unavailable, text)
         };
-        let door = self.doors.iter().find(|door| *door.name == *name);
-        let id = door.map_or_else(|| Arc::from(name), |door| Arc::clone(&door.id));
+        let door = self.doors.named(name);
+        let id = door
+            .as_ref()
+            .map_or_else(|| Arc::from(name), |door| Arc::clone(&door.id));
         let (ladder, clock) = (Arc::clone(&self.ladder), self.clock);
         let look = move || ladder.waiting(&id, RETRIES_MAX, clock, RETRIES_WAIT);
         match tokio::task::spawn_blocking(look).await {
             Ok(Ok(found)) if door.is_none() && found.total == 0 => {
-                let names: Vec<&str> = self.doors.iter().map(|door| &*door.name).collect();
+                let doors = self.doors.all();
+                let names: Vec<&str> = doors.iter().map(|door| &*door.name).collect();
                 let text = config::unknown_destination(name, &names);
                 let text = format!("{text} (and nothing on the ladder is for that id)");
                 problem(OrderResult::Unknown, text)
@@ -100,9 +109,9 @@ impl FrontDesk {
     }
 
     /// What each lane says of itself; nothing of one that has ended, or does not listen.
-    pub(super) async fn ask_lanes(&self) -> Vec<Option<LaneStatus>> {
+    pub(super) async fn ask_lanes(&self, doors: &[Arc<Door>]) -> Vec<Option<LaneStatus>> {
         // All are asked at once, and have the same time: one that is stuck does not make the others late.
-        let asked: Vec<_> = self.doors.iter().map(Door::ask_status).collect();
+        let asked: Vec<_> = doors.iter().map(|door| door.ask_status()).collect();
         let until =
             tokio::time::Instant::from(self.clock.instant(self.clock.now().tick + LANE_WAIT));
         let mut answers = Vec::with_capacity(asked.len());

@@ -46,12 +46,14 @@ pub(super) struct Peers {
     name: String,
     own: Word,
     others: BTreeMap<String, Other>,
-    /// Whether the broker's clock is known.
+    /// Whether the broker's clock is known, and how far it is ahead of this machine's.
     has_time: bool,
+    ahead: i64,
     /// When we last heard ourselves: whoever does not has no say in who else is silent.
     heard_itself: Option<Tick>,
-    /// Whether our own word has come back.
+    /// Whether our own word, as it is, has come back; and since when it is so.
     announced: bool,
+    since: Tick,
     /// When our word is due again.
     due: Tick,
 }
@@ -98,6 +100,8 @@ impl Peers {
             },
             others: BTreeMap::new(),
             has_time: false,
+            ahead: 0,
+            since: Tick::default(),
             heard_itself: None,
             announced: false,
             due: Tick::default(),
@@ -123,6 +127,7 @@ impl Peers {
         }
         let Some(broker) = appended else { return };
         let ahead = broker.0.saturating_sub(now.wall.0);
+        self.ahead = ahead;
         self.own.placed = self.own.placed.saturating_add(ahead);
         for other in self.others.values_mut() {
             let age = other.appended.map_or(0, |at| broker.0.saturating_sub(at.0));
@@ -140,9 +145,11 @@ impl Peers {
         let word = value.and_then(|value| serde_json::from_slice::<Word>(value).ok());
         if name == self.name {
             match word {
-                Some(_) => {
+                Some(word) => {
                     self.heard_itself = Some(now);
-                    self.announced = true;
+                    // One that was on its way while the file changed is not it.
+                    let own = &self.own;
+                    self.announced |= word.rules == own.rules && word.placed == own.placed;
                 }
                 // Somebody took us for gone.
                 None => self.due = now,
@@ -164,6 +171,39 @@ impl Peers {
             }
         }
         true
+    }
+
+    /// This instance has taken over another file, which is a deployment like any other: the others are told at once, and those with older rules leave.
+    pub(super) fn redeploy(
+        &mut self,
+        placed: Timestamp,
+        rules: BTreeMap<String, String>,
+        now: Tick,
+    ) {
+        let placed = placed.0.saturating_add(self.ahead);
+        if self.own.placed == placed && self.own.rules == rules {
+            return;
+        }
+        self.own.out.retain(|id| rules.contains_key(id));
+        self.own.placed = placed;
+        self.own.rules = rules;
+        self.announced = false;
+        self.since = now;
+        self.due = Tick::default();
+    }
+
+    /// Since when our word is what it is.
+    pub(super) fn since(&self) -> Tick {
+        self.since
+    }
+
+    /// An instance that is alive and has older rules for a destination, which it has not left.
+    pub(super) fn older(&self, now: Tick) -> Option<String> {
+        let older = |id: &String| match self.stand(id, now) {
+            Stand::Newest { older } => Some(older),
+            Stand::Alone | Stand::Outdated { .. } => None,
+        };
+        self.own.rules.keys().find_map(older)
     }
 
     /// Whether the others have been told of us.
@@ -419,6 +459,30 @@ mod tests {
         assert!(!own.is_announced());
         own.hear(&said(&peers("a", 2, "y"), 0), START);
         assert_eq!(own.stand("shop", START), Stand::Alone, "our own word");
+        assert!(!own.is_announced(), "and not what it is");
+        own.hear(&said(&peers("a", 1, "x"), 0), START);
         assert!(own.is_announced());
+    }
+
+    #[test]
+    fn a_reload_is_a_deployment() {
+        let (mut one, mut other) = (peers("a", 1, "x"), peers("b", 1, "x"));
+        one.hear(&said(&other, 0), START);
+        other.hear(&said(&one, 0), START);
+        let rules = |rules: &str| BTreeMap::from([("shop".to_owned(), rules.to_owned())]);
+        one.set_out("gone", true);
+        one.redeploy(Timestamp(5), rules("y"), after(1));
+        assert!(!one.is_announced() && !one.is_out("gone"));
+        assert_eq!(one.older(after(1)).as_deref(), Some("b"));
+        assert!(one.word_due(after(1)).is_some(), "at once");
+        other.hear(&said(&one, 0), after(1));
+        assert_eq!(outdated(&other).as_deref(), Some("a"));
+        other.set_out("shop", true);
+        one.hear(&said(&other, 0), after(2));
+        assert_eq!(one.older(after(2)), None);
+        other.redeploy(Timestamp(9), rules("y"), after(3));
+        assert_eq!(outdated(&other), None, "the same rules, whenever they came");
+        one.hear(&said(&other, 0), after(3));
+        assert_eq!(one.stand("shop", after(3)), Stand::Alone);
     }
 }

@@ -3,6 +3,7 @@
 //! A lane joins when the others have been told of its rules, and when those with older ones have left, or have had the time for it. So what is
 //! read from then on is judged by the newest file alone.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::admin::api::DestinationReport;
-use crate::clock::{Now, Tick};
+use crate::clock::{Now, Tick, Timestamp};
 use crate::kafka::StateRecord;
 
+use super::doors::Door;
 use super::membership::{Membership, Seat};
-use super::operators::{Door, FrontDesk, LaneAsk};
+use super::operators::{FrontDesk, LaneAsk};
 use super::overview::rfc3339;
 use super::peers::{Peers, Stand};
 
@@ -58,6 +60,22 @@ impl Rollout {
         is_word
     }
 
+    /// Takes another file's rules over, as [`Peers::redeploy`] does.
+    pub(super) fn redeploy(&self, placed: Timestamp, rules: BTreeMap<String, String>, now: Tick) {
+        self.peers().redeploy(placed, rules, now);
+        self.heard.notify_one();
+    }
+
+    /// An instance that still reads by older rules, or may.
+    pub(super) fn older(&self, now: Tick) -> Option<String> {
+        self.peers().older(now)
+    }
+
+    /// Something is to be looked at that nobody wrote.
+    pub(super) fn look_again(&self) {
+        self.heard.notify_one();
+    }
+
     /// A record of ours was read back.
     pub(super) fn learn_time(&self, record: &StateRecord, now: Now) {
         self.peers().learn_time(record.appended, now);
@@ -68,7 +86,8 @@ impl Rollout {
 /// Looks at the other instances, and has the lanes do what follows.
 pub(super) struct Watch {
     desk: Arc<FrontDesk>,
-    seats: Vec<Seat>,
+    /// By the numbers of the lanes.
+    seats: BTreeMap<u64, Seat>,
     /// When everything that was there had been read.
     begun: Option<Tick>,
     writes: JoinSet<()>,
@@ -79,7 +98,7 @@ impl Watch {
         desk.health
             .rollout(Some("the lanes wait to hear of other instances".to_owned()));
         Self {
-            seats: desk.doors.iter().map(|_| Seat::default()).collect(),
+            seats: BTreeMap::new(),
             desk,
             begun: None,
             writes: JoinSet::new(),
@@ -114,18 +133,23 @@ impl Watch {
             return LOOK;
         }
         let begun = *self.begun.get_or_insert(now);
-        let announced = self.desk.rollout.peers().is_announced();
-        if read && !announced && now.since(begun) < WORD_WAIT {
+        let (announced, since) = {
+            let peers = self.desk.rollout.peers();
+            (peers.is_announced(), peers.since().max(begun))
+        };
+        if read && !announced && now.since(since) < WORD_WAIT {
             return LOOK;
         }
+        let doors = self.desk.doors.all();
+        let runs = |number: &u64| doors.iter().any(|door| door.number == *number);
+        self.seats.retain(|number, _| runs(number));
         let mut settled = true;
-        for at in 0..self.seats.len() {
-            settled &= self.seat(at, now).await;
+        for door in &doors {
+            settled &= self.seat(door, now).await;
         }
-        let waits = self
-            .seats
-            .iter()
-            .any(|seat| seat.membership() == Membership::Starting);
+        let seats = doors.iter().filter_map(|door| self.seats.get(&door.number));
+        let mut seats = seats.map(Seat::membership);
+        let waits = seats.any(|membership| membership == Membership::Starting);
         let problem = "instances with an older configuration have not left yet".to_owned();
         self.desk.health.rollout(waits.then_some(problem));
         if settled { LONG_LOOK } else { LOOK }
@@ -162,9 +186,9 @@ impl Watch {
     }
 
     /// Has one lane do what follows; whether there is nothing more to do for it.
-    async fn seat(&mut self, at: usize, now: Tick) -> bool {
+    async fn seat(&mut self, door: &Door, now: Tick) -> bool {
         let rollout = &self.desk.rollout;
-        let (door, seat) = (&self.desk.doors[at], &mut self.seats[at]);
+        let seat = self.seats.entry(door.number).or_default();
         let stand = rollout.peers().stand(&door.id, now);
         let (was, wanted) = (seat.membership(), seat.wanted(&stand, now));
         if wanted != was {
@@ -192,7 +216,7 @@ fn say(door: &Door, was: Membership, is: Membership, stand: &Stand) {
             destination,
             instance = by,
             file_of = rfc3339(*placed),
-            "another instance runs a newer configuration: this one leaves the consumer group to it and waits; restart it with the new file"
+            "another instance runs a newer configuration: this one leaves the consumer group to it and waits; reload it with the new file"
         ),
         (Membership::In, Stand::Newest { older }) => warn!(
             destination,
@@ -242,7 +266,7 @@ impl FrontDesk {
         }
     }
 
-    /// Says in the report of a lane that it waits for a person to restart it. What a person has paused is paused for all that.
+    /// Says in the report of a lane that it waits for a person to reload it. What a person has paused is paused for all that.
     pub(super) fn show_outdated(&self, door: &Door, report: &mut DestinationReport) {
         let now = self.clock.now().tick;
         let Stand::Outdated { by, placed, ended } = self.rollout.peers().stand(&door.id, now)
@@ -260,7 +284,7 @@ impl FrontDesk {
             )
         } else {
             format!(
-                "another instance runs a newer configuration ({by}, its file is of {placed}); this one waits outside the consumer group; restart it with the new file; nothing lost"
+                "another instance runs a newer configuration ({by}, its file is of {placed}); this one waits outside the consumer group; reload it with the new file; nothing lost"
             )
         };
     }

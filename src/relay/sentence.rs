@@ -21,8 +21,9 @@ const WORDS_MAX: usize = 200;
 pub(super) async fn tell(desk: Arc<FrontDesk>, ending: CancellationToken, stop: CancellationToken) {
     let mut told = String::new();
     loop {
-        let mut answers = desk.ask_lanes().await;
-        let sentence = sentence(&desk.report(&mut answers));
+        let doors = desk.doors.all();
+        let mut answers = desk.ask_lanes(&doors).await;
+        let sentence = sentence(&desk.report(&doors, &mut answers));
         if !ending.is_cancelled() && sentence != told {
             systemd::status(&sentence);
             told = sentence;
@@ -49,6 +50,9 @@ fn sentence(report: &StatusReport) -> String {
         parts.push(silence.clone());
     } else if !report.state_known {
         parts.push("it is not known yet which destinations are paused".to_owned());
+    }
+    if report.configuration.refused.is_some() {
+        parts.push("the changed file was refused".to_owned());
     }
     let resting: Vec<_> = enabled
         .iter()
@@ -101,6 +105,7 @@ mod tests {
 
     fn said(kafka_connected: bool, destinations: Vec<DestinationReport>) -> String {
         sentence(&StatusReport {
+            configuration: Default::default(),
             version: String::new(),
             at: String::new(),
             kafka_connected,

@@ -1,7 +1,7 @@
 //! Which topics the patterns of the file mean: asked of the cluster by one client for all lanes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -9,6 +9,8 @@ use tracing::{debug, info, warn};
 
 use crate::kafka::{Broker, Mailbox};
 use crate::rules::TopicSet;
+
+use super::operators::FrontDesk;
 
 /// After a failure the next question comes sooner.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
@@ -21,7 +23,7 @@ pub(super) struct TopicWatch {
     pub(super) broker: Arc<Broker>,
     pub(super) prefix: String,
     pub(super) refresh: Duration,
-    pub(super) lanes: Vec<Watched>,
+    pub(super) desk: Arc<FrontDesk>,
 }
 
 /// A lane whose topics are not all named.
@@ -29,24 +31,34 @@ pub(super) struct Watched {
     destination: Arc<str>,
     topics: TopicSet,
     mailbox: Arc<Mailbox>,
-    known: Known,
-    /// Whether it was said that nothing fits.
-    said_none: bool,
+    known: Mutex<Known>,
 }
 
 /// The topics of a lane, each with the number of answers in a row that did not name it.
 #[derive(Debug, Default)]
-struct Known(BTreeMap<String, u32>);
+struct Known {
+    missed: BTreeMap<String, u32>,
+    /// Whether it was said that nothing fits.
+    said_none: bool,
+}
 
 impl TopicWatch {
     /// Runs until `stop`.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    pub(super) async fn run(self, stop: CancellationToken) {
         loop {
+            let doors = self.desk.doors.all();
+            let lanes: Vec<_> = doors.iter().filter_map(|d| d.watched.clone()).collect();
+            if lanes.is_empty() {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.desk.lanes_changed.notified() => continue,
+                }
+            }
             let broker = Arc::clone(&self.broker);
             let answer = tokio::task::spawn_blocking(move || broker.topics()).await;
             let wait = match answer {
                 Ok(Ok(existing)) => {
-                    for lane in &mut self.lanes {
+                    for lane in &lanes {
                         lane.look(&existing, &self.prefix);
                     }
                     self.refresh
@@ -63,6 +75,7 @@ impl TopicWatch {
             };
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = self.desk.lanes_changed.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -75,20 +88,20 @@ impl Watched {
             destination: Arc::clone(destination),
             topics,
             mailbox,
-            known: Known::default(),
-            said_none: false,
+            known: Mutex::default(),
         }
     }
 
-    fn look(&mut self, existing: &BTreeSet<String>, prefix: &str) {
+    fn look(&self, existing: &BTreeSet<String>, prefix: &str) {
         let found = self.topics.resolve(existing, prefix);
-        if found.is_empty() && !std::mem::replace(&mut self.said_none, true) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.is_empty() && !std::mem::replace(&mut known.said_none, true) {
             warn!(
                 destination = &*self.destination,
                 "no topic fits: topics of our own never do, nor those that may not be described"
             );
         }
-        let Some((new, gone)) = self.known.update(found) else {
+        let Some((new, gone)) = known.update(found) else {
             return;
         };
         info!(
@@ -97,7 +110,7 @@ impl Watched {
             ?gone,
             "topics by pattern"
         );
-        let topics = self.known.0.keys().cloned();
+        let topics = known.missed.keys().cloned();
         self.mailbox.subscribe(topics.collect());
     }
 }
@@ -105,19 +118,22 @@ impl Watched {
 impl Known {
     /// Takes an answer in; gives what is new and what is gone, if anything is.
     fn update(&mut self, found: BTreeSet<String>) -> Option<(Vec<String>, Vec<String>)> {
-        for (topic, missed) in &mut self.0 {
+        for (topic, missed) in &mut self.missed {
             *missed = if found.contains(topic) {
                 0
             } else {
                 *missed + 1
             };
         }
-        let gone = self.0.iter().filter(|(_, missed)| **missed >= MISSED_MAX);
+        let gone = self
+            .missed
+            .iter()
+            .filter(|(_, missed)| **missed >= MISSED_MAX);
         let gone: Vec<String> = gone.map(|(topic, _)| topic.clone()).collect();
-        self.0.retain(|_, missed| *missed < MISSED_MAX);
+        self.missed.retain(|_, missed| *missed < MISSED_MAX);
         let mut new = Vec::new();
         for topic in found {
-            if self.0.insert(topic.clone(), 0).is_none() {
+            if self.missed.insert(topic.clone(), 0).is_none() {
                 new.push(topic);
             }
         }

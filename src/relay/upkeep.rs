@@ -8,10 +8,11 @@ use tracing::{debug, error, info, warn};
 
 use crate::admin::Health;
 use crate::kafka::{
-    Broker, Complaints, Inspection, Mailbox, OwnedTopic, OwnedTopicsOptions, Producer, TopicError,
+    Broker, Complaints, Inspection, OwnedTopic, OwnedTopicsOptions, Producer, TopicError,
 };
 use crate::metrics::Metrics;
 
+use super::operators::FrontDesk;
 use super::panics;
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -22,11 +23,11 @@ const INTERVAL_AFTER_FAILURE: Duration = Duration::from_secs(2);
 pub(super) struct Upkeep {
     pub(super) broker: Arc<Broker>,
     pub(super) complaints: Arc<Complaints>,
-    pub(super) topics: Vec<OwnedTopic>,
+    pub(super) prefix: String,
     pub(super) options: OwnedTopicsOptions,
     pub(super) producer: Arc<Producer>,
-    /// The consumers that are told that the topics are there, so that they find them at once.
-    pub(super) lanes: Vec<Arc<Mailbox>>,
+    /// The ways to the lanes: those that read the ladder are told that its topics are there, so that they find them at once.
+    pub(super) desk: Arc<FrontDesk>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
     /// Whether that was said.
@@ -69,36 +70,49 @@ impl Upkeep {
         }
     }
 
+    /// The topics of our own that must be there. Nobody needs the ladder as long as nothing is delivered.
+    fn topics(&self) -> Vec<OwnedTopic> {
+        let prefix = &self.prefix;
+        let mut topics = vec![OwnedTopic::dead_letters(prefix), OwnedTopic::state(prefix)];
+        if !self.desk.doors.is_empty() {
+            topics.extend(OwnedTopic::read_by_lanes(prefix));
+        }
+        topics
+    }
+
     async fn look(&mut self) -> Result<(), TopicError> {
+        let topics = self.topics();
         let broker = Arc::clone(&self.broker);
         let answered = tokio::task::spawn_blocking(move || broker.ping()).await;
         if let Ok(answered) = answered {
             answered?;
             self.health.broker_answered();
         }
-        let made = self.broker.ensure(&self.topics, &self.options).await;
+        let made = self.broker.ensure(&topics, &self.options).await;
         // What was there all the time they are told once.
         if let Ok(anything) = made
             && (anything || !std::mem::replace(&mut self.said_there, true))
         {
-            for lane in &self.lanes {
-                lane.look_again();
+            for door in self.desk.doors.all() {
+                if let Some(ladder) = &door.ladder {
+                    ladder.look_again();
+                }
             }
         }
         if let Err(error) = &made {
             self.health.owned_topics(Some(text(error)));
         }
         // Also when one is missing: those that are there are written to.
-        let unfit = self.inspect().await?;
+        let unfit = self.inspect(&topics).await?;
         made?;
         self.health.owned_topics(unfit);
-        self.count_ladder().await;
+        self.count_ladder(&topics).await;
         Ok(())
     }
 
     /// Shuts the topics that must not be written to, and says which.
-    async fn inspect(&mut self) -> Result<Option<String>, TopicError> {
-        let Inspection { unfit, hidden } = self.broker.inspect(&self.topics).await?;
+    async fn inspect(&mut self, topics: &[OwnedTopic]) -> Result<Option<String>, TopicError> {
+        let Inspection { unfit, hidden } = self.broker.inspect(topics).await?;
         self.say_hidden(hidden);
         let why = unfit
             .iter()
@@ -115,8 +129,8 @@ impl Upkeep {
         Ok(problem)
     }
 
-    async fn count_ladder(&self) {
-        let ladder = self.topics.iter().filter(|topic| topic.step.is_some());
+    async fn count_ladder(&self, topics: &[OwnedTopic]) {
+        let ladder = topics.iter().filter(|topic| topic.step.is_some());
         let ladder: Vec<OwnedTopic> = ladder.cloned().collect();
         let broker = Arc::clone(&self.broker);
         let counted = tokio::task::spawn_blocking(move || broker.records(&ladder)).await;

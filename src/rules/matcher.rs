@@ -51,7 +51,7 @@ pub struct Judgement {
 }
 
 /// Judges records for one lane.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Matcher {
     rules: Vec<Rule>,
     reads: Vec<(Vec<TopicSelector>, ReadOptions)>,
@@ -61,13 +61,13 @@ pub struct Matcher {
     plan: Option<Plan>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct Destination {
     /// The destinations that count, before this one, what no rule takes; `None` when none does, because the audit counts.
     counted_before: Option<Vec<String>>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct Rule {
     name: Arc<str>,
     topics: Vec<TopicSelector>,
@@ -91,7 +91,7 @@ enum Role {
 }
 
 /// The rules that a topic's records are asked, and how they are read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct Plan {
     topic: Arc<str>,
     rules: Vec<usize>,

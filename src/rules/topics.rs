@@ -91,6 +91,13 @@ impl TopicSet {
         Self(selectors.into_iter().cloned().collect())
     }
 
+    /// What is selected, as it stands in the file.
+    #[must_use]
+    pub fn texts(&self) -> BTreeSet<String> {
+        let texts = self.0.iter().map(TopicSelector::text);
+        texts.map(str::to_owned).collect()
+    }
+
     /// Whether the cluster must be asked which topics these are.
     #[must_use]
     pub fn has_patterns(&self) -> bool {

@@ -64,7 +64,7 @@ fn a_hangup_is_no_end() {
     let mut relay = start_under(&manager, |_| {});
     manager.wait_for("READY=1", SOON);
     relay.signal(Signal::SIGHUP);
-    relay.wait_log("SIGHUP: this version cannot reload", SOON);
+    relay.wait_log("the file is taken over", SOON);
     let told = manager.wait_for("RELOADING=1", SOON);
     assert!(told.contains("\nMONOTONIC_USEC="), "{told}");
     manager.wait_for("READY=1", SOON);

@@ -42,6 +42,7 @@ mod operations_page;
 mod outage;
 mod poison;
 mod rate;
+mod reload;
 mod rollout;
 mod rules;
 mod security;

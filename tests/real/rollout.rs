@@ -13,7 +13,7 @@ use crate::harness::receiver::Receiver;
 use crate::harness::relay::Relay;
 use crate::harness::wait::wait_until;
 
-use super::operations::{try_status, wait_state};
+use super::operations::{done, try_status, wait_state};
 
 const SOON: Duration = Duration::from_secs(30);
 const PARTITIONS: i32 = 6;
@@ -176,12 +176,19 @@ fn restart(relay: &mut Relay, config: &Config) -> Instant {
     Instant::now()
 }
 
+/// Has it take over this file, and waits until it has.
+fn reload(relay: &mut Relay, config: &Config) -> Instant {
+    relay.rewrite(config);
+    done(relay, &["reload"]);
+    Instant::now()
+}
+
 fn wait_outdated(relay: &mut Relay) {
     let report = wait_state(relay, "hook", "outdated");
     let words = report["words"].as_str().unwrap();
     assert!(
         words.starts_with("another instance runs a newer configuration (")
-            && words.contains("restart it with the new file"),
+            && words.contains("reload it with the new file"),
         "{words}"
     );
     let paused = [("destination", "hook"), ("state", "paused")];
@@ -193,7 +200,12 @@ fn state(relay: &Relay) -> String {
     report["state"].as_str().unwrap().to_owned()
 }
 
-fn roll(kafka: &'static Broker, topic: &'static str, adapt: fn(Config) -> Config) {
+fn roll(
+    kafka: &'static Broker,
+    topic: &'static str,
+    adapt: fn(Config) -> Config,
+    deploy: fn(&mut Relay, &Config) -> Instant,
+) {
     let Ground {
         receiver,
         old: _,
@@ -203,7 +215,7 @@ fn roll(kafka: &'static Broker, topic: &'static str, adapt: fn(Config) -> Config
         mut stream,
         began,
     } = two_old_ones(kafka, topic, adapt);
-    let ready = restart(&mut a, &new);
+    let ready = deploy(&mut a, &new);
     wait_outdated(&mut b);
     b.wait_log("another instance runs a newer configuration", SOON);
     b.wait_ready(SOON);
@@ -211,10 +223,10 @@ fn roll(kafka: &'static Broker, topic: &'static str, adapt: fn(Config) -> Config
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(state(&b), "outdated");
     // The newer one is started again, and nobody takes its place meanwhile.
-    restart(&mut a, &new);
+    deploy(&mut a, &new);
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(state(&b), "outdated");
-    restart(&mut b, &new);
+    deploy(&mut b, &new);
     for relay in [&mut a, &mut b] {
         wait_state(relay, "hook", "running");
     }
@@ -239,16 +251,18 @@ fn roll(kafka: &'static Broker, topic: &'static str, adapt: fn(Config) -> Config
 
 #[test]
 fn what_only_the_newer_file_takes_is_never_stepped_over() {
-    roll(Broker::shared(), "rolled", |config| config);
+    roll(Broker::shared(), "rolled", |config| config, restart);
+}
+
+#[test]
+fn a_reload_is_a_deployment_like_any_other() {
+    roll(Broker::shared(), "rolled-in-place", |config| config, reload);
 }
 
 #[test]
 fn nor_where_the_brokers_decide() {
-    roll(
-        Broker::shared_that_decides(),
-        "rolled-there",
-        Config::consumer_protocol,
-    );
+    let kafka = Broker::shared_that_decides();
+    roll(kafka, "rolled-there", Config::consumer_protocol, restart);
 }
 
 #[test]

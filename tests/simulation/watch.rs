@@ -162,6 +162,7 @@ impl Watch {
             | Event::Hush(_)
             | Event::Still
             | Event::Explained
+            | Event::Changed { .. }
             | Event::TimePassed => {}
             Event::AttemptEnded { key, attempt } => self.attempt_ended(now, *key, attempt),
             Event::WriteEnded { key, result } => {

@@ -37,7 +37,7 @@ impl Stop {
                     say.send(()).ok();
                     if let Ok(mut signals) = signals {
                         loop {
-                            heard.signal(signals.next().await);
+                            heard.signal(signals.next_end().await);
                         }
                     }
                 });
