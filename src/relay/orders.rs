@@ -35,7 +35,10 @@ impl FrontDesk {
             Some(door) => self.order_of(door, verb, request).await,
             None => {
                 let names: Vec<&str> = self.doors.iter().map(|door| &*door.name).collect();
-                let text = unknown_destination(&name, &names);
+                let text = match self.disabled.iter().any(|disabled| **disabled == *name) {
+                    true => format!("{name} has enabled = false: nothing is delivered there"),
+                    false => unknown_destination(&name, &names),
+                };
                 let result = OrderResult::Unknown;
                 return OrderReport { result, text };
             }
