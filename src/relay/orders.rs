@@ -37,7 +37,11 @@ impl FrontDesk {
             None => {
                 let doors = self.doors.all();
                 let names: Vec<&str> = doors.iter().map(|door| &*door.name).collect();
-                let text = unknown_destination(&name, &names);
+                let disabled = self.doors.disabled();
+                let text = match disabled.iter().any(|disabled| **disabled == *name) {
+                    true => format!("{name} has enabled = false: nothing is delivered there"),
+                    false => unknown_destination(&name, &names),
+                };
                 let result = OrderResult::Unknown;
                 return OrderReport { result, text };
             }

@@ -157,7 +157,9 @@ fn a_socket_without_a_folder_stands_beside_a_file_without_one() {
 fn operators_are_heard_while_kafka_is_away() {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
-    std::fs::write(folder.path().join("here.toml"), config().text(port)).unwrap();
+    let off = Destination::new("off", "http://127.0.0.1:9/").lane("enabled = false");
+    let text = config().destination(off).text(port);
+    std::fs::write(folder.path().join("here.toml"), text).unwrap();
     let log = File::create(folder.path().join("log")).unwrap();
     let mut child = binary()
         .current_dir(folder.path())
@@ -193,10 +195,12 @@ fn operators_are_heard_while_kafka_is_away() {
         let (code, stdout, stderr) = ask(words);
         assert_eq!((code, stdout.as_str()), (2, ""), "{words:?}: {stderr}");
         assert!(
-            stderr.contains("there are: hook; did you mean hook?"),
+            stderr.contains("there are: hook") && stderr.contains("did you mean hook?"),
             "{words:?}: {stderr}"
         );
     }
+    let (code, _, stderr) = ask(&["pause", "-d", "off", "--reason", "x"]);
+    assert!(code == 2 && stderr.contains("enabled = false"), "{stderr}");
     // Whether anything waits there is for Kafka to say.
     let (code, _, stderr) = ask(&["retries", "list", "-d", "hook"]);
     assert_eq!(code, 69, "{stderr}");
