@@ -448,7 +448,8 @@ mod tests {
     fn config() -> Config {
         let text = "[kafka]\nbrokers = [\"localhost:1\"]\nprefix = \"p\"\nstart_at = \"earliest\"\n\
             [admin]\nlisten = \"127.0.0.1:0\"\nsocket = \"\"\n\
-            [destinations.shop]\nenabled = false\nwebhook.url = \"http://localhost:1\"\n";
+            [destinations.shop]\nenabled = false\nwebhook.url = \"http://localhost:1\"\n\
+            [[rules]]\nname = \"all\"\ntopics = [\"t\"]\ndeliver_to = [\"shop\"]\n";
         match Config::parse(text, std::path::Path::new("p.toml"), &|_| None) {
             Ok(config) => config,
             Err(problems) => panic!("{}", problems.render(false)),

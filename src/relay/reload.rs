@@ -103,7 +103,17 @@ impl Relay {
             Ok(Err(problems)) => return self.refuse(problems.render(false), whole, reply),
             Err(error) => return self.refuse(format!("it cannot be read: {error}"), whole, reply),
         };
-        let plan = Plan::new(&self.in_force.config(), &config);
+        let old = self.in_force.config();
+        // With a thousand destinations this takes a while.
+        let compare = move || (Plan::new(&old, &config), config);
+        let compared = tokio::task::spawn_blocking(compare);
+        let (plan, config) = match self.while_watching(compared).await? {
+            Ok(compared) => compared,
+            Err(error) => {
+                let why = format!("the comparison ended badly: {error}");
+                return self.refuse(why, whole, reply);
+            }
+        };
         if !plan.everything.is_empty() {
             return self.begin_anew(plan, config, whole, reply);
         }

@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::kafka::AUDIT;
-use crate::rules::{Matcher, RuleFile};
+use crate::rules::{Matcher, RuleFile, RuleOptions};
 
 use super::{Config, DestinationConfig};
 
@@ -283,29 +283,25 @@ fn rules(old: &Lane<'_>, new: &Lane<'_>, why: &mut Vec<String>, also: &mut Vec<S
         why.push(format!("rule {gone} takes nothing for it any more"));
     }
     let same_topics = topics(old) == topics(new);
-    let by_name = |config: &Config| -> BTreeMap<Arc<str>, _> {
-        let rules = config.rules.iter().cloned();
-        rules.map(|rule| (Arc::clone(&rule.name), rule)).collect()
-    };
     let (rules_before, rules_now) = (by_name(old.config), by_name(new.config));
     for name in &now {
         if !before.contains(name) {
             also.push(format!("rule {name} is new here"));
             continue;
         }
-        let (Some(a), Some(b)) = (rules_before.get(name), rules_now.get(name)) else {
+        let (Some(a), Some(b)) = (rules_before.get(&**name), rules_now.get(&**name)) else {
             continue;
         };
         if a.content != b.content {
             also.push(format!("rule {name}: what is sent has changed"));
         }
-        let mut same = a.clone();
+        let mut same = RuleOptions::clone(a);
         same.content.clone_from(&b.content);
         same.deliver_to.clone_from(&b.deliver_to);
         if !same_topics {
             same.topics.clone_from(&b.topics);
         }
-        if same != *b {
+        if same != **b {
             also.push(format!("rule {name}: what it takes has changed"));
         }
     }
@@ -313,4 +309,9 @@ fn rules(old: &Lane<'_>, new: &Lane<'_>, why: &mut Vec<String>, also: &mut Vec<S
     if reads(old) != reads(new) {
         also.push("how records are read has changed".to_owned());
     }
+}
+
+fn by_name(config: &Config) -> BTreeMap<&str, &RuleOptions> {
+    let rules = config.rules.iter();
+    rules.map(|rule| (&*rule.name, rule)).collect()
 }
