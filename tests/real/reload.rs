@@ -15,6 +15,7 @@ use crate::harness::config::{Config, Destination};
 use crate::harness::place::New;
 use crate::harness::receiver::Receiver;
 use crate::harness::relay::{Relay, Signal};
+use crate::harness::wait::wait_until;
 
 use super::main_job::wait_no_lag;
 use super::operations::{ask, done, status, wait_state};
@@ -278,7 +279,10 @@ fn lanes_come_and_go_and_topics_too() {
     relay.rewrite(&old);
     let said = done(&relay, &["reload"]);
     assert!(said.contains("new: removed"), "{said}");
-    assert_eq!(kafka.members(&old.group("new")), 0);
+    // Much sooner than its session would end.
+    wait_until(Duration::from_secs(3), "it has left its group", || {
+        kafka.members(&old.group("new")) == 0
+    });
     let gone = [("destination", "new")];
     assert_eq!(relay.metrics().get("postrider_lane_state", &gone), None);
     produce("coming-a", 160..170);
