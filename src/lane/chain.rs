@@ -10,7 +10,6 @@ use bytes::Bytes;
 
 use crate::delivery::DeliveryKey;
 
-use super::counts::Settlement;
 use super::delivery::{Delivery, State};
 use super::event::{Action, Notice};
 use super::machine::Lane;
@@ -82,12 +81,7 @@ impl Lane {
     }
 
     /// A record that stood in a chain is settled: it is the next one's turn.
-    pub(super) fn leaves_its_chain(
-        &mut self,
-        key: DeliveryKey,
-        delivery: &Delivery,
-        how: Settlement,
-    ) {
+    pub(super) fn leaves_its_chain(&mut self, key: DeliveryKey, delivery: &Delivery) {
         let Some(order_key) = &delivery.order_key else {
             return;
         };
@@ -95,10 +89,6 @@ impl Lane {
             return;
         };
         let next = partition.chains.leave(order_key, key.offset);
-        let hold = OrderOptions::Key(AfterDeadLetter::Hold);
-        if how == Settlement::DeadLettered && self.options.order == hold {
-            self.hold_key(order_key.clone());
-        }
         if let Some(offset) = next
             && !self.held_keys.contains(order_key)
         {
@@ -114,9 +104,16 @@ impl Lane {
         }
     }
 
-    /// The records of a key wait for a person.
-    fn hold_key(&mut self, key: Bytes) {
-        if self.held_keys.insert(key.clone()) {
+    /// A record is to become a dead letter: those behind it that have its key wait for a person, where the file wants that. It is said before the
+    /// letter is written, because a process that ends between the two must not forget it; then the record itself waits for the person too.
+    pub(super) fn holds_its_key(&mut self, key: DeliveryKey) {
+        if self.options.order != OrderOptions::Key(AfterDeadLetter::Hold) {
+            return;
+        }
+        let order_key = self.peek(key).and_then(|d| d.order_key.clone());
+        if let Some(key) = order_key
+            && self.held_keys.insert(key.clone())
+        {
             self.actions
                 .push_back(Action::Tell(Notice::KeyHeld { key }));
         }

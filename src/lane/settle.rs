@@ -141,6 +141,7 @@ impl Lane {
     /// Asks for the dead letter of this delivery to be written. It is settled when the write is acknowledged, never before.
     pub(super) fn write_dead_letter(&mut self, key: DeliveryKey, write: DeadLetterWrite) {
         self.enter(key, State::Write(write));
+        self.holds_its_key(key);
         let Some(partition) = self.partitions.get_mut(&key.epoch) else {
             return;
         };
@@ -254,7 +255,7 @@ impl Lane {
         self.close_case(key);
         self.count_settled(settlement);
         self.check_distance(key.epoch);
-        self.leaves_its_chain(key, &delivery, settlement);
+        self.leaves_its_chain(key, &delivery);
     }
 
     pub(super) fn count_settled(&mut self, settlement: Settlement) {

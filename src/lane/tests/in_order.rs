@@ -131,6 +131,41 @@ fn after_a_dead_letter_the_key_goes_on_or_waits_for_a_person() {
 }
 
 #[test]
+fn a_key_is_held_though_the_process_ends_before_its_dead_letter_is_committed() {
+    let receiver = |seen: &Seen| answer(if seen.offset == 2 { 400 } else { 200 });
+    let hold = LaneOptions {
+        order: OrderOptions::Key(AfterDeadLetter::Hold),
+        ..LaneOptions::default()
+    };
+    let mut stage = ordered(4, hold, receiver);
+    stage.produce(40);
+    stage.pass(SECOND / 10);
+    let key = Bytes::from_static(b"2");
+    let held = Notice::KeyHeld { key: key.clone() };
+    assert!(stage.notices.contains(&held) && stage.letters.len() == 1);
+    // What is known of held keys is read before the first record.
+    stage.produced = 0;
+    stage.crash(None);
+    stage.tell(Event::Ordered(Order::HoldKey { key: key.clone() }));
+    stage.produce(40);
+    stage.pass(HOUR);
+    assert_eq!(
+        stage.letters.len(),
+        1,
+        "the record waits like those behind it"
+    );
+    assert_eq!(stage.lane.status().held[0].behind, 10);
+    stage.tell(Event::Ordered(Order::ReleaseKey { key }));
+    stage.pass(SECOND);
+    assert_eq!(
+        stage.letters.len(),
+        2,
+        "it is tried again, and holds them again"
+    );
+    assert_eq!(stage.lane.status().held[0].behind, 9);
+}
+
+#[test]
 fn a_window_full_of_what_waits_is_said_once_with_the_keys() {
     let mut options = LaneOptions::default();
     options.window.records = 50;
