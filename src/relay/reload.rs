@@ -97,6 +97,13 @@ impl Relay {
             return Ok(());
         };
         let whole = matches!(what, Reading::File);
+        if let Reading::Sources(config) = &what
+            && !Arc::ptr_eq(config, &self.in_force.config())
+        {
+            // The file that was taken meanwhile was read with all that it names; this is of the one before.
+            drop(reply.send(refused("another file has been taken over since".to_owned())));
+            return Ok(());
+        }
         let read = tokio::task::spawn_blocking(move || loader(&what));
         let config = match self.while_watching(read).await? {
             Ok(Ok(config)) => config,
@@ -269,13 +276,20 @@ impl Relay {
         let mut doors = desk.doors.all();
         let mut swaps = Vec::new();
         for (name, swap, door) in ready.swap {
-            swaps.push(tokio::spawn(hand_over(name, swap, door.clone())));
+            let handing = tokio::spawn(hand_over(swap, door.clone()));
+            swaps.push((name, tokio::time::timeout(SWAP_WAIT, handing)));
             if let Some(known) = doors.iter_mut().find(|known| known.number == door.number) {
                 *known = Arc::new(door);
             }
         }
-        for swap in swaps {
-            drop(self.while_watching(swap).await?);
+        for (name, handing) in swaps {
+            // Whoever gives up waiting does not take them back.
+            if self.while_watching(handing).await?.is_err() {
+                warn!(
+                    destination = &*name,
+                    "the lane is stuck: its settings hold as soon as it turns again"
+                );
+            }
         }
         for number in &ready.end {
             self.lanes.end(*number);
@@ -376,22 +390,12 @@ fn lane_plan(config: &Config, name: &str) -> Result<LanePlan, RelayError> {
 }
 
 /// Hands a lane its settings, and waits until they hold.
-async fn hand_over(name: Arc<str>, swap: LaneSwap, door: Door) {
+async fn hand_over(swap: LaneSwap, door: Door) {
     let (reply, done) = oneshot::channel();
-    if door
-        .asks
-        .send(LaneAsk::Swap(Box::new(swap), reply))
-        .await
-        .is_err()
-    {
-        return;
-    }
-    if tokio::time::timeout(SWAP_WAIT, done).await.is_err() {
-        let destination = &*name;
-        warn!(
-            destination,
-            "the lane is stuck: its settings hold as soon as it turns again"
-        );
+    let swap = LaneAsk::Swap(Box::new(swap), reply);
+    // A lane that has ended needs none.
+    if door.asks.send(swap).await.is_ok() {
+        drop(done.await);
     }
 }
 
