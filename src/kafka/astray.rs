@@ -130,6 +130,9 @@ impl ConsumerThread {
         self.consumer.incremental_unassign(&list)?;
         self.queues.take_over(topic, *partition);
         self.consumer.incremental_assign(&list)?;
+        // librdkafka answers before it has stopped reading, and the stop takes the forwarding away. Behind the assignment it is over, and
+        // what was fetched since then comes with the queue.
+        self.queues.take_over(topic, *partition);
         self.consumer.resume(&list)
     }
 }

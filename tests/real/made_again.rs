@@ -271,3 +271,44 @@ fn a_partition_whose_records_expired_while_it_was_paused_waits_for_a_person() {
     let place = ("halt-in".to_owned(), 0);
     assert_eq!(kafka.committed("halt.hook").get(&place), Some(&5));
 }
+
+#[test]
+fn partitions_that_go_astray_together_are_all_read_on() {
+    const PARTITIONS: i32 = 96;
+    let kafka = Broker::start();
+    kafka.create_topic("wide-in", PARTITIONS, &[]);
+    let on_each = |name: &str, count: usize| -> Vec<New> {
+        let of = |p: i32| move |n: usize| (p, n);
+        let places = (0..PARTITIONS).flat_map(|p| (0..count).map(of(p)));
+        let record = |(p, n)| {
+            let value = format!("{name}-{p}-{n}");
+            New::to("wide-in").partition(p).value(value)
+        };
+        places.map(record).collect()
+    };
+    kafka.produce(&on_each("early", 1));
+    let receiver = Receiver::start(
+        |request: &Request| match request.body.starts_with(b"early") {
+            true => Answer::ok().after(Duration::from_secs(20)),
+            false => Answer::ok(),
+        },
+    );
+    let config = Config::new(kafka.brokers(), "wide")
+        .topics(&["wide-in"])
+        .destination(
+            Destination::new("hook", &receiver.url())
+                .lane("window = { records = 96 }\nconcurrency = 96")
+                .webhook("timeouts = { total = \"60s\" }"),
+        );
+    let mut relay = Relay::start_loud(&config);
+    relay.wait_log("no room for long: partitions paused", SOON);
+    kafka.produce(&on_each("late", 3));
+    for partition in 0..PARTITIONS {
+        kafka.delete_records("wide-in", partition, 2);
+    }
+    wait_until(SOON, "what is left is delivered", || {
+        accepted(&receiver, "late").len() == 2 * PARTITIONS as usize
+    });
+    wait_no_lag(&kafka, "wide.hook", &["wide-in"]);
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+}
