@@ -96,8 +96,9 @@ impl ConsumerThread {
                 (None, lost)
             }
         };
-        if lost > 0 {
-            self.tell(FromConsumer::Expired(Arc::clone(topic), lost));
+        let more = self.losses.count(tp, next, lost);
+        if more > 0 {
+            self.tell(FromConsumer::Expired(Arc::clone(topic), more));
         }
         match offset {
             Some(offset) => {

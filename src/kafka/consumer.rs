@@ -24,6 +24,7 @@ use super::commits::Commits;
 use super::complaints::Complaints;
 use super::context::{Context, Notice};
 use super::gatehouse::{FromLadder, Gatehouse};
+use super::losses::Losses;
 use super::made_again::KnownTopics;
 use super::mailbox::{Allowance, Mailbox, Orders};
 use super::members::Part;
@@ -210,8 +211,8 @@ pub(super) struct ConsumerThread {
     doubt_at: Option<Tick>,
     /// The partitions that stand still until a person decides, and how many records of each expired.
     pub(super) stopped: BTreeMap<TopicPartition, u64>,
-    /// How many records of each partition were counted as lost while it has stood still.
-    pub(super) counted_lost: BTreeMap<TopicPartition, u64>,
+    /// What of each partition has been counted as lost.
+    pub(super) losses: Losses,
     /// What is known of the topics.
     pub(super) known: KnownTopics,
 }
@@ -269,7 +270,7 @@ impl ConsumerThread {
             given_up: false,
             doubt_at: None,
             stopped: BTreeMap::new(),
-            counted_lost: BTreeMap::new(),
+            losses: Losses::default(),
             known: KnownTopics::default(),
         })
     }

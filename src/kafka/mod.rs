@@ -16,6 +16,7 @@ mod forecast;
 mod gatehouse;
 mod inspection;
 mod letters;
+mod losses;
 mod made_again;
 mod mailbox;
 mod members;

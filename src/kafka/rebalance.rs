@@ -60,11 +60,14 @@ impl ConsumerThread {
             );
             let gone = resolved.start.lost.unsigned_abs();
             let stops = resolved.start.reason == StartReason::Stopped;
-            // What stands still finds the same again at each assignment.
             let tp = (Arc::clone(topic), *partition);
-            let counted = stops.then(|| self.counted_lost.insert(tp, gone)).flatten();
-            if gone > counted.unwrap_or(0) {
-                *lost.entry(Arc::clone(topic)).or_default() += gone - counted.unwrap_or(0);
+            match (resolved.start.reason, resolved.committed) {
+                (StartReason::MadeAgain | StartReason::BeyondEnd, _) => self.losses.begin_anew(&tp),
+                (_, Some(committed)) if gone > 0 => {
+                    *lost.entry(Arc::clone(topic)).or_default() +=
+                        self.losses.count(&tp, committed, gone);
+                }
+                _ => {}
             }
             self.known.assigned(topic, resolved.topic_id);
             if stops {
@@ -137,6 +140,7 @@ impl ConsumerThread {
             destination = %self.plan.destination, %topic, partition, offset,
             "the offsets of the partition have gone back: its topic was cut, or deleted and made again; reading from here"
         );
+        self.losses.begin_anew(tp);
         let epoch = self.own(topic, partition, offset);
         self.tell(FromConsumer::Assigned {
             cluster_id: Arc::clone(&self.cluster_id),
@@ -219,7 +223,6 @@ impl ConsumerThread {
 
     /// Nothing more of this partition is read until a person decides: so many of its records expired unread.
     pub(super) fn stand_still(&mut self, tp: &TopicPartition, lost: u64) {
-        self.counted_lost.insert(tp.clone(), lost);
         self.stopped.insert(tp.clone(), lost);
         self.tell_stopped();
     }
