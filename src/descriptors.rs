@@ -59,7 +59,7 @@ pub struct TooFew {
 /// What the limit allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// How many requests each lane may have in flight, so that there is a descriptor for the connection of each.
+    /// How many requests there may be in flight, so that there is a descriptor for the connection of each; one for each lane at least.
     pub requests: usize,
     /// Whether there are enough to count the open dead letters.
     pub letters: bool,
@@ -89,7 +89,7 @@ fn share_of(allowed: u64, lanes: u64) -> Result<Share, TooFew> {
     let letters = allowed - needed >= LETTERS;
     let left = allowed - held - if letters { LETTERS } else { 0 };
     let spare = (left / 4).max(SPARE_MIN);
-    let requests = ((left - spare) / lanes.max(1)).max(1);
+    let requests = (left - spare).max(lanes).max(1);
     Ok(Share {
         requests: usize::try_from(requests).unwrap_or(usize::MAX),
         letters,
@@ -147,9 +147,9 @@ mod tests {
         assert_eq!(share(61, 1), Some((1, false)));
         assert_eq!(share(60, 1), None);
         assert_eq!(share(77, 1), Some((1, true)));
-        assert_eq!(share(128, 3), Some((4, true)));
-        assert_eq!(share(1024, 10), Some((57, true)));
-        assert_eq!(share(65_536, 1000), Some((34, true)));
+        assert_eq!(share(128, 3), Some((12, true)));
+        assert_eq!(share(1024, 10), Some((579, true)));
+        assert_eq!(share(65_536, 1000), Some((34_113, true)));
         assert_eq!(share(64, 0), Some((8, true)));
         assert!(share(u64::MAX, 1).is_some_and(|(requests, _)| requests > 1_000_000));
         assert_eq!(share(1024, u64::MAX), None);

@@ -17,6 +17,7 @@ mod file;
 mod guesses;
 mod interpolate;
 mod kafka;
+mod limits;
 mod mask;
 mod newer;
 mod notification;
@@ -65,6 +66,7 @@ use crate::rules::{
 };
 use crate::send::WebhookOptions;
 
+pub use limits::{IN_FLIGHT, LimitOptions, WINDOW_BYTES, WINDOW_BYTES_MIN};
 pub use plan::{Change, LaneChange, Plan};
 pub use problem::{Problem, Problems, Severity};
 pub use recipes::{RecipeSummary, recipes};
@@ -147,21 +149,6 @@ pub struct DestinationConfig {
 /// What is wrong with it, and what to write instead.
 pub fn rate(text: &str) -> Result<Duration, String> {
     rate::requests(text).map_err(|refusal| format!("{}; {}", refusal.message, refusal.hint))
-}
-
-/// The limits of the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LimitOptions {
-    /// How long attempts in flight may take to end at a stop.
-    pub drain: Duration,
-}
-
-impl Default for LimitOptions {
-    fn default() -> Self {
-        Self {
-            drain: Duration::from_secs(30),
-        }
-    }
 }
 
 impl Config {
@@ -287,10 +274,11 @@ fn read(context: &Context<'_>) -> Option<Config> {
     let tree = syntax::parse(context)?;
     let root = Reader::new(context, Place::default(), &tree, 0..0);
     let kafka = kafka::read(&root);
-    let limits = process::limits(&root);
     let (read, overrides) = notification::read(&root, &kafka.prefix);
     let mut destinations = destinations::read(&root, kafka.commit_interval);
     let rules = rules::read(&root, &kafka.prefix);
+    let enabled = destinations.iter().filter(|found| found.enabled).count();
+    let limits = limits::read(&root, enabled);
     let (admin, log) = (process::admin(&root), process::log(&root));
     root.finish();
     rules::check_names(context, &destinations, &rules);

@@ -1,12 +1,10 @@
-//! `[limits]`, `[admin]` and `[log]`: what concerns the process as a whole.
+//! `[admin]` and `[log]`: what concerns the process as a whole.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tracing::Level;
 
-use super::LimitOptions;
 use super::reader::{Reader, Value};
 use crate::admin::AdminOptions;
 use crate::logging::{LogFormat, LogOptions};
@@ -15,16 +13,6 @@ use crate::logging::{LogFormat, LogOptions};
 const SOCKET_BYTES_MAX: usize = 107;
 /// The longest name of DNS.
 const HOST_BYTES_MAX: usize = 253;
-
-/// `[limits]`.
-pub(super) fn limits(root: &Reader<'_>) -> LimitOptions {
-    let mut options = LimitOptions::default();
-    root.section("limits", |reader| {
-        let range = Duration::ZERO..=Duration::from_secs(3600);
-        options.drain = reader.read("drain", options.drain, |value| value.duration(range));
-    });
-    options
-}
 
 /// `[admin]`.
 pub(super) fn admin(root: &Reader<'_>) -> AdminOptions {

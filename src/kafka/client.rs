@@ -4,6 +4,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
 use super::options::{GroupProtocol, KafkaOptions};
+use super::queued::{bound_ladder, bound_topics};
 
 /// What every client shares: the file's properties first, so that what a promise needs stands last and wins.
 #[must_use]
@@ -64,15 +65,23 @@ pub fn consumer_config(options: &KafkaOptions) -> ClientConfig {
     config
 }
 
+/// The settings of the consumer of a lane's topics, complete but for its group; `share` is what the lane has of the process's memory, in bytes.
+#[must_use]
+pub fn topics_config(options: &KafkaOptions, share: usize) -> ClientConfig {
+    let mut config = consumer_config(options);
+    bound_topics(&mut config, &options.properties, share);
+    config
+}
+
 /// The settings of the ladder's consumer, complete but for its group. Next to nothing comes from there, none of it in a hurry: it waits
 /// longer for it, and keeps less.
 #[must_use]
-pub(super) fn ladder_config(options: &KafkaOptions) -> ClientConfig {
+pub(super) fn ladder_config(options: &KafkaOptions, share: usize) -> ClientConfig {
     let mut config = consumer_config(options);
+    bound_ladder(&mut config, &options.properties, share);
     let ladder = [
         // A partition that is read on has to wait for the end of the request that is under way without it.
         ("fetch.wait.max.ms", "2000"),
-        ("queued.max.messages.kbytes", "2048"),
         ("queued.min.messages", "1000"),
     ];
     for (name, value) in ladder {

@@ -17,6 +17,7 @@ use super::client::ladder_config;
 use super::consumer::{ConsumerPlan, ConsumerThread, FromConsumer, StartError};
 use super::mailbox::{Allowance, Mailbox};
 use super::options::KafkaOptions;
+use super::queued::queued_bytes;
 use super::topics::OwnedTopic;
 
 /// What a member reads.
@@ -37,18 +38,32 @@ pub struct MembersPlan {
 }
 
 impl MembersPlan {
-    /// A member that reads `topics`, and one for the ladder if there is something of the lane on it.
+    /// A member that reads `topics`, and one for the ladder if there is something of the lane on it; `share` is what the lane has of the process's
+    /// memory, in bytes.
     #[must_use]
-    pub fn new(options: &KafkaOptions, topics: ConsumerPlan, with_ladder: bool) -> Self {
+    pub fn new(
+        options: &KafkaOptions,
+        topics: ConsumerPlan,
+        with_ladder: bool,
+        share: usize,
+    ) -> Self {
         let ladder = || {
             let topics = OwnedTopic::read_by_lanes(&options.prefix).into_iter();
             let names = topics.map(|topic| topic.name).collect();
-            (ladder_config(options), names)
+            (ladder_config(options, share), names)
         };
         Self {
             topics,
             ladder: with_ladder.then(ladder),
         }
+    }
+
+    /// How many bytes may wait inside librdkafka.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        let ladder = self.ladder.as_ref();
+        let ladder = ladder.map_or(0, |(client, _)| queued_bytes(client));
+        queued_bytes(&self.topics.client).saturating_add(ladder)
     }
 }
 

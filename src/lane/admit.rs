@@ -42,7 +42,7 @@ impl Lane {
         if self.handover.is_draining() || self.paused {
             return self.nobody_goes_alone();
         }
-        while self.in_flight < self.options.concurrency && self.may_admit() {
+        while self.in_flight < self.concurrency() && self.may_admit() {
             let Some(slot) = self.endpoints.turn() else {
                 return self.nobody_goes_alone();
             };

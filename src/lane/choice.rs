@@ -34,7 +34,7 @@ impl Lane {
         if let Some(until) = endpoint.stopped(now) {
             return Err(until);
         }
-        if slot != Slot::SOLE && endpoint.in_flight >= self.options.concurrency.div_ceil(2) {
+        if slot != Slot::SOLE && endpoint.in_flight >= self.concurrency().div_ceil(2) {
             return Err(None);
         }
         match &endpoint.state {

@@ -11,6 +11,7 @@ use crate::delivery::{
 };
 use crate::record::Record;
 
+use super::allotment::Allotment;
 use super::counts::Settlement;
 use super::endpoint::Why;
 use super::ladder::{Source, Step};
@@ -111,6 +112,8 @@ pub enum Event {
         /// What that means for its endpoint.
         endpoint: EndpointChange,
     },
+    /// So much of the process's limits is the lane's from here on.
+    Allotted(Allotment),
     /// Nothing happened but time.
     TimePassed,
 }

@@ -13,6 +13,7 @@ use crate::clock::{Now, Tick};
 use crate::delivery::{DeliveryKey, Epoch};
 
 use super::admit::RateWait;
+use super::allotment::Allotment;
 use super::brake::Brake;
 use super::caution::OneAtATime;
 use super::counts::{Counts, Waiting};
@@ -44,6 +45,8 @@ pub struct Room {
 #[derive(Debug)]
 pub struct Lane {
     pub(super) options: LaneOptions,
+    /// What it has of the limits of the process.
+    pub(super) allotment: Allotment,
     pub(super) destination_id: Arc<str>,
     pub(super) cluster_id: Arc<str>,
     pub(super) partitions: BTreeMap<Epoch, Partition>,
@@ -117,6 +120,7 @@ impl Lane {
     #[must_use]
     pub fn new(options: LaneOptions, destination_id: Arc<str>) -> Self {
         Self {
+            allotment: Allotment::UNLIMITED,
             destination_id,
             cluster_id: "".into(),
             partitions: BTreeMap::new(),
@@ -173,6 +177,7 @@ impl Lane {
             Event::Explained => self.is_explained(),
             Event::Ordered(order) => self.ordered(order),
             Event::Changed { options, endpoint } => self.changed(*options, endpoint),
+            Event::Allotted(allotment) => self.allotment = allotment,
             Event::TimePassed => {}
         }
         self.fire_timers();
@@ -257,7 +262,7 @@ impl Lane {
         let distance = self.partitions.values().map(Partition::distance).max();
         [
             self.unsettled as f64 / bounds.records as f64,
-            self.unsettled_bytes as f64 / bounds.bytes as f64,
+            self.unsettled_bytes as f64 / self.window_bytes() as f64,
             distance.unwrap_or(0) as f64 / bounds.distance as f64,
         ]
     }
@@ -333,11 +338,7 @@ impl Lane {
     fn window_room(&self) -> WindowRoom {
         WindowRoom {
             records: self.options.window.records.saturating_sub(self.unsettled),
-            bytes: self
-                .options
-                .window
-                .bytes
-                .saturating_sub(self.unsettled_bytes),
+            bytes: self.window_bytes().saturating_sub(self.unsettled_bytes),
         }
     }
 
@@ -424,7 +425,7 @@ impl Lane {
     }
 
     /// Whether nothing may be tried, whatever its endpoint says.
-    fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         self.paused || self.brake.since().is_some()
     }
 

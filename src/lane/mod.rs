@@ -8,6 +8,7 @@
 //! [`start`] decides where a partition begins; [`counts`] is the balance that must add up.
 
 mod admit;
+mod allotment;
 mod brake;
 mod breaker;
 mod caution;
@@ -43,6 +44,7 @@ mod status;
 mod tests;
 mod window;
 
+pub use allotment::{Allotment, Claim, Usage, allot};
 pub use counts::{Counts, Settlement, Waiting};
 pub use endpoint::Why;
 pub use endpoints::EndpointStates;

@@ -18,6 +18,7 @@ use crate::metrics::{LaneLevels, LaneMetrics, OwnedWrite};
 use crate::rules::Matcher;
 
 use super::CLOSE_DEADLINE;
+use super::allotments::Allotted;
 use super::desk::Desk;
 use super::in_force::InForce;
 use super::judging::Unknown;
@@ -61,6 +62,8 @@ pub(super) struct LaneParts {
     pub(super) gone: mpsc::Sender<LaneWord>,
     /// Where a record is alone in the process.
     pub(super) seat: Seat,
+    /// What it has of the process's limits.
+    pub(super) allotted: Allotted,
     pub(super) clock: Clock,
     /// How long a drain may take stands there.
     pub(super) in_force: Arc<InForce>,
@@ -151,6 +154,7 @@ impl LaneTask {
         let mut reports = Vec::new();
         let stop = self.parts.stop.clone();
         self.publish();
+        self.take_allotment();
         self.tell(Event::Ordered(Order::Pause));
         self.allow();
         loop {
@@ -167,6 +171,7 @@ impl LaneTask {
                 _ = self.reports.recv_many(&mut reports, 256) => {}
                 Some(ask) = self.parts.asks.recv() => self.asked(ask),
                 () = self.parts.seat.changed() => {}
+                () = self.parts.allotted.changed() => self.take_allotment(),
                 () = stop.cancelled(), if self.end == Ending::NotYet => self.begin_drain(),
                 () = tokio::time::sleep_until(due) => self.tell(Event::TimePassed),
             }
@@ -181,6 +186,7 @@ impl LaneTask {
             self.reported(&mut reports);
             self.look_around();
             self.allow();
+            self.parts.allotted.show(self.parts.lane.usage());
             self.show();
             if let Ending::Closing { until, .. } = self.end
                 && self.parts.clock.now().tick >= until
@@ -208,6 +214,11 @@ impl LaneTask {
         };
         let due = due.map_or(show, |due| due.min(show));
         self.parts.clock.instant(due).into()
+    }
+
+    fn take_allotment(&mut self) {
+        let allotment = self.parts.allotted.take();
+        self.tell(Event::Allotted(allotment));
     }
 
     fn asked(&mut self, ask: LaneAsk) {

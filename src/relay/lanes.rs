@@ -12,15 +12,15 @@ use crate::admin::Health;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
-    AUDIT, Complaints, ConsumerPlan, Members, MembersPlan, Producer, StartAtOption,
-    consumer_config, start_members,
+    AUDIT, Complaints, ConsumerPlan, Members, MembersPlan, Producer, StartAtOption, start_members,
+    topics_config,
 };
 use crate::lane::{Lane, LaneOptions, StartAt};
 use crate::metrics::Metrics;
 use crate::rules::Matcher;
 
 use super::RelayError;
-use super::descriptors;
+use super::allotments::Allotments;
 use super::doors::Door;
 use super::in_force::InForce;
 use super::judging::Unknown;
@@ -41,6 +41,7 @@ pub(super) struct Common {
     pub(super) health: Arc<Health>,
     pub(super) complaints: Arc<Complaints>,
     pub(super) stillness: Arc<Stillness>,
+    pub(super) allotments: Arc<Allotments>,
     pub(super) unknown: Arc<Unknown>,
     pub(super) in_force: Arc<InForce>,
     /// Where lanes say what every instance must know.
@@ -87,6 +88,8 @@ pub(super) struct LanePlan {
 pub(super) struct Prepared {
     plan: LanePlan,
     members: Members,
+    /// How many bytes may wait inside them.
+    queued_bytes: usize,
     watched: Option<Arc<Watched>>,
 }
 
@@ -104,7 +107,7 @@ impl LanePlan {
         Ok(Self {
             name: Arc::clone(&destination.name),
             id: Arc::clone(&destination.id),
-            options: descriptors::bounded(destination.lane.clone(), &destination.name, config)?,
+            options: destination.lane.clone(),
             matcher: config.matcher(&config.rule_file(), &destination.name),
             outlet: Some(outlet(config, destination)?),
             endpoint: destination.webhook.url.host(),
@@ -153,8 +156,9 @@ impl Lanes {
         // With patterns, the cluster is asked first: subscribing to the names and then to the rest would be two rebalances.
         let named = || topics.resolve(&BTreeSet::new(), &config.kafka.prefix);
         let named = (!topics.has_patterns()).then(named);
+        let share = config.window_bytes() / config.lanes().max(1);
         let reading = ConsumerPlan {
-            client: consumer_config(&config.kafka),
+            client: topics_config(&config.kafka, share),
             destination: Arc::clone(&plan.name),
             destination_id: Arc::clone(&plan.id),
             group: format!("{}.{}", config.kafka.prefix, plan.id),
@@ -167,7 +171,8 @@ impl Lanes {
         };
         // The audit delivers nothing, so nothing of it is on the ladder.
         let with_ladder = plan.outlet.is_some();
-        let members = MembersPlan::new(&config.kafka, reading, with_ladder);
+        let members = MembersPlan::new(&config.kafka, reading, with_ladder, share);
+        let queued_bytes = members.queued_bytes();
         let members = start_members(members, self.common.clock)?;
         let watched = topics.has_patterns().then(|| {
             let mailbox = members.of_topics();
@@ -176,6 +181,7 @@ impl Lanes {
         Ok(Prepared {
             plan,
             members,
+            queued_bytes,
             watched,
         })
     }
@@ -189,6 +195,7 @@ impl Lanes {
         let Prepared {
             plan: lane,
             members,
+            queued_bytes,
             watched,
         } = prepared;
         self.begun += 1;
@@ -212,6 +219,9 @@ impl Lanes {
             asks: from_operators,
             gone: common.gone.clone(),
             seat: common.stillness.seat(),
+            allotted: common
+                .allotments
+                .place(&lane.options, lane.outlet.is_some(), queued_bytes),
             name: Arc::clone(&lane.name),
             lane: Lane::new(lane.options, Arc::clone(&lane.id)),
             id: lane.id,

@@ -1,5 +1,6 @@
 //! The wiring: starts the lanes, watches them, and brings them to their end. The only place that knows all rooms.
 
+mod allotments;
 mod background;
 mod blocked;
 mod book;
@@ -57,6 +58,7 @@ use crate::systemd;
 
 pub use error::RelayError;
 
+use allotments::{Allotments, Limits};
 use background::Background;
 use doors::{Door, Doors};
 pub use in_force::InForce;
@@ -148,12 +150,18 @@ impl Relay {
             Arc::clone(&complaints),
         )?);
         let in_force = Arc::new(InForce::new(config, &metrics));
+        let limits = Limits::of(config);
+        limits.say_what_is_missing(config);
+        let allotments = Allotments::new(limits);
+        let sharing = Arc::clone(&allotments).run(stop_serving.clone());
+        background.spawn("the sharing of limits", sharing);
         let (say_gone, gone) = mpsc::channel(ASKS);
         let lanes = Lanes::new(Common {
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
             complaints: Arc::clone(&complaints),
             stillness: Stillness::new(),
+            allotments,
             unknown: Arc::new(Unknown::new(config)),
             in_force: Arc::clone(&in_force),
             gone: say_gone,

@@ -17,6 +17,7 @@ use crate::config::{Change, Config, LaneChange, Plan, Problems};
 use crate::lane::EndpointChange;
 use crate::logging;
 
+use super::allotments::Limits;
 use super::doors::Door;
 use super::lanes::{LanePlan, Prepared};
 use super::operators::{FrontDesk, LaneAsk, Roster};
@@ -131,6 +132,9 @@ impl Relay {
         say(&plan);
         self.apply(ready, &config).await?;
         self.lanes.common.unknown.take(&config);
+        let limits = Limits::of(&config);
+        limits.say_what_is_missing(&config);
+        self.lanes.common.allotments.limit(limits);
         logging::set_usual_level(config.log.level);
         match whole {
             true => self.in_force.take(config, &self.metrics),

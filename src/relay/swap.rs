@@ -35,6 +35,9 @@ impl LaneTask {
             outlet,
             ..Desk::clone(&self.desk)
         });
+        self.parts
+            .allotted
+            .set(&options, self.parts.outlet.is_some());
         let options = Box::new(options);
         self.tell(Event::Changed { options, endpoint });
         self.show_state();

@@ -163,6 +163,7 @@ impl Watch {
             | Event::Still
             | Event::Explained
             | Event::Changed { .. }
+            | Event::Allotted(_)
             | Event::TimePassed => {}
             Event::AttemptEnded { key, attempt } => self.attempt_ended(now, *key, attempt),
             Event::WriteEnded { key, result } => {

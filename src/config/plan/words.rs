@@ -78,6 +78,12 @@ pub(super) fn everything(old: &Config, new: &Config) -> Vec<String> {
 pub(super) fn process(old: &Config, new: &Config) -> Vec<String> {
     let mut found = Vec::new();
     let mut words = Words(&mut found);
+    words.size(
+        "limits: window_bytes",
+        old.window_bytes(),
+        new.window_bytes(),
+    );
+    words.number("limits: in_flight", old.in_flight(), new.in_flight());
     words.time("limits: drain", old.limits.drain, new.limits.drain);
     words.shown("log: level", (&old.log.level, &new.log.level), |level| {
         level.to_string().to_lowercase()
