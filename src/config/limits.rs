@@ -62,7 +62,7 @@ fn window_bytes(value: &Value<'_>, destinations: usize) -> Option<usize> {
         let hint = format!(
             "{destinations} destinations need {needed} at least, or take destinations out of the file"
         );
-        value.error("is too little for its destinations", hint);
+        value.error("is too small for its destinations", hint);
         return None;
     }
     Some(bytes)
@@ -74,7 +74,7 @@ fn in_flight(value: &Value<'_>, destinations: usize) -> Option<usize> {
         let hint = format!(
             "each destination needs one: write {destinations} at least, or take destinations out of the file"
         );
-        value.error("is too little for its destinations", hint);
+        value.error("is too small for its destinations", hint);
         return None;
     }
     Some(requests)

@@ -33,6 +33,7 @@ mod in_order;
 mod kill;
 mod kill_states;
 mod ladder;
+mod limits;
 mod made_again;
 mod main_job;
 mod metadata;
