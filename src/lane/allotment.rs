@@ -247,11 +247,7 @@ mod tests {
         let allotted = allot(100, 1, &claims);
         assert_eq!(allotted[2], 1);
         assert_eq!(settle(100, &mut claims), [34, 33, 33]);
-        assert_eq!(
-            settle(3, &mut vec![busy(9); 5]),
-            [1; 5],
-            "one each at least"
-        );
+        assert_eq!(settle(3, &mut [busy(9); 5]), [1; 5], "one each at least");
     }
 
     #[test]
