@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use crate::lane::RecordsLostPolicy;
 
 use super::consumer::{ConsumerThread, FromConsumer, TopicPartition};
+use super::leaders::end_of_old_log;
 
 /// How long the broker may take to say what there is.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,14 +27,43 @@ enum Way {
     Behind { offset: i64, lost: u64 },
     /// Nowhere until a person decides; so many records expired before they were read.
     Nowhere { lost: u64 },
-    /// At the beginning: the topic ends before the place where it was left.
+    /// At this offset, as another log: the one that was read is gone from there on.
     Anew { offset: i64 },
 }
 
+/// What is known of how far the log is still the one that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// All of it, or nothing is known.
+    No,
+    /// Up to this offset; what stands there now is new.
+    At(i64),
+    /// Not as far as it was read.
+    Somewhere,
+}
+
+impl Cut {
+    /// By what librdkafka says.
+    pub(super) fn of(was_cut: bool, why: &str) -> Self {
+        match (was_cut, end_of_old_log(why)) {
+            (_, Some(end)) => Self::At(end),
+            (true, None) => Self::Somewhere,
+            (false, None) => Self::No,
+        }
+    }
+}
+
 /// Which way leads on from `next`, where the partition has `low` and would write at `high` (pure).
-fn way_on(next: i64, (low, high): (i64, i64), policy: RecordsLostPolicy) -> Way {
-    if next > high {
-        return Way::Anew { offset: low };
+fn way_on(next: i64, cut: Cut, (low, high): (i64, i64), policy: RecordsLostPolicy) -> Way {
+    match cut {
+        Cut::At(offset) if offset < next => {
+            return Way::Anew {
+                offset: offset.max(low),
+            };
+        }
+        Cut::Somewhere => return Way::Anew { offset: low },
+        Cut::No | Cut::At(_) if next > high => return Way::Anew { offset: low },
+        Cut::No | Cut::At(_) => {}
     }
     if next >= low {
         return Way::On;
@@ -54,7 +84,7 @@ fn way_on(next: i64, (low, high): (i64, i64), policy: RecordsLostPolicy) -> Way 
 
 impl ConsumerThread {
     /// Finds out where a partition can be read on, and goes there. What was read of it before stays in the lane's hands.
-    pub(super) fn find_way(&mut self, tp: &TopicPartition) {
+    pub(super) fn find_way(&mut self, tp: &TopicPartition, cut: Cut) {
         let (topic, partition) = (&tp.0, tp.1);
         let epoch = self.assigned.get(tp).copied();
         let Some((epoch, next)) =
@@ -74,10 +104,10 @@ impl ConsumerThread {
             false => self.plan.on_records_lost,
         };
         let destination = &self.plan.destination;
-        let (offset, lost) = match way_on(next, there, policy) {
+        let (offset, lost) = match way_on(next, cut, there, policy) {
             Way::Anew { offset } => {
                 self.lose(std::slice::from_ref(tp));
-                self.begin_again(tp, offset);
+                self.own_anew(tp, offset);
                 return self.go_to(tp, offset);
             }
             Way::On => {
@@ -122,7 +152,7 @@ impl ConsumerThread {
     }
 
     fn assign_anew(
-        &self,
+        &mut self,
         (topic, partition): &TopicPartition,
         offset: i64,
     ) -> Result<(), KafkaError> {
@@ -144,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_expired_is_counted_from_where_the_reader_stood() {
-        let way = |next, policy| way_on(next, (10, 20), policy);
+        let way = |next, policy| way_on(next, Cut::No, (10, 20), policy);
         let behind = |offset, lost| Way::Behind { offset, lost };
         assert_eq!(way(4, RecordsLostPolicy::Earliest), behind(10, 6));
         assert_eq!(way(4, RecordsLostPolicy::Latest), behind(20, 16));
@@ -152,12 +182,25 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_was_cut_is_read_on_where_it_was_cut_though_it_has_grown_since() {
+        let way = |cut| way_on(15, cut, (10, 20), RecordsLostPolicy::Stop);
+        assert_eq!(way(Cut::At(12)), Way::Anew { offset: 12 });
+        assert_eq!(way(Cut::At(3)), Way::Anew { offset: 10 });
+        assert_eq!(way(Cut::At(15)), Way::On);
+        assert_eq!(way(Cut::Somewhere), Way::Anew { offset: 10 });
+        assert_eq!(Cut::of(true, "broker end offset is 12 (x)"), Cut::At(12));
+        assert_eq!(Cut::of(true, "log truncation"), Cut::Somewhere);
+        assert_eq!(Cut::of(false, "out of range"), Cut::No);
+    }
+
+    #[test]
     fn within_the_partition_nothing_is_lost_and_beyond_its_end_it_is_another() {
         for policy in [RecordsLostPolicy::Earliest, RecordsLostPolicy::Stop] {
             for next in [10, 15, 20] {
-                assert_eq!(way_on(next, (10, 20), policy), Way::On);
+                assert_eq!(way_on(next, Cut::No, (10, 20), policy), Way::On);
             }
-            assert_eq!(way_on(21, (10, 20), policy), Way::Anew { offset: 10 });
+            let way = way_on(21, Cut::No, (10, 20), policy);
+            assert_eq!(way, Way::Anew { offset: 10 });
         }
     }
 }

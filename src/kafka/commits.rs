@@ -12,6 +12,7 @@ use crate::lane::Position;
 
 use super::consumer::{ConsumerThread, FromConsumer};
 use super::raw::{CommitError, CommitResult};
+use super::raw_leaders::set_leader_epoch;
 
 /// How long the broker may be silent before a last commit is given up.
 pub(super) const LAST_COMMIT: Duration = Duration::from_secs(5);
@@ -75,6 +76,9 @@ impl ConsumerThread {
             }
             if !bare {
                 element.set_metadata(&position.metadata);
+            }
+            if let Some(leader) = self.leaders.before(position.epoch, position.offset) {
+                set_leader_epoch(&mut list, topic, *partition, leader);
             }
             self.commits.outstanding.push(asked);
         }

@@ -24,6 +24,7 @@ use super::commits::Commits;
 use super::complaints::Complaints;
 use super::context::{Context, Notice};
 use super::gatehouse::{FromLadder, Gatehouse};
+use super::leaders::Leaders;
 use super::losses::Losses;
 use super::made_again::KnownTopics;
 use super::mailbox::{Allowance, Mailbox, Orders};
@@ -211,6 +212,8 @@ pub(super) struct ConsumerThread {
     doubt_at: Option<Tick>,
     /// The partitions that stand still until a person decides, and how many records of each expired.
     pub(super) stopped: BTreeMap<TopicPartition, u64>,
+    /// Who wrote what was read.
+    pub(super) leaders: Leaders,
     /// What of each partition has been counted as lost.
     pub(super) losses: Losses,
     /// What is known of the topics.
@@ -270,6 +273,7 @@ impl ConsumerThread {
             given_up: false,
             doubt_at: None,
             stopped: BTreeMap::new(),
+            leaders: Leaders::default(),
             losses: Losses::default(),
             known: KnownTopics::default(),
         })

@@ -170,7 +170,7 @@ impl ConsumerThread {
                     self.send(&mut parcels);
                     self.reach_end(epoch, offset);
                 }
-                Fetched::Astray { .. } | Fetched::Error(_) => {}
+                Fetched::Led { .. } | Fetched::Astray { .. } | Fetched::Error(_) => {}
             }
         }
         self.send(&mut parcels);

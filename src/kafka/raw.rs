@@ -38,10 +38,21 @@ pub(super) enum Fetched {
         partition: i32,
         offset: i64,
     },
+    /// From this offset on the records of the partition were written under this leader.
+    Led {
+        topic: Arc<str>,
+        partition: i32,
+        offset: i64,
+        leader: i32,
+    },
     /// The partition cannot be read on where it was left, and librdkafka has stopped reading it.
     Astray {
         topic: Arc<str>,
         partition: i32,
+        /// Whether its log was cut below that place.
+        was_cut: bool,
+        /// In librdkafka's words.
+        why: String,
     },
     /// Something else, in librdkafka's words.
     Error(String),
@@ -85,7 +96,8 @@ impl Queues {
     }
 
     /// Sends the records of a partition here instead of to the consumer's own queue. To be called before the partition is assigned.
-    pub(super) fn take_over(&self, topic: &str, partition: i32) {
+    pub(super) fn take_over(&mut self, topic: &str, partition: i32) {
+        self.topics.forget_leader(topic, partition);
         let Ok(topic) = CString::new(topic) else {
             return;
         };
@@ -126,6 +138,7 @@ impl Queues {
                 if message.is_null() {
                     return;
                 }
+                into.extend(self.topics.leader_of(message));
                 into.push(self.topics.fetched(message));
                 native::rd_kafka_message_destroy(message);
             }
@@ -274,6 +287,8 @@ fn error_text(error: NativeError) -> Option<String> {
 #[derive(Default)]
 struct TopicNames {
     known: Vec<Arc<str>>,
+    /// The leader of the last record of each partition, by the place of its topic.
+    leaders: BTreeMap<(usize, i32), i32>,
 }
 
 impl TopicNames {
@@ -288,6 +303,38 @@ impl TopicNames {
         let name: Arc<str> = name.to_string_lossy().into();
         self.known.push(Arc::clone(&name));
         name
+    }
+
+    fn forget_leader(&mut self, topic: &str, partition: i32) {
+        if let Some(place) = self.known.iter().position(|known| **known == *topic) {
+            self.leaders.remove(&(place, partition));
+        }
+    }
+
+    /// Under which leader a record was written, where that is another than that of the record before it.
+    ///
+    /// # Safety
+    /// `message` points to a valid message.
+    unsafe fn leader_of(&mut self, message: *const native::rd_kafka_message_t) -> Option<Fetched> {
+        unsafe {
+            let m = &*message;
+            if m.err != NativeError::RD_KAFKA_RESP_ERR_NO_ERROR || m.rkt.is_null() {
+                return None;
+            }
+            let leader = native::rd_kafka_message_leader_epoch(message);
+            let topic = self.shared(CStr::from_ptr(native::rd_kafka_topic_name(m.rkt)));
+            let place = self
+                .known
+                .iter()
+                .position(|known| Arc::ptr_eq(known, &topic))?;
+            let before = self.leaders.insert((place, m.partition), leader);
+            (leader >= 0 && before != Some(leader)).then_some(Fetched::Led {
+                topic,
+                partition: m.partition,
+                offset: m.offset,
+                leader,
+            })
+        }
     }
 
     /// Copies everything out of a message.
@@ -317,10 +364,15 @@ impl TopicNames {
                     partition: m.partition,
                     offset: m.offset,
                 },
-                NativeError::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => Fetched::Astray {
-                    topic,
-                    partition: m.partition,
-                },
+                NativeError::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => {
+                    let why = text_of(native::rd_kafka_message_errstr(message)).unwrap_or_default();
+                    Fetched::Astray {
+                        topic,
+                        partition: m.partition,
+                        was_cut: why.contains("log truncation"),
+                        why,
+                    }
+                }
                 _ => {
                     let text = native::rd_kafka_message_errstr(message);
                     Fetched::Error(text_of(text).unwrap_or_else(|| "unknown error".to_owned()))

@@ -5,6 +5,7 @@ use tracing::debug;
 use crate::delivery::Epoch;
 use crate::record::Record;
 
+use super::astray::Cut;
 use super::consumer::{ConsumerThread, FromConsumer, TopicPartition};
 use super::gatehouse::FromLadder;
 use super::mailbox::Allowance;
@@ -103,7 +104,25 @@ impl ConsumerThread {
                         self.reach_end(epoch, offset);
                     }
                 }
-                Fetched::Astray { topic, partition } => astray.push((topic, partition)),
+                Fetched::Led {
+                    topic,
+                    partition,
+                    offset,
+                    leader,
+                } => {
+                    if let Some(epoch) = self.assigned.get(&(topic, partition)) {
+                        self.leaders.read(*epoch, offset, leader);
+                    }
+                }
+                Fetched::Astray {
+                    topic,
+                    partition,
+                    was_cut,
+                    why,
+                } => {
+                    debug!(destination = %self.plan.destination, %topic, partition, why, "the partition cannot be read on where it was left");
+                    astray.push(((topic, partition), Cut::of(was_cut, &why)));
+                }
                 Fetched::Error(error) => {
                     debug!(destination = %self.plan.destination, error, "fetch error");
                 }
@@ -114,8 +133,8 @@ impl ConsumerThread {
         for (tp, offset) in cut {
             self.begin_again(&tp, offset);
         }
-        for tp in astray {
-            self.find_way(&tp);
+        for (tp, cut) in astray {
+            self.find_way(&tp, cut);
         }
         self.largest = self.heaviest.max(self.largest - self.largest / 8).max(1);
         self.heaviest = 0;

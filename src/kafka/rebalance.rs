@@ -13,6 +13,7 @@ use crate::lane::{AssignedPartition, Source, StartReason};
 
 use super::consumer::{ConsumerThread, FromConsumer, TopicPartition};
 use super::context::give_back;
+use super::raw_leaders::{seek_checked, set_leader_epoch};
 use super::start::{self, Question};
 use super::topics::step_of;
 
@@ -22,6 +23,9 @@ const REVOKE_DRAIN: Duration = Duration::from_secs(10);
 const LAST_COMMIT_AT_REVOKE: Duration = Duration::from_secs(10);
 /// How long librdkafka may take to go to another offset.
 const SEEK: Duration = Duration::from_secs(5);
+/// How often it is asked to when it has not begun a partition yet, and after which pauses: this long, twice as long, and so on.
+const SEEKS: u32 = 8;
+const SEEK_AGAIN: Duration = Duration::from_millis(50);
 /// How long the questions at an assignment may take before the group is left and joined again.
 const START_ANSWERS: Duration = Duration::from_secs(10);
 
@@ -48,6 +52,7 @@ impl ConsumerThread {
         let mut list = TopicPartitionList::new();
         let mut assigned = Vec::new();
         let mut stopped = Vec::new();
+        let mut unsure = Vec::new();
         let mut lost: BTreeMap<Arc<str>, u64> = BTreeMap::new();
         for ((topic, partition), resolved) in partitions.iter().zip(starts) {
             let offset = resolved.start.offset;
@@ -79,7 +84,8 @@ impl ConsumerThread {
                 return self.leave_and_join_again(&error.to_string());
             }
             self.queues.take_over(topic, *partition);
-            let epoch = self.own(topic, *partition, offset);
+            let epoch = self.own(topic, *partition, offset, resolved.leader);
+            unsure.extend(resolved.unsure.map(|leader| (tp, offset, leader)));
             assigned.push(AssignedPartition {
                 epoch,
                 topic: Arc::clone(topic),
@@ -114,20 +120,47 @@ impl ConsumerThread {
             self.lose(partitions);
             return self.leave_and_join_again(&error.to_string());
         }
+        if !self.ask_how_far(&unsure) {
+            self.lose(partitions);
+            return self.leave_and_join_again("librdkafka does not ask how far the log goes");
+        }
         self.wake_fetchers();
+    }
+
+    /// Has the brokers asked how far the logs of these are still what was read; where they are not, the partition is astray. Each comes with where it
+    /// begins, and with the leader that wrote what lies before.
+    fn ask_how_far(&self, unsure: &[(TopicPartition, i64, i32)]) -> bool {
+        let mut list = TopicPartitionList::new();
+        for ((topic, partition), offset, leader) in unsure {
+            let offset = Offset::Offset(*offset);
+            if list
+                .add_partition_offset(topic, *partition, offset)
+                .is_err()
+            {
+                return false;
+            }
+            set_leader_epoch(&mut list, topic, *partition, *leader);
+        }
+        // A partition that librdkafka has not begun yet cannot be sought in.
+        list.count() == 0
+            || (0..SEEKS).any(|seek| {
+                std::thread::sleep(SEEK_AGAIN * seek);
+                seek_checked(self.consumer.client(), &list, SEEK)
+            })
     }
 
     fn source(&self, topic: &str) -> Source {
         step_of(&self.plan.owned_prefix, topic).map_or(Source::Topic, Source::Ladder)
     }
 
-    /// Takes a partition over under an epoch of its own.
-    fn own(&mut self, topic: &Arc<str>, partition: i32, base: i64) -> Epoch {
+    /// Takes a partition over under an epoch of its own; `leader` wrote what lies before `base`, where that is known.
+    fn own(&mut self, topic: &Arc<str>, partition: i32, base: i64, leader: Option<i32>) -> Epoch {
         let epoch = self.next_epoch;
         self.next_epoch.0 += 2;
         self.assigned.insert((Arc::clone(topic), partition), epoch);
         self.epochs.insert(epoch, (Arc::clone(topic), partition));
         self.next_offsets.insert(epoch, base);
+        self.leaders.begin(epoch, base, leader);
         self.pauses.assigned();
         epoch
     }
@@ -135,13 +168,27 @@ impl ConsumerThread {
     /// Reads a lost partition again from `offset`, under a new epoch. Within one assignment offsets only grow, so the topic was cut, or deleted
     /// and made again, and librdkafka has begun at its beginning: under the old epoch these records lie below the base or the position.
     pub(super) fn begin_again(&mut self, tp: &TopicPartition, offset: i64) {
+        self.own_anew(tp, offset);
+        // What librdkafka has fetched beyond this record belongs to the epoch that is lost, and is fetched again.
+        let (topic, partition) = (&tp.0, tp.1);
+        let done = self
+            .consumer
+            .seek(topic, partition, Offset::Offset(offset), SEEK);
+        if let Err(error) = done {
+            self.lose(std::slice::from_ref(tp));
+            self.leave_and_join_again(&error.to_string());
+        }
+    }
+
+    /// Takes a lost partition over under a new epoch, and tells the lane; librdkafka is still to be sent to `offset`.
+    pub(super) fn own_anew(&mut self, tp: &TopicPartition, offset: i64) {
         let (topic, partition) = (&tp.0, tp.1);
         warn!(
             destination = %self.plan.destination, %topic, partition, offset,
             "the offsets of the partition have gone back: its topic was cut, or deleted and made again; reading from here"
         );
         self.losses.begin_anew(tp);
-        let epoch = self.own(topic, partition, offset);
+        let epoch = self.own(topic, partition, offset, None);
         self.tell(FromConsumer::Assigned {
             cluster_id: Arc::clone(&self.cluster_id),
             partitions: vec![AssignedPartition {
@@ -157,14 +204,6 @@ impl ConsumerThread {
             }],
             lost: BTreeMap::new(),
         });
-        // What librdkafka has fetched beyond this record belongs to the epoch that is lost, and is fetched again.
-        let done = self
-            .consumer
-            .seek(topic, partition, Offset::Offset(offset), SEEK);
-        if let Err(error) = done {
-            self.lose(std::slice::from_ref(tp));
-            self.leave_and_join_again(&error.to_string());
-        }
     }
 
     /// Without an answer the right start is unknown, and a wrong one loses records: out, and in again.
@@ -254,6 +293,7 @@ impl ConsumerThread {
                 self.next_offsets.remove(&epoch);
                 self.pauses.forget(epoch);
                 self.gate.forget(epoch);
+                self.leaders.forget(epoch);
                 self.commits.forget(epoch);
             }
         }

@@ -18,6 +18,7 @@ use crate::lane::{
 
 use super::made_again::KnownTopics;
 use super::raw;
+use super::raw_leaders;
 use super::raw_topics::{self, Found};
 
 /// How long the broker may take to describe topics: it is not needed to begin.
@@ -56,10 +57,20 @@ pub(super) struct Resolved {
     /// What was committed with it; nothing when it is of another topic that had this name.
     pub(super) metadata: Option<Bytes>,
     pub(super) topic_id: Option<TopicId>,
+    /// Under which leader the record before the start was written, where that is known.
+    pub(super) leader: Option<i32>,
+    /// The same, where another leads by now and the broker is to be asked how far the log is what was read.
+    pub(super) unsure: Option<i32>,
 }
 
 type TopicPartition = (Arc<str>, i32);
 type Offsets = BTreeMap<TopicPartition, Option<i64>>;
+/// Offsets, what was committed with them, and the epochs of the leaders that wrote what lies before them.
+type Committed = (
+    Offsets,
+    BTreeMap<TopicPartition, Bytes>,
+    BTreeMap<TopicPartition, i32>,
+);
 
 /// The cluster's id and the start of every partition, in order. An error says which question stayed open.
 pub(super) fn resolve<C: ConsumerContext>(
@@ -75,7 +86,7 @@ pub(super) fn resolve<C: ConsumerContext>(
     if partitions.is_empty() {
         return Ok((cluster_id.into(), Vec::new()));
     }
-    let (committed, mut metadata) = committed(consumer, partitions, question)?;
+    let (committed, mut metadata, leaders) = committed(consumer, partitions, question)?;
     let at_time = match question.start_at {
         StartAt::Time(time) => offsets_at(
             consumer,
@@ -86,7 +97,8 @@ pub(super) fn resolve<C: ConsumerContext>(
         StartAt::Earliest | StartAt::Latest => BTreeMap::new(),
     };
     let low = offsets_at(consumer, partitions, Offset::Beginning, question.left()?)?;
-    let mut high = offsets_at(consumer, partitions, Offset::End, question.left()?)?;
+    let ends = list_at(consumer, partitions, Offset::End, question.left()?)?;
+    let (mut high, leading) = (offsets(&ends)?, raw_leaders::leader_epochs(&ends));
     let beyond = |tp: &&TopicPartition| committed.get(*tp) > high.get(*tp);
     let beyond: Vec<TopicPartition> = partitions.iter().filter(beyond).cloned().collect();
     if !beyond.is_empty() {
@@ -135,6 +147,7 @@ pub(super) fn resolve<C: ConsumerContext>(
             high: high.get(tp).copied().flatten().ok_or("no high watermark")?,
             at_time: at_time.get(tp).copied().flatten(),
             made_again: false,
+            leader_known: leaders.contains_key(tp),
         };
         let topic_id = found.get(&tp.0).copied().and_then(Found::id);
         let known = match facts.committed {
@@ -148,7 +161,12 @@ pub(super) fn resolve<C: ConsumerContext>(
             ..facts
         };
         let start = start_position(topic, facts, question.start_at, question.on_records_lost);
+        let leader = leaders.get(tp).copied();
+        let leader = leader.filter(|_| start.reason == StartReason::Committed);
+        let unsure = leader.filter(|leader| leading.get(tp).is_none_or(|now| now != leader));
         starts.push(Resolved {
+            leader,
+            unsure,
             start,
             committed: facts.committed,
             metadata: metadata.remove(tp).filter(|_| !made_again),
@@ -164,7 +182,7 @@ fn committed<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     partitions: &[TopicPartition],
     question: &Question<'_>,
-) -> Result<(Offsets, BTreeMap<TopicPartition, Bytes>), String> {
+) -> Result<Committed, String> {
     let topics: BTreeSet<&Arc<str>> = partitions.iter().map(|(topic, _)| topic).collect();
     let mut list = TopicPartitionList::new();
     for topic in topics {
@@ -188,7 +206,8 @@ fn committed<C: ConsumerContext>(
     let answer = consumer
         .committed_offsets(list, question.left()?)
         .map_err(|e| e.to_string())?;
-    Ok((offsets(&answer)?, raw::metadata(&answer)))
+    let leaders = raw_leaders::leader_epochs(&answer);
+    Ok((offsets(&answer)?, raw::metadata(&answer), leaders))
 }
 
 /// The offset of each partition at `when`: a time in milliseconds, [`Offset::Beginning`] or [`Offset::End`], all of which the broker's
@@ -199,15 +218,23 @@ fn offsets_at<C: ConsumerContext>(
     when: Offset,
     timeout: Duration,
 ) -> Result<Offsets, String> {
+    offsets(&list_at(consumer, partitions, when, timeout)?)
+}
+
+fn list_at<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[TopicPartition],
+    when: Offset,
+    timeout: Duration,
+) -> Result<TopicPartitionList, String> {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (topic, partition) in partitions {
         list.add_partition_offset(topic, *partition, when)
             .map_err(|e| e.to_string())?;
     }
-    let answer = consumer
+    consumer
         .offsets_for_times(list, timeout)
-        .map_err(|e| e.to_string())?;
-    offsets(&answer)
+        .map_err(|e| e.to_string())
 }
 
 /// The ends of partitions, open transactions included. A reader of committed records is told the end of what it may read, and a committed offset

@@ -68,6 +68,9 @@ pub struct PartitionFacts {
     /// Whether the group read another topic of the same name, which has been deleted since: the offset was committed for that one, or went
     /// with it.
     pub made_again: bool,
+    /// Whether it is known which leader wrote what lies before the committed offset: then the broker can be asked how far the log is what was
+    /// read, and an offset beyond its end need not mean its beginning.
+    pub leader_known: bool,
 }
 
 /// Where to begin, and why.
@@ -119,6 +122,7 @@ pub fn start_position(
         high,
         at_time,
         made_again,
+        leader_known,
     } = facts;
     let from_beginning = |reason| Start {
         offset: low,
@@ -147,7 +151,7 @@ pub fn start_position(
             lost: 0,
         };
     };
-    if committed > high {
+    if committed > high && !leader_known {
         return from_beginning(StartReason::BeyondEnd);
     }
     if committed >= low {
@@ -193,6 +197,7 @@ mod tests {
             high: 20,
             at_time: Some(15),
             made_again: false,
+            leader_known: false,
         };
         let start = start_position(topic, facts, at, RecordsLostPolicy::Earliest);
         (start.offset, start.reason, start.lost)
@@ -220,6 +225,7 @@ mod tests {
             high: 20,
             at_time: None,
             made_again: false,
+            leader_known: false,
         };
         let time = StartAt::Time(Timestamp(1));
         let start = start_position(RULE_TOPIC, facts, time, RecordsLostPolicy::Earliest);
@@ -280,10 +286,31 @@ mod tests {
                 high: 20,
                 at_time: None,
                 made_again: true,
+                leader_known: true,
             };
             let policy = RecordsLostPolicy::Latest;
             let start = start_position(KNOWN_TOPIC, facts, StartAt::Latest, policy);
             let expected = (10, StartReason::MadeAgain, 0);
+            assert_eq!((start.offset, start.reason, start.lost), expected);
+        }
+    }
+
+    #[test]
+    fn beyond_the_end_it_begins_anew_unless_the_broker_can_be_asked_how_far_the_log_goes() {
+        for (leader_known, expected) in [
+            (false, (10, StartReason::BeyondEnd, 0)),
+            (true, (25, StartReason::Committed, 0)),
+        ] {
+            let facts = PartitionFacts {
+                committed: Some(25),
+                low: 10,
+                high: 20,
+                at_time: None,
+                made_again: false,
+                leader_known,
+            };
+            let policy = RecordsLostPolicy::Earliest;
+            let start = start_position(KNOWN_TOPIC, facts, StartAt::Latest, policy);
             assert_eq!((start.offset, start.reason, start.lost), expected);
         }
     }

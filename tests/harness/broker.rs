@@ -128,6 +128,29 @@ impl Broker {
         self.signal(Signal::SIGCONT);
     }
 
+    /// Takes the records of the topic's first partition from this offset on out of its log, as a machine does that loses its power before they are
+    /// written out. The broker must not run.
+    pub fn lose_end(&self, topic: &str, offset: i64) {
+        let name = format!("data/{topic}-0/00000000000000000000.log");
+        let log = self.folder.path().join(name);
+        let bytes = std::fs::read(&log).expect("the log of the partition");
+        let number = |range: std::ops::Range<usize>| {
+            bytes[range]
+                .iter()
+                .fold(0i64, |number, byte| number << 8 | i64::from(*byte))
+        };
+        let mut at = 0;
+        // A batch begins with its first offset, and the length of what follows.
+        while number(at..at + 8) < offset {
+            at += 12 + number(at + 8..at + 12) as usize;
+        }
+        let file = std::fs::OpenOptions::new().write(true).open(&log);
+        file.and_then(|file| file.set_len(at as u64))
+            .expect("a shorter log");
+        // It looks at its logs at the start only where it did not end in good order.
+        std::fs::remove_file(self.folder.path().join("data/.kafka_cleanshutdown")).ok();
+    }
+
     /// Starts it again on the same data and the same port, and waits until it answers. One that still runs is stopped first.
     pub fn restart(&self) {
         if self.is_running() {

@@ -312,3 +312,47 @@ fn partitions_that_go_astray_together_are_all_read_on() {
     wait_no_lag(&kafka, "wide.hook", &["wide-in"]);
     assert_eq!(relay.stop(SOON).code(), Some(0));
 }
+
+#[test]
+fn what_is_written_where_a_broker_has_lost_its_last_records_is_delivered() {
+    the_end_of_the_log_is_lost("cut", false);
+}
+
+#[test]
+fn the_same_when_nobody_reads_meanwhile() {
+    the_end_of_the_log_is_lost("cut-away", true);
+}
+
+fn the_end_of_the_log_is_lost(name: &str, nobody_reads: bool) {
+    let (topic, group) = (format!("{name}-in"), format!("{name}.hook"));
+    let kafka = Broker::start();
+    kafka.create_topic(&topic, 1, &[]);
+    for n in 0..20 {
+        let record = New::to(&topic).partition(0).value(format!("old-{n}"));
+        kafka.produce(&[record]);
+    }
+    let receiver = Receiver::ok();
+    let config = Config::new(kafka.brokers(), name)
+        .topics(&[&topic])
+        .destination(Destination::new("hook", &receiver.url()));
+    let mut relay = Relay::start_loud(&config);
+    receiver.wait_accepted(20, SOON);
+    wait_no_lag(&kafka, &group, &[&topic]);
+    if nobody_reads {
+        assert_eq!(relay.stop(SOON).code(), Some(0));
+    }
+    kafka.stop();
+    kafka.lose_end(&topic, 12);
+    kafka.restart();
+    kafka.produce(&records(&topic, "new", 15));
+    assert_eq!(kafka.watermarks(&topic), [(0, 27)]);
+    if nobody_reads {
+        relay.start_again();
+    }
+    wait_until(SOON, "what was written since is delivered", || {
+        accepted(&receiver, "new").len() == 15
+    });
+    wait_no_lag(&kafka, &group, &[&topic]);
+    assert_eq!(receiver.attempt_count(), 35, "nothing is repeated");
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+}

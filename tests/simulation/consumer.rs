@@ -229,6 +229,7 @@ impl World {
             high,
             at_time,
             made_again: false,
+            leader_known: false,
         };
         let start = start_position(
             facts,

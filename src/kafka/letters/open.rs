@@ -158,7 +158,10 @@ async fn receive(
     match consumer.recv().await {
         Ok(message) => match copied(&message) {
             Fetched::Record(record) => Ok(Some(record)),
-            Fetched::EndOfPartition { .. } | Fetched::Astray { .. } | Fetched::Error(_) => Ok(None),
+            Fetched::EndOfPartition { .. }
+            | Fetched::Led { .. }
+            | Fetched::Astray { .. }
+            | Fetched::Error(_) => Ok(None),
         },
         Err(KafkaError::PartitionEOF(partition)) => {
             behind.remove(&partition);
