@@ -23,9 +23,6 @@ const REVOKE_DRAIN: Duration = Duration::from_secs(10);
 const LAST_COMMIT_AT_REVOKE: Duration = Duration::from_secs(10);
 /// How long librdkafka may take to go to another offset.
 const SEEK: Duration = Duration::from_secs(5);
-/// How often it is asked to when it has not begun a partition yet, and after which pauses: this long, twice as long, and so on.
-const SEEKS: u32 = 8;
-const SEEK_AGAIN: Duration = Duration::from_millis(50);
 /// How long the questions at an assignment may take before the group is left and joined again.
 const START_ANSWERS: Duration = Duration::from_secs(10);
 
@@ -141,12 +138,18 @@ impl ConsumerThread {
             }
             set_leader_epoch(&mut list, topic, *partition, *leader);
         }
-        // A partition that librdkafka has not begun yet cannot be sought in.
-        list.count() == 0
-            || (0..SEEKS).any(|seek| {
-                std::thread::sleep(SEEK_AGAIN * seek);
-                seek_checked(self.consumer.client(), &list, SEEK)
-            })
+        if list.count() == 0 {
+            return true;
+        }
+        let deadline = self.clock.now().tick + SEEK;
+        while !seek_checked(self.consumer.client(), &list, SEEK) {
+            if self.clock.now().tick >= deadline {
+                return false;
+            }
+            // A partition that librdkafka has not begun yet cannot be sought in; its thread that begins it also asks this.
+            drop(self.consumer.fetch_metadata(Some(&unsure[0].0.0), SEEK));
+        }
+        true
     }
 
     fn source(&self, topic: &str) -> Source {
