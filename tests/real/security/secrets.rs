@@ -27,7 +27,9 @@ const HEADER: &str = "header-Goshawk-77b1d5";
 const PROXY: &str = "proxy-Sparrowhawk-e03f92";
 /// Bytes in base64, as Standard Webhooks writes a key.
 const SIGNING: &str = "c2lnbmluZy1rZXktQnV6emFyZC00YTYxZQ==";
-const SECRETS: [&str; 8] = [
+/// A private key, whose request is signed beside the other's.
+const SIGNING_PRIVATE: &str = "xaqN9D+fg3vtt0QvMdy3sWbThTUHbwlLhc46LgtEWPc=";
+const SECRETS: [&str; 9] = [
     FILE,
     ENVIRONMENT,
     CREDENTIAL,
@@ -35,6 +37,7 @@ const SECRETS: [&str; 8] = [
     HEADER,
     PROXY,
     SIGNING,
+    SIGNING_PRIVATE,
     PASSWORD,
 ];
 
@@ -86,8 +89,10 @@ fn echo(request: &Request, status: u16, more: &str) -> Answer {
 fn destinations(receiver: &Receiver, folder: &Path) -> Vec<Destination> {
     let (here, port) = (receiver.url(), receiver.port());
     let key = folder.join("signing.key").display().to_string();
-    let signing =
-        format!("signing = {{ scheme = \"standard-webhooks\", secrets = [{{ file = {key:?} }}] }}");
+    let private = folder.join("signing.private").display().to_string();
+    let signing = format!(
+        "signing = {{ scheme = \"standard-webhooks-ed25519\", secrets = [{{ file = {private:?} }}, {{ file = {key:?}, not_after = 2100-01-01T00:00:00Z }}] }}"
+    );
     vec![
         Destination::new("refused", &format!("{here}{PATH}?v=1"))
             .lane("dead_letters = { brake_rejected = 1000000 }")
@@ -132,6 +137,8 @@ fn ask(folder: &Path, file: &Path, words: &str) -> String {
 
 fn plant(folder: &Path, receiver: &Receiver) {
     fs::write(folder.join("signing.key"), format!("whsec_{SIGNING}\n")).unwrap();
+    let private = format!("whsk_{SIGNING_PRIVATE}\n");
+    fs::write(folder.join("signing.private"), private).unwrap();
     fs::write(folder.join("mail.token"), format!("{FILE}\n")).unwrap();
     fs::create_dir(folder.join("credentials")).unwrap();
     let url = format!("{}{CREDENTIAL}/never", receiver.url());
@@ -153,10 +160,11 @@ fn no_secret_is_shown_anywhere() {
     let guarded = Guarded::shared();
     let kafka = &guarded.broker;
     kafka.create_topic("planted-in", 1, &[]);
-    let receiver = Receiver::start(|request| match request.path.as_str() {
+    let both = format!("{SIGNING} and {SIGNING_PRIVATE}");
+    let receiver = Receiver::start(move |request| match request.path.as_str() {
         path if path.contains("never") => echo(request, 401, ""),
         path if path.contains("busy") => echo(request, 503, PROXY),
-        path if path.contains(PATH) => echo(request, 422, SIGNING),
+        path if path.contains(PATH) => echo(request, 422, &both),
         _ => echo(request, 422, ""),
     });
     let folder = tempfile::TempDir::with_prefix("postrider-secrets-").unwrap();
