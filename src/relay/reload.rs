@@ -132,6 +132,7 @@ impl Relay {
         self.apply(ready, &config).await?;
         self.lanes.common.unknown.take(&config);
         logging::set_usual_level(config.log.level);
+        self.access.change(&config.admin);
         match whole {
             true => self.in_force.take(config, &self.metrics),
             false => self.in_force.take_sources(config, &self.metrics),

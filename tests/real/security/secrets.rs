@@ -1,6 +1,8 @@
 //! Secrets planted wherever a file may have them, receivers that repeat all they are sent, and a look at everything that Postrider shows.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -29,7 +31,9 @@ const PROXY: &str = "proxy-Sparrowhawk-e03f92";
 const SIGNING: &str = "c2lnbmluZy1rZXktQnV6emFyZC00YTYxZQ==";
 /// A private key, whose request is signed beside the other's.
 const SIGNING_PRIVATE: &str = "xaqN9D+fg3vtt0QvMdy3sWbThTUHbwlLhc46LgtEWPc=";
-const SECRETS: [&str; 9] = [
+/// Of the admin server.
+const TOKEN: &str = "admin-Caracara-3d6e15";
+const SECRETS: [&str; 10] = [
     FILE,
     ENVIRONMENT,
     CREDENTIAL,
@@ -38,6 +42,7 @@ const SECRETS: [&str; 9] = [
     PROXY,
     SIGNING,
     SIGNING_PRIVATE,
+    TOKEN,
     PASSWORD,
 ];
 
@@ -135,10 +140,23 @@ fn ask(folder: &Path, file: &Path, words: &str) -> String {
     out + &error
 }
 
+fn reload_over_http(address: &str, token: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let request = format!(
+        "POST /-/reload HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 fn plant(folder: &Path, receiver: &Receiver) {
     fs::write(folder.join("signing.key"), format!("whsec_{SIGNING}\n")).unwrap();
     let private = format!("whsk_{SIGNING_PRIVATE}\n");
     fs::write(folder.join("signing.private"), private).unwrap();
+    fs::write(folder.join("admin.token"), format!("{TOKEN}\n")).unwrap();
     fs::write(folder.join("mail.token"), format!("{FILE}\n")).unwrap();
     fs::create_dir(folder.join("credentials")).unwrap();
     let url = format!("{}{CREDENTIAL}/never", receiver.url());
@@ -181,7 +199,10 @@ fn no_secret_is_shown_anywhere() {
     }
     let admin_port = free_port();
     let file = folder.path().join("postrider.toml");
-    fs::write(&file, config.text(admin_port)).unwrap();
+    let token = folder.path().join("admin.token").display().to_string();
+    let admin = format!("[admin]\ntoken = {{ file = {token:?} }}\n");
+    let text = config.text(admin_port).replace("[admin]\n", &admin);
+    fs::write(&file, text).unwrap();
 
     // Before anything runs: the file itself, as it is and with mistakes in the very lines.
     let checked = ask(folder.path(), &file, "check");
@@ -272,6 +293,12 @@ fn no_secret_is_shown_anywhere() {
     ] {
         let (_, body) = relay.get(path).expect("the admin server answers");
         search(path, &body);
+    }
+    for (token, status) in [("x", 401), (HEADER, 401), (TOKEN, 200)] {
+        let answer = reload_over_http(&relay.admin(), token);
+        search("/-/reload", &answer);
+        let begins = format!("HTTP/1.1 {status}");
+        assert!(answer.starts_with(&begins), "{answer}");
     }
     assert_eq!(relay.stop(SOON).code(), Some(0));
     let said = relay.log();
