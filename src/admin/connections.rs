@@ -66,9 +66,14 @@ impl Bounds {
     }
 }
 
-/// Who is at the other end: on a socket the kernel says so.
+/// Who is at the other end.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) Option<u32>);
+pub(super) enum Peer {
+    /// Of the socket: which user, as the kernel says.
+    User(Option<u32>),
+    /// Of the address, where nobody says.
+    Somebody,
+}
 
 /// Where connections come from.
 pub(super) trait Listener: Send + 'static {
@@ -81,7 +86,7 @@ impl Listener for TcpListener {
     type Stream = TcpStream;
 
     async fn accept(&self) -> io::Result<(TcpStream, Peer)> {
-        Ok((Self::accept(self).await?.0, Peer(None)))
+        Ok((Self::accept(self).await?.0, Peer::Somebody))
     }
 }
 
@@ -90,7 +95,7 @@ impl Listener for UnixListener {
 
     async fn accept(&self) -> io::Result<(UnixStream, Peer)> {
         let (stream, _) = Self::accept(self).await?;
-        let peer = Peer(stream.peer_cred().ok().map(|peer| peer.uid()));
+        let peer = Peer::User(stream.peer_cred().ok().map(|peer| peer.uid()));
         Ok((stream, peer))
     }
 }

@@ -11,13 +11,15 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::access::Access;
+
 /// Answers only who asks by an address, as localhost, or by a name of the file.
 pub(super) async fn known_host(
-    State(allowed): State<Arc<[String]>>,
+    State(access): State<Arc<Access>>,
     request: Request,
     next: Next,
 ) -> Response {
-    if is_addressed_well(&request, &allowed) {
+    if is_addressed_well(&request, &access.allowed_hosts()) {
         return next.run(request).await;
     }
     let text = "ask by the address, as localhost, or by a name that [admin] allowed_hosts has\n";

@@ -1,7 +1,8 @@
-//! The operators' side: metrics and probes on an address, where nothing can be changed; status and orders on a socket.
+//! The operators' side: metrics and probes on an address, where nothing can be changed without the token; status and orders on a socket.
 //!
 //! [`api`] is what crosses the socket. What is asked there goes as an [`Ask`] to whoever knows the lanes.
 
+mod access;
 pub mod api;
 mod connections;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod places;
 mod server;
 mod socket;
 
+pub use access::{Access, AdminToken, AdminTokenError};
 pub use api::Ask;
 pub use health::Health;
 pub use options::{AdminOptions, DEFAULT_SOCKET};

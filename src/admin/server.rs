@@ -1,5 +1,6 @@
 //! The HTTP server of metrics and probes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -13,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
+use super::access::Access;
 use super::api::Ask;
 use super::connections::{self, Bounds};
 use super::descriptors;
 use super::health::Health;
 use super::operators::on_address;
-use super::options::AdminOptions;
 use super::socket::SocketError;
 
 /// Why the server does not run.
@@ -28,7 +29,7 @@ pub enum AdminError {
     #[error("cannot listen on {address} ([admin] listen)")]
     Bind {
         /// The address.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// The system's reason.
         source: std::io::Error,
     },
@@ -45,18 +46,18 @@ struct Shown {
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Binds the address now and serves it until `stop`.
+/// Binds the address now and serves it until `stop`, to those whom `access` lets.
 ///
 /// # Errors
 /// When the address cannot be had.
 pub async fn serve(
-    options: &AdminOptions,
+    address: SocketAddr,
+    access: Arc<Access>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     asks: mpsc::Sender<Ask>,
     stop: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send + use<>, AdminError> {
-    let address = options.listen;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| AdminError::Bind { address, source })?;
@@ -67,7 +68,7 @@ pub async fn serve(
         .route("/readyz", get(ready))
         .route("/-/ready", get(ready))
         .with_state(Shown { metrics, health })
-        .merge(on_address(asks, options.allowed_hosts.clone().into()));
+        .merge(on_address(asks, &access));
     let bounds = Bounds::for_connections(descriptors::shares().0);
     Ok(connections::serve(
         "the admin server",

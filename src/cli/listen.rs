@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config;
-use crate::send::SigningSecret;
+use crate::send::{PublicKey, SigningScheme, SigningSecret, SigningSecretError};
 use crate::signal::Signals;
 
 use super::common::Common;
@@ -45,9 +45,9 @@ pub(super) struct ListenArguments {
     /// The port of 127.0.0.1; 0 takes a free one
     #[arg(long, value_name = "N", default_value_t = 8000)]
     port: u16,
-    /// The secret that requests are signed with: whsec_...
+    /// What signatures are checked with: the shared secret, whsec_..., or the public key, whpk_...
     #[arg(long, value_name = "SECRET", value_parser = secret)]
-    secret: Option<SigningSecret>,
+    secret: Option<Verifier>,
     /// The status of every answer
     #[arg(long, value_name = "N", default_value = "200", value_parser = status)]
     status: StatusCode,
@@ -59,9 +59,29 @@ pub(super) struct ListenArguments {
     delay: Option<Duration>,
 }
 
-fn secret(text: &str) -> Result<SigningSecret, String> {
-    SigningSecret::new(text.trim(), None)
-        .map_err(|error| format!("it {error}; `postrider keys new` makes one"))
+/// What a receiver has of the sender's.
+#[derive(Debug, Clone)]
+enum Verifier {
+    Shared(SigningSecret),
+    Public(PublicKey),
+}
+
+fn secret(text: &str) -> Result<Verifier, String> {
+    let text = text.trim();
+    if let Some(key) = PublicKey::new(text) {
+        return Ok(Verifier::Public(key));
+    }
+    match SigningSecret::new(text, SigningScheme::StandardWebhooks, None) {
+        Ok(secret) => Ok(Verifier::Shared(secret)),
+        Err(SigningSecretError::OtherScheme(_)) => Err(
+            "it is a private key, which is the sender's alone; `postrider keys public` shows its public one"
+                .to_owned(),
+        ),
+        Err(SigningSecretError::Public) => {
+            Err("it is no public key: whpk_ and the base64 of 32 bytes".to_owned())
+        }
+        Err(error) => Err(format!("it {error}; `postrider keys new` makes one")),
+    }
 }
 
 fn status(text: &str) -> Result<StatusCode, String> {
@@ -82,7 +102,7 @@ fn delay(text: &str) -> Result<Duration, String> {
 /// The receiver.
 struct Receiver {
     json: bool,
-    secret: Option<SigningSecret>,
+    secret: Option<Verifier>,
     status: StatusCode,
     fail_every: Option<u64>,
     delay: Duration,
@@ -222,7 +242,11 @@ impl Receiver {
         let (Some(id), Some(time), Some(signatures)) = signed else {
             return Signature::Missing;
         };
-        if !secret.verifies(signatures, id, time, body) {
+        let verified = match secret {
+            Verifier::Shared(secret) => secret.verifies(signatures, id, time, body),
+            Verifier::Public(key) => key.verifies(signatures, id, time, body),
+        };
+        if !verified {
             return Signature::Wrong;
         }
         let now = Clock::wall().as_seconds();

@@ -198,7 +198,7 @@ fn obey(arguments: Arguments) -> u8 {
         Command::Init(init) => init::main(common, init),
         Command::Schema(schema) => schema::main(&schema),
         Command::Recipes(recipes) => recipes::main(common, &recipes),
-        Command::Keys(keys) => keys::main(&keys),
+        Command::Keys(keys) => keys::main(common, &keys),
         Command::Completions(completions) => completions::main(&completions),
         Command::Man(man) => man::main(&man),
         Command::Version => version(common),

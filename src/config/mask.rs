@@ -87,7 +87,8 @@ fn mask_address(text: &str, base: usize, end: usize, bytes: &mut [u8]) {
 
 /// These say themselves what they are, wherever they stand.
 fn mask_signing_secrets(text: &str, bytes: &mut [u8]) {
-    for (at, mark) in text.match_indices("whsec_") {
+    let marks = ["whsec_", "whsk_"].map(|mark| text.match_indices(mark));
+    for (at, mark) in marks.into_iter().flatten() {
         let inside = &text[at + mark.len()..];
         let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '}');
         let length = inside.find(ends).unwrap_or(inside.len());
@@ -255,6 +256,7 @@ mod tests {
             ("with = { key = \"a\" }", "with = { key = \"*\" }"),
             ("prefix = \"postrider\"", "prefix = \"postrider\""),
             ("  \"whsec_aGFsbG8=\",", "  \"whsec_********\","),
+            ("  'whsk_aGFsbG8=' # x", "  'whsk_********' # x"),
         ];
         for (text, masked) in cases {
             assert_eq!(mask(text), masked);

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use tracing::Level;
 
 use super::reader::{Reader, Value};
-use crate::admin::AdminOptions;
+use super::refusal::Refusal;
+use super::secret::{Secret, string_or_secret};
+use crate::admin::{AdminOptions, AdminToken};
 use crate::logging::{LogFormat, LogOptions};
 
 /// What fits into a socket's address on Linux.
@@ -21,6 +23,14 @@ pub(super) fn admin(root: &Reader<'_>) -> AdminOptions {
         options.listen = reader.read("listen", options.listen, listen);
         if let Some(value) = reader.take("socket") {
             options.socket = socket(&value).unwrap_or_default();
+        }
+        if let Some(value) = reader.take("token") {
+            options.token = token(&value);
+            if options.token.is_some() && !options.listen.ip().is_loopback() {
+                let hint = "whoever is on the way can read it, and use it then: listen on 127.0.0.1 alone, or\n\
+                            put a proxy with TLS before it";
+                value.warning("is sent over the network as it is", hint);
+            }
         }
         options.allowed_hosts = reader.read("allowed_hosts", Vec::new(), allowed_hosts);
     });
@@ -42,6 +52,14 @@ fn socket(value: &Value<'_>) -> Option<Option<PathBuf>> {
         return None;
     }
     Some(Some(path))
+}
+
+fn token(value: &Value<'_>) -> Option<AdminToken> {
+    let token = AdminToken::new(&string_or_secret(value).map(Secret::expose)?);
+    let refusal = |error: crate::admin::AdminTokenError| {
+        Refusal::new(error.to_string(), "make one: openssl rand -hex 32")
+    };
+    value.accept(token.map_err(refusal))
 }
 
 /// Names alone: a port says nothing about who asks, and addresses are known anyway.

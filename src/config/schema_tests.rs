@@ -29,6 +29,8 @@ fn files() -> Vec<(String, String)> {
 
 /// What may be written in more ways than one, in those that the files leave out. Not a file that is right: the secrets are nowhere.
 const FORMS: &str = r#"
+[admin]
+token = { env = "T" }
 [defaults]
 order = { by = { file = "b" }, after_dead_letter = "hold" }
 rate = { limit = "1/s", burst = 1 }

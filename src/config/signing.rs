@@ -4,7 +4,7 @@ use super::reader::{Reader, Value};
 use super::refusal::Refusal;
 use super::secret::{Secret, string_or_secret_beside};
 use crate::clock::Timestamp;
-use crate::send::{SigningOptions, SigningSecret, SigningSecretError};
+use crate::send::{SigningOptions, SigningScheme, SigningSecret, SigningSecretError};
 
 const EXAMPLE: &str = "[{ env = \"SIGNING_SECRET\" }]";
 
@@ -12,8 +12,8 @@ const EXAMPLE: &str = "[{ env = \"SIGNING_SECRET\" }]";
 pub(super) fn read(reader: &Reader<'_>) -> Option<SigningOptions> {
     let section = reader.take("signing")?;
     let reader = section.table()?;
-    let schemes = [("standard-webhooks", ())];
-    let later = ["standard-webhooks-ed25519", "github", "stripe", "template"];
+    let schemes = SigningScheme::ALL.map(|scheme| (scheme.name(), scheme));
+    let later = ["github", "stripe", "template"];
     let scheme = reader.require("scheme", "write scheme = \"standard-webhooks\"");
     let scheme = scheme.and_then(|value| value.one_of(&schemes, &later));
     let value = reader.require("secrets", &format!("write secrets = {EXAMPLE}"));
@@ -21,7 +21,7 @@ pub(super) fn read(reader: &Reader<'_>) -> Option<SigningOptions> {
     let entries = secrets.unwrap_or_default();
     let secrets: Option<Vec<_>> = entries
         .iter()
-        .map(secret)
+        .map(|value| secret(value, scheme))
         .collect::<Vec<_>>()
         .into_iter()
         .collect();
@@ -40,25 +40,47 @@ pub(super) fn read(reader: &Reader<'_>) -> Option<SigningOptions> {
     })
 }
 
-/// One secret, and whether it ends.
-fn secret(value: &Value<'_>) -> Option<(SigningSecret, bool)> {
+/// One secret, and whether it ends. One that ends may be of the scheme before: receivers change over while both sign.
+fn secret(value: &Value<'_>, scheme: Option<SigningScheme>) -> Option<(SigningSecret, bool)> {
     let mut not_after = None;
     let text = string_or_secret_beside(value, |reader| {
         not_after = reader.take("not_after").map(|value| moment(&value));
     });
     let text = text.map(Secret::expose)?;
     let ends = not_after.is_some();
-    let secret = SigningSecret::new(&text, not_after.flatten());
-    let secret = value.accept(secret.map_err(|error| Refusal::new(error.to_string(), hint(error))));
-    secret.map(|secret| (secret, ends))
+    let own = SigningScheme::of(&text);
+    let scheme = match scheme {
+        Some(scheme) if !ends => scheme,
+        scheme => own.or(scheme).unwrap_or(SigningScheme::StandardWebhooks),
+    };
+    let secret = SigningSecret::new(&text, scheme, not_after.flatten());
+    let refusal = |error: SigningSecretError| Refusal::new(error.to_string(), hint(error, scheme));
+    value
+        .accept(secret.map_err(refusal))
+        .map(|secret| (secret, ends))
 }
 
-fn hint(error: SigningSecretError) -> &'static str {
-    match error {
-        SigningSecretError::Prefix | SigningSecretError::Base64 => {
-            "a secret is whsec_ and base64; make one: echo whsec_$(openssl rand -base64 32)"
+fn hint(error: SigningSecretError, scheme: SigningScheme) -> String {
+    let make = match scheme {
+        SigningScheme::StandardWebhooks => "echo whsec_$(openssl rand -base64 32)",
+        SigningScheme::StandardWebhooksEd25519 => {
+            "postrider keys new --scheme standard-webhooks-ed25519"
         }
-        SigningSecretError::Length(_) => "make one: echo whsec_$(openssl rand -base64 32)",
+    };
+    let prefix = scheme.prefix();
+    match error {
+        SigningSecretError::Prefix(_) | SigningSecretError::Base64(_) => {
+            format!("a secret is {prefix} and base64; make one: {make}")
+        }
+        SigningSecretError::OtherScheme(_) => format!(
+            "make one for this scheme: {make}; the one it replaces may stay beside it with a `not_after`"
+        ),
+        SigningSecretError::Public => {
+            format!("the receiver needs that one; here belongs the secret, {prefix} and base64")
+        }
+        SigningSecretError::Length(_)
+        | SigningSecretError::KeyLength(_)
+        | SigningSecretError::NoPair => format!("make one: {make}"),
     }
 }
 

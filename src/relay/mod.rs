@@ -46,7 +46,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::admin::{self, AdminError, Ask, DEFAULT_SOCKET, Health, SocketFile};
+use crate::admin::{self, Access, AdminError, Ask, DEFAULT_SOCKET, Health, SocketFile};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::kafka::{
@@ -82,6 +82,8 @@ pub struct Relay {
     lanes: Lanes,
     background: Background,
     health: Arc<Health>,
+    /// Whom the admin server lets.
+    access: Arc<Access>,
     metrics: Arc<Metrics>,
     complaints: Arc<Complaints>,
     producer: Arc<Producer>,
@@ -126,8 +128,10 @@ impl Relay {
         let health = Arc::new(Health::watched(clock, systemd::watchdog_time()));
         let stop_serving = CancellationToken::new();
         let (asks, inbox) = mpsc::channel(ASKS);
+        let access = Arc::new(Access::new(&config.admin));
         let server = admin::serve(
-            &config.admin,
+            config.admin.listen,
+            Arc::clone(&access),
             Arc::clone(&metrics),
             Arc::clone(&health),
             asks.clone(),
@@ -172,6 +176,7 @@ impl Relay {
             lanes,
             background,
             health,
+            access,
             metrics,
             complaints,
             producer,

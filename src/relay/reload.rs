@@ -136,6 +136,7 @@ impl Relay {
         limits.say_what_is_missing(&config);
         self.lanes.common.allotments.limit(limits);
         logging::set_usual_level(config.log.level);
+        self.access.change(&config.admin);
         match whole {
             true => self.in_force.take(config, &self.metrics),
             false => self.in_force.take_sources(config, &self.metrics),

@@ -185,7 +185,7 @@ fn pass(record: &Record, name: &HeaderName, headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::super::SigningOptions;
-    use super::super::sign::SigningSecret;
+    use super::super::sign::{SigningScheme, SigningSecret};
     use super::*;
     use crate::record::Header;
 
@@ -277,7 +277,8 @@ mod tests {
 
     #[test]
     fn the_signature_is_over_the_body_that_is_sent() {
-        let secret = SigningSecret::new("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX", None).unwrap();
+        let text = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+        let secret = SigningSecret::new(text, SigningScheme::StandardWebhooks, None).unwrap();
         let signing = SigningOptions {
             secrets: vec![secret],
         };

@@ -57,7 +57,9 @@ impl Scrub {
             }
         }
         for secret in options.signing.iter().flat_map(|signing| &signing.secrets) {
-            scrub.hide(secret.key());
+            for form in secret.hidden() {
+                scrub.hide(&form);
+            }
         }
         if let Some((name, password)) = options.proxy.iter().find_map(ProxyOptions::login) {
             scrub.hide(password.as_bytes());
@@ -190,10 +192,14 @@ impl Scrub {
 mod tests {
     use super::super::SigningOptions;
     use super::super::headers::header;
-    use super::super::sign::SigningSecret;
+    use super::super::sign::{SigningScheme, SigningSecret};
     use super::*;
 
     const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+    /// RFC 8032's private key of test 3, and the same with its public key behind it.
+    const SEED: &str = "xaqN9D+fg3vtt0QvMdy3sWbThTUHbwlLhc46LgtEWPc";
+    const PAIR: &str =
+        "xaqN9D+fg3vtt0QvMdy3sWbThTUHbwlLhc46LgtEWPf8Uc2OYhiho42kftACMPBYCBbtE7ozA6xd65EVSJCAJQ";
 
     fn scrub() -> Scrub {
         let url = "https://hooks.example.com/services/T0123ABCD/notify?token=q/w+e%2Br&v=1";
@@ -207,9 +213,13 @@ mod tests {
         ] {
             options.headers.extend([header(name, value).unwrap()]);
         }
-        let secret = SigningSecret::new(&format!("whsec_{KEY}"), None).unwrap();
+        let secrets = [format!("whsec_{KEY}"), format!("whsk_{SEED}=")];
+        let secrets = secrets.iter().map(|text| {
+            let scheme = SigningScheme::of(text).unwrap();
+            SigningSecret::new(text, scheme, None).unwrap()
+        });
         options.signing = Some(SigningOptions {
-            secrets: vec![secret],
+            secrets: secrets.collect(),
         });
         Scrub::new(&options)
     }
@@ -232,6 +242,8 @@ mod tests {
             "anna:pa55word",
             "YW5uYTpwYTU1d29yZA",
             KEY,
+            SEED,
+            PAIR,
             "000102030405060708090a0b0c0d0e0f1011121314151617",
             "/services/T0123ABCD/notify",
             "T0123ABCD",

@@ -170,6 +170,92 @@ fn what_a_person_looks_at_is_shown_under_known_names_alone() {
     }
 }
 
+/// Asks for something to be changed; the answer, head and body.
+fn change(relay: &Relay, path: &str, token: Option<&str>) -> String {
+    let token = token.map(|token| format!("authorization: Bearer {token}\r\n"));
+    let token = token.unwrap_or_default();
+    say(
+        relay,
+        &format!(
+            "POST {path} HTTP/1.1\r\nhost: postrider.example\r\ncontent-length: 0\r\n{token}connection: close\r\n\r\n"
+        ),
+    )
+}
+
+#[test]
+fn without_a_token_in_the_file_nothing_is_changed_over_http() {
+    let relay = start("");
+    for token in [None, Some(""), Some("0123456789abcdef")] {
+        let answer = change(&relay, "/-/reload", token);
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+        assert!(answer.contains("[admin] token"), "{answer}");
+    }
+    assert!(!relay.log().contains("reading the file again"));
+}
+
+#[test]
+fn whoever_has_the_token_reloads_over_http() {
+    const FIRST: &str = "first-Hobby-90c1d2";
+    const SECOND: &str = "second-Lanner-5be773";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("admin.token");
+    fs::write(&file, format!("{FIRST}\n")).unwrap();
+    let mut relay = start(&format!("token = {{ file = {file:?} }}"));
+    for (token, challenge) in [(None, "realm"), (Some(SECOND), "invalid_token")] {
+        for path in ["/-/reload", "/api/v1/reload", "/api/v1/pause"] {
+            let answer = change(&relay, path, token);
+            // What is under /api/ is asked by known names alone, whoever asks.
+            let by_any_name = path == "/-/reload";
+            let status = if by_any_name { 401 } else { 403 };
+            let begins = format!("HTTP/1.1 {status}");
+            assert!(answer.starts_with(&begins), "{path}: {answer}");
+            assert_eq!(answer.contains(challenge), by_any_name, "{answer}");
+        }
+    }
+    assert!(!relay.log().contains("reading the file again"));
+    let answer = change(&relay, "/-/reload", Some(FIRST));
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("\"result\":\"done\""), "{answer}");
+    assert!(relay.log().contains("over HTTP, with the token"));
+
+    // A file that is wrong is refused as it is on the socket.
+    let right = fs::read_to_string(relay.file()).unwrap();
+    fs::write(relay.file(), right.replace("start_at", "start")).unwrap();
+    let answer = change(&relay, "/-/reload", Some(FIRST));
+    assert!(answer.starts_with("HTTP/1.1 409"), "{answer}");
+    assert!(answer.contains("\"result\":\"refused\""), "{answer}");
+
+    // Another token counts from the reload that reads it.
+    fs::write(&file, SECOND).unwrap();
+    let hosts = "[admin]\nallowed_hosts = [\"postrider.example\"]\n";
+    let right = right.replace("[admin]\n", hosts);
+    fs::write(relay.file(), right).unwrap();
+    let answer = change(&relay, "/-/reload", Some(FIRST));
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("admin: token has changed"), "{answer}");
+    let hosts = "admin: allowed_hosts [] -> [postrider.example]";
+    assert!(answer.contains(hosts), "{answer}");
+    for path in ["/-/reload", "/api/v1/reload"] {
+        let answer = change(&relay, path, Some(FIRST));
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+        let answer = change(&relay, path, Some(SECOND));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    let answer = change(&relay, "/api/v1/diff", Some(SECOND));
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+
+    // One that is put there without a reload counts some seconds later.
+    fs::write(&file, FIRST).unwrap();
+    relay.wait_for(SOON, "the first one counts again", |relay| {
+        let answer = change(relay, "/-/reload", Some(FIRST));
+        answer.starts_with("HTTP/1.1 200").then_some(())
+    });
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+    for token in [FIRST, SECOND] {
+        assert!(!relay.log().contains(token), "the log shows a token");
+    }
+}
+
 #[test]
 fn without_descriptors_it_waits_and_says_so_once() {
     let mut relay = start("");

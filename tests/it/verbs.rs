@@ -100,6 +100,73 @@ fn a_new_key_signs() {
 }
 
 #[test]
+fn a_new_private_key_signs_and_its_public_one_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let ed25519 = ["keys", "new", "--scheme", "standard-webhooks-ed25519"];
+    let (code, key, said_beside) = here(&ed25519);
+    assert!(code == 0 && key.starts_with("whsk_"), "{said_beside}");
+    assert_eq!(key.lines().count(), 1, "what a file may hold");
+    let (_, public) = said_beside.trim().split_once(": ").unwrap();
+    assert!(public.starts_with("whpk_"), "{public}");
+    let (_, both, _) = here(&[&ed25519[..], &["--format", "json"]].concat());
+    let both: serde_json::Value = serde_json::from_str(&both).unwrap();
+    assert_ne!(both["public"], public);
+    let piped = |key: &str| {
+        let mut command = binary();
+        command.args(["keys", "public"]).stdin(Stdio::piped());
+        let streams = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = streams.spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(key.as_bytes()).unwrap();
+        drop(input);
+        read(child.wait_with_output().unwrap())
+    };
+    let (code, shown, _) = piped(both["secret"].as_str().unwrap());
+    assert_eq!((code, shown.trim()), (0, both["public"].as_str().unwrap()));
+
+    fs::write(folder.path().join("hook.secret"), &key).unwrap();
+    let of_file = |file| said(folder.path(), &["keys", "public", file]);
+    assert_eq!(
+        of_file("hook.secret"),
+        (0, format!("{public}\n"), String::new())
+    );
+    let (code, shown, stderr) = of_file(key.trim());
+    assert_eq!((code, &*shown), (2, ""));
+    assert!(
+        stderr.contains("command line") && !stderr.contains(key.trim()),
+        "{stderr}"
+    );
+    for (text, word) in [
+        (
+            "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX",
+            "the secret itself",
+        ),
+        (public, "is a public key"),
+        ("whsk_c2hvcnQtb25l", "holds 9 bytes"),
+        ("c2hvcnQtb25l", "does not begin with `whsk_`"),
+        ("", "does not begin with `whsk_`"),
+    ] {
+        let (code, _, stderr) = piped(text);
+        assert!(code == 1 && stderr.contains(word), "{text}: {stderr}");
+        assert!(!stderr.contains("c2hvcnQ"), "{stderr}");
+    }
+    assert_eq!(of_file("nowhere").0, 1);
+    assert_eq!(here(&["keys", "new", "--scheme", "rsa"]).0, 2);
+
+    said(folder.path(), &["init"]);
+    let file = folder.path().join("postrider.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let text = text.replace(
+        "# signing = { scheme = \"standard-webhooks\"",
+        "signing = { scheme = \"standard-webhooks-ed25519\"",
+    );
+    assert!(text.contains("\nsigning = "));
+    fs::write(&file, text).unwrap();
+    let (code, _, stderr) = said(folder.path(), &["check", "postrider.toml"]);
+    assert_eq!(code, 0, "{stderr}");
+}
+
+#[test]
 fn shells_editors_and_manuals_are_told_of_every_verb() {
     for shell in ["bash", "zsh", "fish"] {
         let (code, stdout, _) = here(&["completions", shell]);
@@ -114,6 +181,7 @@ fn shells_editors_and_manuals_are_told_of_every_verb() {
     for page in [
         "postrider",
         "postrider-check",
+        "postrider-keys-public",
         "postrider-dead-letters-replay",
     ] {
         assert!(folder.path().join(format!("{page}.1")).exists(), "{page}");

@@ -88,6 +88,13 @@ pub(super) fn process(old: &Config, new: &Config) -> Vec<String> {
     words.shown("log: level", (&old.log.level, &new.log.level), |level| {
         level.to_string().to_lowercase()
     });
+    let (before, now) = (&old.admin, &new.admin);
+    words.hidden("admin: token", &before.token, &now.token);
+    words.shown(
+        "admin: allowed_hosts",
+        (&before.allowed_hosts, &now.allowed_hosts),
+        |hosts| format!("[{}]", hosts.join(", ")),
+    );
     let names = |config: &Config| config.disabled.iter().cloned().collect::<BTreeSet<_>>();
     let (before, now) = (names(old), names(new));
     let disabled = now.difference(&before);

@@ -1,6 +1,8 @@
 //! Secrets planted wherever a file may have them, receivers that repeat all they are sent, and a look at everything that Postrider shows.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -27,7 +29,11 @@ const HEADER: &str = "header-Goshawk-77b1d5";
 const PROXY: &str = "proxy-Sparrowhawk-e03f92";
 /// Bytes in base64, as Standard Webhooks writes a key.
 const SIGNING: &str = "c2lnbmluZy1rZXktQnV6emFyZC00YTYxZQ==";
-const SECRETS: [&str; 8] = [
+/// A private key, whose request is signed beside the other's.
+const SIGNING_PRIVATE: &str = "xaqN9D+fg3vtt0QvMdy3sWbThTUHbwlLhc46LgtEWPc=";
+/// Of the admin server.
+const TOKEN: &str = "admin-Caracara-3d6e15";
+const SECRETS: [&str; 10] = [
     FILE,
     ENVIRONMENT,
     CREDENTIAL,
@@ -35,6 +41,8 @@ const SECRETS: [&str; 8] = [
     HEADER,
     PROXY,
     SIGNING,
+    SIGNING_PRIVATE,
+    TOKEN,
     PASSWORD,
 ];
 
@@ -86,8 +94,10 @@ fn echo(request: &Request, status: u16, more: &str) -> Answer {
 fn destinations(receiver: &Receiver, folder: &Path) -> Vec<Destination> {
     let (here, port) = (receiver.url(), receiver.port());
     let key = folder.join("signing.key").display().to_string();
-    let signing =
-        format!("signing = {{ scheme = \"standard-webhooks\", secrets = [{{ file = {key:?} }}] }}");
+    let private = folder.join("signing.private").display().to_string();
+    let signing = format!(
+        "signing = {{ scheme = \"standard-webhooks-ed25519\", secrets = [{{ file = {private:?} }}, {{ file = {key:?}, not_after = 2100-01-01T00:00:00Z }}] }}"
+    );
     vec![
         Destination::new("refused", &format!("{here}{PATH}?v=1"))
             .lane("dead_letters = { brake_rejected = 1000000 }")
@@ -130,8 +140,23 @@ fn ask(folder: &Path, file: &Path, words: &str) -> String {
     out + &error
 }
 
+fn reload_over_http(address: &str, token: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let request = format!(
+        "POST /-/reload HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 fn plant(folder: &Path, receiver: &Receiver) {
     fs::write(folder.join("signing.key"), format!("whsec_{SIGNING}\n")).unwrap();
+    let private = format!("whsk_{SIGNING_PRIVATE}\n");
+    fs::write(folder.join("signing.private"), private).unwrap();
+    fs::write(folder.join("admin.token"), format!("{TOKEN}\n")).unwrap();
     fs::write(folder.join("mail.token"), format!("{FILE}\n")).unwrap();
     fs::create_dir(folder.join("credentials")).unwrap();
     let url = format!("{}{CREDENTIAL}/never", receiver.url());
@@ -153,10 +178,11 @@ fn no_secret_is_shown_anywhere() {
     let guarded = Guarded::shared();
     let kafka = &guarded.broker;
     kafka.create_topic("planted-in", 1, &[]);
-    let receiver = Receiver::start(|request| match request.path.as_str() {
+    let both = format!("{SIGNING} and {SIGNING_PRIVATE}");
+    let receiver = Receiver::start(move |request| match request.path.as_str() {
         path if path.contains("never") => echo(request, 401, ""),
         path if path.contains("busy") => echo(request, 503, PROXY),
-        path if path.contains(PATH) => echo(request, 422, SIGNING),
+        path if path.contains(PATH) => echo(request, 422, &both),
         _ => echo(request, 422, ""),
     });
     let folder = tempfile::TempDir::with_prefix("postrider-secrets-").unwrap();
@@ -173,7 +199,10 @@ fn no_secret_is_shown_anywhere() {
     }
     let admin_port = free_port();
     let file = folder.path().join("postrider.toml");
-    fs::write(&file, config.text(admin_port)).unwrap();
+    let token = folder.path().join("admin.token").display().to_string();
+    let admin = format!("[admin]\ntoken = {{ file = {token:?} }}\n");
+    let text = config.text(admin_port).replace("[admin]\n", &admin);
+    fs::write(&file, text).unwrap();
 
     // Before anything runs: the file itself, as it is and with mistakes in the very lines.
     let checked = ask(folder.path(), &file, "check");
@@ -264,6 +293,12 @@ fn no_secret_is_shown_anywhere() {
     ] {
         let (_, body) = relay.get(path).expect("the admin server answers");
         search(path, &body);
+    }
+    for (token, status) in [("x", 401), (HEADER, 401), (TOKEN, 200)] {
+        let answer = reload_over_http(&relay.admin(), token);
+        search("/-/reload", &answer);
+        let begins = format!("HTTP/1.1 {status}");
+        assert!(answer.starts_with(&begins), "{answer}");
     }
     assert_eq!(relay.stop(SOON).code(), Some(0));
     let said = relay.log();
