@@ -18,6 +18,7 @@ use crate::lane::EndpointChange;
 use crate::logging;
 
 use super::allotments::Limits;
+use super::descriptors;
 use super::doors::Door;
 use super::lanes::{LanePlan, Prepared};
 use super::operators::{FrontDesk, LaneAsk, Roster};
@@ -122,6 +123,9 @@ impl Relay {
                 return self.refuse(why, whole, reply);
             }
         };
+        if let Err(error) = descriptors::of(&config) {
+            return self.refuse(error.text(), whole, reply);
+        }
         if !plan.everything.is_empty() {
             return self.begin_anew(plan, config, whole, reply);
         }
