@@ -9,6 +9,8 @@ use crate::harness::receiver::{Answer, Receiver};
 use crate::harness::relay::Relay;
 use crate::harness::wait::wait_until;
 
+use super::operations::ask;
+
 const SOON: Duration = Duration::from_secs(60);
 
 fn records(topic: &str, count: usize) -> Vec<New> {
@@ -98,5 +100,35 @@ fn many_lanes_with_a_backlog_stay_within_the_memory_that_the_file_allows() {
         let usage = usage.get("postrider_window_usage_ratio", &labels).unwrap();
         assert!(usage > 0.3, "{name} holds its part: {usage}");
     }
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+}
+
+#[test]
+fn a_reload_that_brings_more_lanes_than_descriptors_is_refused() {
+    let kafka = Broker::shared();
+    kafka.create_topic("limits-few", 1, &[]);
+    let receiver = Receiver::ok();
+    let config = |lanes: usize| {
+        let destination = |lane| Destination::new(&format!("d{lane}"), &receiver.url());
+        let config = Config::new(kafka.brokers(), "limits-few").topics(&["limits-few"]);
+        (0..lanes).fold(config, |config, lane| config.destination(destination(lane)))
+    };
+    let mut relay = Relay::start(&config(1));
+    relay.wait_ready(SOON);
+    let limited = std::process::Command::new("prlimit")
+        .arg(format!("--pid={}", relay.pid()))
+        .arg("--nofile=90:")
+        .status();
+    assert!(limited.expect("util-linux has prlimit").success());
+    relay.rewrite(&config(3));
+    let refused = ask(&relay.file(), &["reload"]);
+    assert_eq!(refused.status.code(), Some(78));
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        words.contains("3 lanes need 103 file descriptors"),
+        "{words}"
+    );
+    kafka.produce(&records("limits-few", 5));
+    receiver.wait_accepted(5, SOON);
     assert_eq!(relay.stop(SOON).code(), Some(0));
 }
