@@ -22,19 +22,25 @@ pub(super) struct Door {
     pub(super) number: u64,
     pub(super) name: Arc<str>,
     pub(super) id: Arc<str>,
-    /// What its endpoint is called: its host.
-    pub(super) endpoint: String,
+    pub(super) address: Arc<Address>,
     pub(super) asks: mpsc::Sender<LaneAsk>,
     /// How long before Kafka deletes its oldest record this is said.
     pub(super) retention_warning: Duration,
-    /// Tells its endpoint from another one, and does not say which it is.
-    pub(super) fingerprint: String,
     /// Tells its rules from others.
     pub(super) rules: String,
     /// Where its consumer of the ladder is told that the topics are there.
     pub(super) ladder: Option<Arc<Mailbox>>,
     /// Where it is told which topics its patterns mean, if it has any.
     pub(super) watched: Option<Arc<Watched>>,
+}
+
+/// The address behind a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Address {
+    /// What it is called: its host.
+    pub(super) name: String,
+    /// Tells it from another one, and does not say which it is.
+    pub(super) fingerprint: String,
 }
 
 /// All of them.

@@ -20,6 +20,7 @@ use crate::rules::Matcher;
 use super::CLOSE_DEADLINE;
 use super::allotments::Allotted;
 use super::desk::Desk;
+use super::doors::Address;
 use super::in_force::InForce;
 use super::judging::Unknown;
 use super::membership::Membership;
@@ -48,6 +49,8 @@ pub(super) struct LaneParts {
     pub(super) matcher: Matcher,
     /// What is on the ladder for destinations that the file does not know.
     pub(super) unknown: Arc<Unknown>,
+    /// Where it sends.
+    pub(super) address: Arc<Address>,
     /// `None` in the audit, whose records are never sent.
     pub(super) outlet: Option<Arc<Outlet>>,
     pub(super) producer: Arc<Producer>,
@@ -289,7 +292,8 @@ impl LaneTask {
         let what = match notice {
             Notice::Gone { endpoint: None } => {
                 let failure = self.parts.lane.status().last_failure;
-                LaneNews::Gone(failure.and_then(|failure| failure.status))
+                let status = failure.and_then(|failure| failure.status);
+                LaneNews::Gone(Arc::clone(&self.parts.address), status)
             }
             Notice::KeyHeld { key } => LaneNews::Held(key.clone()),
             Notice::SkipEnded { place, .. } => LaneNews::SkipEnded(place.clone()),

@@ -21,7 +21,7 @@ use crate::rules::Matcher;
 
 use super::RelayError;
 use super::allotments::Allotments;
-use super::doors::Door;
+use super::doors::{Address, Door};
 use super::in_force::InForce;
 use super::judging::Unknown;
 use super::lane_task::{LaneEnd, LaneParts, LaneTask};
@@ -29,7 +29,7 @@ use super::operators::LaneWord;
 use super::outlet::{Outlet, outlet};
 use super::pulse;
 use super::stillness::Stillness;
-use super::thread::start_thread;
+use super::thread::Berth;
 use super::topics::Watched;
 
 /// Orders that may wait for one lane.
@@ -78,19 +78,25 @@ pub(super) struct LanePlan {
     pub(super) matcher: Matcher,
     /// `None` in the audit, which sends nothing.
     pub(super) outlet: Option<Arc<Outlet>>,
-    /// What operators are told that its endpoint is called.
-    pub(super) endpoint: String,
-    pub(super) fingerprint: String,
+    pub(super) address: Arc<Address>,
     pub(super) retention_warning: Duration,
 }
 
-/// A lane whose clients are made: nothing that the file could get wrong can fail any more.
+/// A lane whose clients and thread are there: nothing can fail any more.
 pub(super) struct Prepared {
     plan: LanePlan,
+    berth: Berth,
     members: Members,
     /// How many bytes may wait inside them.
     queued_bytes: usize,
     watched: Option<Arc<Watched>>,
+}
+
+impl Prepared {
+    /// Whether it has the name or the group of this one, and begins when that one has left.
+    pub(super) fn follows(&self, door: &Door) -> bool {
+        self.plan.id == door.id || self.plan.name == door.name
+    }
 }
 
 impl LanePlan {
@@ -110,8 +116,10 @@ impl LanePlan {
             options: destination.lane.clone(),
             matcher: config.matcher(&config.rule_file(), &destination.name),
             outlet: Some(outlet(config, destination)?),
-            endpoint: destination.webhook.url.host(),
-            fingerprint: destination.webhook.url.fingerprint(),
+            address: Arc::new(Address {
+                name: destination.webhook.url.host(),
+                fingerprint: destination.webhook.url.fingerprint(),
+            }),
             retention_warning: destination.retention_warning,
         })
     }
@@ -128,8 +136,10 @@ impl LanePlan {
             },
             matcher: Matcher::for_audit(&file),
             outlet: None,
-            endpoint: AUDIT.to_owned(),
-            fingerprint: AUDIT.to_owned(),
+            address: Arc::new(Address {
+                name: AUDIT.to_owned(),
+                fingerprint: AUDIT.to_owned(),
+            }),
             retention_warning: Duration::from_secs(24 * 3600),
         })
     }
@@ -173,6 +183,7 @@ impl Lanes {
         let with_ladder = plan.outlet.is_some();
         let members = MembersPlan::new(&config.kafka, reading, with_ladder, share);
         let queued_bytes = members.queued_bytes();
+        let berth = Berth::new(&plan.name)?;
         let members = start_members(members, self.common.clock)?;
         let watched = topics.has_patterns().then(|| {
             let mailbox = members.of_topics();
@@ -180,6 +191,7 @@ impl Lanes {
         });
         Ok(Prepared {
             plan,
+            berth,
             members,
             queued_bytes,
             watched,
@@ -187,13 +199,10 @@ impl Lanes {
     }
 
     /// Begins a lane, and gives the way to it.
-    pub(super) fn begin(
-        &mut self,
-        prepared: Prepared,
-        producer: &Arc<Producer>,
-    ) -> Result<Arc<Door>, RelayError> {
+    pub(super) fn begin(&mut self, prepared: Prepared, producer: &Arc<Producer>) -> Arc<Door> {
         let Prepared {
             plan: lane,
+            berth,
             members,
             queued_bytes,
             watched,
@@ -207,9 +216,8 @@ impl Lanes {
             rules: lane.matcher.fingerprint(),
             name: Arc::clone(&lane.name),
             id: Arc::clone(&lane.id),
-            endpoint: lane.endpoint,
+            address: Arc::clone(&lane.address),
             asks,
-            fingerprint: lane.fingerprint,
             retention_warning: lane.retention_warning,
             ladder: members.of_ladder(),
             watched,
@@ -227,6 +235,7 @@ impl Lanes {
             id: lane.id,
             metrics: common.metrics.lane(&lane.name, &lane.matcher.rule_names()),
             matcher: lane.matcher,
+            address: lane.address,
             outlet: lane.outlet,
             unknown: Arc::clone(&common.unknown),
             producer: Arc::clone(producer),
@@ -237,14 +246,14 @@ impl Lanes {
             in_force: Arc::clone(&common.in_force),
             stop: stop.clone(),
         };
-        let ended = start_thread(&lane.name, LaneTask::new(parts))?;
+        let ended = berth.run(LaneTask::new(parts));
         self.stops.insert(number, stop);
         let name = lane.name;
         self.running.spawn(async move {
             let end = ended.await.ok();
             Ended { number, name, end }
         });
-        Ok(door)
+        door
     }
 
     /// Asks one lane to drain and end.
@@ -255,9 +264,9 @@ impl Lanes {
         }
     }
 
-    /// Whether none is left of those that were asked to end alone.
-    pub(super) fn have_left(&self) -> bool {
-        self.leaving.is_empty()
+    /// Whether a lane that was asked to end alone has ended.
+    pub(super) fn has_left(&self, number: u64) -> bool {
+        !self.leaving.contains(&number)
     }
 
     /// The next lane that has ended; for ever when none runs.

@@ -94,6 +94,8 @@ pub struct Relay {
     loader: Option<Loader>,
     /// Where that is asked for.
     reloads: (mpsc::Sender<ReloadAsk>, mpsc::Receiver<ReloadAsk>),
+    /// What was drained since the stop.
+    drained: Drained,
     /// What everything begins anew with when all have ended.
     anew: Option<Box<Config>>,
     /// Who takes leave of the other instances.
@@ -185,6 +187,11 @@ impl Relay {
             stop_serving,
             loader: None,
             reloads: mpsc::channel(RELOADS),
+            drained: Drained {
+                released: 0,
+                in_time: true,
+                anew: None,
+            },
             anew: None,
             desk: None,
             _socket: socket,
@@ -231,7 +238,7 @@ impl Relay {
         let mut doors = Vec::with_capacity(plans.len());
         for plan in plans {
             let prepared = self.lanes.prepare(config, plan)?;
-            doors.push(self.lanes.begin(prepared, &self.producer)?);
+            doors.push(self.lanes.begin(prepared, &self.producer));
         }
         Ok(doors)
     }
@@ -346,21 +353,14 @@ impl Relay {
                 Some(ask) = self.reloads.1.recv() => Next::Reload(ask),
             };
             match next {
-                Next::Ended(ended) => drop(self.ended(ended)?),
+                Next::Ended(ended) => self.ended(ended)?,
                 Next::Reload(ask) => self.reload(ask).await?,
             }
         }
-        let mut drained = Drained {
-            released: 0,
-            in_time: true,
-            anew: None,
-        };
         while !self.lanes.is_empty() {
-            if let Some((released, in_time)) = self.watch().await? {
-                drained.released += released;
-                drained.in_time &= in_time;
-            }
+            self.watch().await?;
         }
+        let mut drained = self.drained;
         info!(
             released = drained.released,
             in_time = drained.in_time,
@@ -384,23 +384,30 @@ impl Relay {
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
-                watched = self.watch() => drop(watched?),
+                watched = self.watch() => watched?,
             }
         }
     }
 
-    /// Waits for a lane that ends, and gives what it had not settled and whether it was in time.
-    async fn watch(&mut self) -> Result<Option<(u64, bool)>, RelayError> {
+    /// Waits for a lane that ends.
+    async fn watch(&mut self) -> Result<(), RelayError> {
         tokio::select! {
             ended = self.lanes.next_end() => self.ended(ended),
             name = self.background.ended_unasked() => Err(RelayError::Unasked(name.to_owned())),
         }
     }
 
-    fn ended(&self, ended: Ended) -> Result<Option<(u64, bool)>, RelayError> {
+    /// What a lane that ends has not settled counts when everything ends; at a reload others, or the same one, read it again at once.
+    fn ended(&mut self, ended: Ended) -> Result<(), RelayError> {
         let destination = &*ended.name;
         match ended.end {
-            Some(LaneEnd::Drained { released, in_time }) => Ok(Some((released, in_time))),
+            Some(LaneEnd::Drained { released, in_time }) => {
+                if self.stop.is_cancelled() {
+                    self.drained.released += released;
+                    self.drained.in_time &= in_time;
+                }
+                Ok(())
+            }
             Some(LaneEnd::ConsumerGone) => Err(lane_ended(destination)),
             None => {
                 error!(destination, "the thread of a lane panicked");

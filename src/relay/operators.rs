@@ -18,7 +18,7 @@ use crate::lane::{Found, LaneStatus, Order, Place};
 use crate::metrics::Metrics;
 
 use super::book::{Book, CHECK, Entry, REASON, VERSION, WHO, What, held_key, skip_key};
-use super::doors::{Door, Doors};
+use super::doors::{Address, Door, Doors};
 use super::in_force::InForce;
 use super::instances::{InstanceWord, Instances, Myself, ORDER};
 use super::log_level;
@@ -74,8 +74,8 @@ pub(super) struct LaneWord {
 
 #[derive(Debug)]
 pub(super) enum LaneNews {
-    /// Its endpoint has said that it is gone for good, and what it answered.
-    Gone(Option<u16>),
+    /// This endpoint has said that it is gone for good, and what it answered. The lane may have another one by the time that it is written.
+    Gone(Arc<Address>, Option<u16>),
     /// A record that was to be skipped has come to its end.
     SkipEnded(Place),
     /// The records of this key wait for a person.
@@ -283,7 +283,16 @@ impl FrontDesk {
             // It is answered there.
             Ask::Reload(who, reply) => {
                 let what = Reading::File;
-                drop(self.reloads.send(ReloadAsk { who, what, reply }).await);
+                if let Err(refused) = self.reloads.try_send(ReloadAsk { who, what, reply }) {
+                    let why = "too many reloads wait already, or the daemon is ending".to_owned();
+                    // Whoever asked may have gone.
+                    drop(
+                        refused
+                            .into_inner()
+                            .reply
+                            .send(super::preview::refused(why)),
+                    );
+                }
             }
             Ask::Diff(request, reply) => drop(reply.send(self.diff(request).await)),
         }
@@ -318,7 +327,7 @@ impl FrontDesk {
     async fn begin_lane(&self, door: &Door) {
         let (orders, asked) = {
             let known = self.known();
-            let orders = known.book.first_orders(&door.id, &door.fingerprint);
+            let orders = known.book.first_orders(&door.id, &door.address.fingerprint);
             (orders, known.book.pause(&door.id).cloned())
         };
         if let Some(asked) = asked {
@@ -342,11 +351,11 @@ impl FrontDesk {
             let old = before.iter().find(|old| old.number == door.number);
             match old {
                 None if begun => self.begin_lane(&door).await,
-                Some(old) if old.fingerprint != door.fingerprint => {
+                Some(old) if old.address.fingerprint != door.address.fingerprint => {
                     let is_gone = self
                         .known()
                         .book
-                        .gone(&door.id, &door.fingerprint)
+                        .gone(&door.id, &door.address.fingerprint)
                         .is_some();
                     if is_gone {
                         door.tell(Order::Gone).await;
@@ -409,7 +418,9 @@ impl FrontDesk {
         let what = match heard.what {
             What::Kept(what) if begun => what,
             What::Said(what) if read => what,
-            What::Gone(endpoint) if begun && endpoint.as_ref() == Some(&door.fingerprint) => {
+            What::Gone(endpoint)
+                if begun && endpoint.as_ref() == Some(&door.address.fingerprint) =>
+            {
                 door.tell(Order::Gone).await;
                 return None;
             }
@@ -456,16 +467,14 @@ impl FrontDesk {
 
     /// Lets every instance know what a lane has to say, and those that are started later.
     async fn note(&self, word: LaneWord) {
+        // The lane may have ended since: what it has said is of its id, and holds for the next of that id.
         let LaneWord { id, what } = word;
-        let Some(door) = self.doors.of_id(&id) else {
-            return;
-        };
         let who = "postrider";
         let (key, reason, value) = match what {
-            LaneNews::Gone(status) => {
-                let reason = format!("{} said that it is gone", door.endpoint);
+            LaneNews::Gone(address, status) => {
+                let reason = format!("{} said that it is gone", address.name);
                 let entry = Entry {
-                    endpoint: Some(door.fingerprint.clone()),
+                    endpoint: Some(address.fingerprint.clone()),
                     status,
                     ..Entry::new(who.to_owned(), reason.clone())
                 };
@@ -486,7 +495,7 @@ impl FrontDesk {
         for _ in 0..NOTE_TRIES {
             let written = self.write(&key, value.as_deref(), who, &reason, None);
             let Err(problem) = written.await else { return };
-            warn!(destination = &*door.name, "{problem}; it is tried again");
+            warn!(destination_id = &*id, "{problem}; it is tried again");
             tokio::time::sleep(CHECK_AGAIN).await;
         }
     }

@@ -81,7 +81,7 @@ impl FrontDesk {
 
     /// Refuses what makes no sense as it is.
     async fn check(&self, door: &Door, verb: Verb, request: &OrderRequest) -> Result<(), String> {
-        let endpoint = &door.endpoint;
+        let endpoint = &door.address.name;
         if let Some(named) = request.endpoint.as_ref().filter(|named| *named != endpoint) {
             return Err(format!("has no endpoint {named}; it has one: {endpoint}"));
         }

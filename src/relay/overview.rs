@@ -49,7 +49,7 @@ impl FrontDesk {
                 Some(status) => {
                     let by = known.book.pause(&door.id);
                     complete(status, by, known.begun);
-                    if let Some(gone) = known.book.gone(&door.id, &door.fingerprint) {
+                    if let Some(gone) = known.book.gone(&door.id, &door.address.fingerprint) {
                         remember(status, gone);
                     }
                     let mut report = report(door, status, by, now);
@@ -187,9 +187,9 @@ fn report(
     DestinationReport {
         name: door.name.to_string(),
         id: door.id.to_string(),
-        endpoint: door.endpoint.clone(),
+        endpoint: door.address.name.clone(),
         state: status.doing.name().to_owned(),
-        words: status.words(now, &door.endpoint),
+        words: status.words(now, &door.address.name),
         waiting: waiting
             .map(|(state, count)| (state.to_owned(), count as u64))
             .into(),
@@ -255,7 +255,7 @@ fn silent(door: &Door) -> DestinationReport {
     DestinationReport {
         name: door.name.to_string(),
         id: door.id.to_string(),
-        endpoint: door.endpoint.clone(),
+        endpoint: door.address.name.clone(),
         state: "stopped".to_owned(),
         words: "does not answer: it has ended, or is stuck".to_owned(),
         ..DestinationReport::default()

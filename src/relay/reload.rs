@@ -1,7 +1,7 @@
 //! A reload: the file is read again, compared with the one that is in force, and taken over whole or not at all.
 //!
 //! Everything that can fail is made before anything is touched. Then lanes that go on are handed their settings, those that end drain, those that
-//! begin are begun when the last of these has left its group, and the other instances are told, as at a start: to reload is to deploy. What
+//! begin wait for nobody but a lane that has their name or their group, and the other instances are told, as at a start: to reload is to deploy. What
 //! concerns Kafka's connection or the operators' side has the whole relay end in good order and begin anew, in the same process.
 
 use std::collections::BTreeMap;
@@ -93,6 +93,10 @@ impl Relay {
     /// Reads the file and takes it over, or leaves everything as it is.
     pub(super) async fn reload(&mut self, ask: ReloadAsk) -> Result<(), RelayError> {
         let ReloadAsk { who, what, reply } = ask;
+        if self.stop.is_cancelled() {
+            drop(reply.send(refused("the daemon is ending".to_owned())));
+            return Ok(());
+        }
         info!(who, "reading the file again");
         let Some(loader) = self.loader.clone() else {
             drop(reply.send(refused("this process has no file to read again".to_owned())));
@@ -179,7 +183,8 @@ impl Relay {
         reply: oneshot::Sender<ReloadReport>,
     ) -> Result<(), RelayError> {
         let listen = config.admin.listen;
-        let can_listen = listen == self.in_force.config().admin.listen
+        // On the same port we are in our own way, whatever the address is.
+        let can_listen = listen.port() == self.in_force.config().admin.listen.port()
             || std::net::TcpListener::bind(listen).is_ok();
         let made = LanePlan::all(&config).map(drop);
         if let Err(error) = made {
@@ -254,7 +259,7 @@ impl Relay {
             let found = all.find(|destination| destination.name == door.name);
             found.map(|destination| destination.webhook.clone())
         };
-        let endpoint = if plan.fingerprint != door.fingerprint {
+        let endpoint = if plan.address.fingerprint != door.address.fingerprint {
             EndpointChange::Another
         } else if webhook(&before) != webhook(config) {
             EndpointChange::AskedOtherwise
@@ -263,14 +268,14 @@ impl Relay {
         };
         let door = Door {
             rules: plan.matcher.fingerprint(),
-            endpoint: plan.endpoint,
-            fingerprint: plan.fingerprint,
+            address: Arc::clone(&plan.address),
             retention_warning: plan.retention_warning,
             ..door.clone()
         };
         let swap = LaneSwap {
             options: plan.options,
             matcher: plan.matcher,
+            address: plan.address,
             outlet: plan.outlet,
             endpoint,
         };
@@ -305,23 +310,49 @@ impl Relay {
         }
         self.call_the_roll(&desk, doors.clone(), config).await?;
         desk.redeploy(config);
-        while !self.lanes.have_left() {
+        let leaving: Vec<Arc<Door>> = doors
+            .iter()
+            .filter(|door| ready.end.contains(&door.number))
+            .cloned()
+            .collect();
+        let mut to_begin = ready.begin;
+        loop {
+            let left = |door: &Arc<Door>| self.lanes.has_left(door.number);
+            let waits = |prepared: &mut Prepared| {
+                let mut leaving = leaving.iter().filter(|door| !left(door));
+                leaving.any(|door| prepared.follows(door))
+            };
+            let begin = to_begin.extract_if(.., |prepared| !waits(prepared));
+            let begin: Vec<Prepared> = begin.collect();
+            let all_left = leaving.iter().all(left);
+            if !begin.is_empty() || all_left {
+                doors.retain(|door| !ready.end.contains(&door.number) || !left(door));
+                doors.extend(begin.into_iter().filter_map(|lane| self.begin(lane)));
+                doors.sort_by_key(|door| (door.is_audit(), Arc::clone(&door.name)));
+                self.call_the_roll(&desk, doors.clone(), config).await?;
+            }
+            if all_left {
+                break;
+            }
             self.watch().await?;
         }
-        doors.retain(|door| !ready.end.contains(&door.number));
         for name in &ready.gone {
             self.metrics.forget(name);
         }
-        for prepared in ready.begin {
-            let door = self.lanes.begin(prepared, &self.producer)?;
-            // Its topics are there, or are being looked for.
-            if let Some(ladder) = &door.ladder {
-                ladder.look_again();
-            }
-            doors.push(door);
+        Ok(())
+    }
+
+    /// Begins a lane, unless everything ends: then it would drain at once.
+    fn begin(&mut self, lane: Prepared) -> Option<Arc<Door>> {
+        if self.stop.is_cancelled() {
+            return None;
         }
-        doors.sort_by_key(|door| (door.is_audit(), Arc::clone(&door.name)));
-        self.call_the_roll(&desk, doors, config).await
+        let door = self.lanes.begin(lane, &self.producer);
+        // Its topics are there, or are being looked for.
+        if let Some(ladder) = &door.ladder {
+            ladder.look_again();
+        }
+        Some(door)
     }
 
     /// Lets everybody know who is there.

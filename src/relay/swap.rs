@@ -6,6 +6,7 @@ use crate::lane::{EndpointChange, Event, LaneOptions};
 use crate::rules::Matcher;
 
 use super::desk::Desk;
+use super::doors::Address;
 use super::lane_task::LaneTask;
 use super::outlet::Outlet;
 
@@ -13,6 +14,7 @@ use super::outlet::Outlet;
 pub(super) struct LaneSwap {
     pub(super) options: LaneOptions,
     pub(super) matcher: Matcher,
+    pub(super) address: Arc<Address>,
     pub(super) outlet: Option<Arc<Outlet>>,
     /// What becomes of what is known of its endpoint.
     pub(super) endpoint: EndpointChange,
@@ -24,9 +26,11 @@ impl LaneTask {
         let LaneSwap {
             options,
             matcher,
+            address,
             outlet,
             endpoint,
         } = swap;
+        self.parts.address = address;
         self.rules = matcher.rule_names().into_iter().collect();
         self.parts.metrics.rules(self.rules.iter());
         self.parts.matcher = matcher;

@@ -13,7 +13,7 @@ use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use crate::harness::broker::Broker;
 use crate::harness::config::{Config, Destination};
 use crate::harness::place::New;
-use crate::harness::receiver::Receiver;
+use crate::harness::receiver::{Answer, Receiver};
 use crate::harness::relay::{Relay, Signal};
 use crate::harness::wait::wait_until;
 
@@ -292,6 +292,37 @@ fn lanes_come_and_go_and_topics_too() {
         assert_eq!(receiver.attempt_count(), count, "none twice");
     }
     assert_eq!(relay.stop(SOON).code(), Some(0));
+}
+
+#[test]
+fn a_lane_that_cannot_drain_holds_up_no_lane_that_begins() {
+    let kafka = Broker::shared();
+    for topic in ["hangs", "begins"] {
+        kafka.create_topic(topic, 1, &[]);
+    }
+    let hangs = Receiver::start(|_| Answer::hang());
+    let begins = Receiver::ok();
+    let config = || Config::new(kafka.brokers(), "held-up").limits("drain = \"20s\"");
+    let before = config()
+        .topics(&["hangs"])
+        .destination(Destination::new("old", &hangs.url()));
+    let after = config()
+        .topics(&["begins"])
+        .destination(Destination::new("new", &begins.url()));
+    let mut relay = Relay::start(&before);
+    kafka.produce(&[New::to("hangs").value("1")]);
+    hangs.wait_attempts(1, SOON);
+    kafka.produce(&[New::to("begins").value("1")]);
+    relay.rewrite(&after);
+    relay.signal(Signal::SIGHUP);
+    let began = Instant::now();
+    begins.wait_accepted(1, SOON);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    assert_eq!(hangs.waiting_count(), 1, "the old one still drains");
+    // Whoever ends now waits for both, and for no new one.
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+    assert!(relay.log().contains("drained"), "{}", relay.log());
 }
 
 #[test]
