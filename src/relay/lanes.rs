@@ -25,7 +25,7 @@ use super::doors::{Address, Door};
 use super::in_force::InForce;
 use super::judging::Unknown;
 use super::lane_task::{LaneEnd, LaneParts, LaneTask};
-use super::operators::LaneWord;
+use super::news::LaneWord;
 use super::outlet::{Outlet, outlet};
 use super::pulse;
 use super::stillness::Stillness;

@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -14,15 +13,16 @@ use crate::admin::Health;
 use crate::admin::api::{Ask, HealthReport};
 use crate::clock::{Clock, Tick};
 use crate::kafka::{Ends, FromState, LadderView, Producer, StateRecord};
-use crate::lane::{Found, LaneStatus, Order, Place};
+use crate::lane::{Found, LaneStatus, Order};
 use crate::metrics::Metrics;
 
-use super::book::{Book, CHECK, Entry, REASON, VERSION, WHO, What, held_key, skip_key};
-use super::doors::{Address, Door, Doors};
+use super::book::{Book, CHECK, REASON, VERSION, WHO, What};
+use super::doors::{Door, Doors};
 use super::in_force::InForce;
 use super::instances::{InstanceWord, Instances, Myself, ORDER};
 use super::log_level;
 use super::membership::Membership;
+use super::news::{LaneWord, WE};
 use super::reload::{Reading, ReloadAsk};
 use super::rollout::Rollout;
 use super::swap::LaneSwap;
@@ -62,24 +62,6 @@ pub(super) struct Roster {
     pub(super) disabled: Vec<Arc<str>>,
     /// To be said when those that are new have heard all there is to know before they begin.
     pub(super) done: oneshot::Sender<()>,
-}
-
-/// What a lane wants every instance to know.
-#[derive(Debug)]
-pub(super) struct LaneWord {
-    /// The destination's id.
-    pub(super) id: Arc<str>,
-    pub(super) what: LaneNews,
-}
-
-#[derive(Debug)]
-pub(super) enum LaneNews {
-    /// This endpoint has said that it is gone for good, and what it answered. The lane may have another one by the time that it is written.
-    Gone(Arc<Address>, Option<u16>),
-    /// A record that was to be skipped has come to its end.
-    SkipEnded(Place),
-    /// The records of this key wait for a person.
-    Held(Bytes),
 }
 
 /// The state topic, as it is written.
@@ -467,33 +449,10 @@ impl FrontDesk {
 
     /// Lets every instance know what a lane has to say, and those that are started later.
     async fn note(&self, word: LaneWord) {
-        // The lane may have ended since: what it has said is of its id, and holds for the next of that id.
-        let LaneWord { id, what } = word;
-        let who = "postrider";
-        let (key, reason, value) = match what {
-            LaneNews::Gone(address, status) => {
-                let reason = format!("{} said that it is gone", address.name);
-                let entry = Entry {
-                    endpoint: Some(address.fingerprint.clone()),
-                    status,
-                    ..Entry::new(who.to_owned(), reason.clone())
-                };
-                let value = serde_json::to_vec(&entry).unwrap_or_default();
-                (format!("gone/{id}"), reason, Some(value))
-            }
-            LaneNews::Held(key) => {
-                let reason = "a record of this key is a dead letter".to_owned();
-                let entry = Entry::new(who.to_owned(), reason.clone());
-                let value = serde_json::to_vec(&entry).unwrap_or_default();
-                (held_key(&id, &key), reason, Some(value))
-            }
-            LaneNews::SkipEnded(place) => {
-                let reason = "the record has come to its end".to_owned();
-                (skip_key(&id, &place), reason, None)
-            }
-        };
+        let (id, entry) = (Arc::clone(&word.id), word.entry());
         for _ in 0..NOTE_TRIES {
-            let written = self.write(&key, value.as_deref(), who, &reason, None);
+            let value = entry.value.as_deref();
+            let written = self.write(&entry.key, value, WE, &entry.reason, None);
             let Err(problem) = written.await else { return };
             warn!(destination_id = &*id, "{problem}; it is tried again");
             tokio::time::sleep(CHECK_AGAIN).await;
