@@ -360,7 +360,13 @@ impl Relay {
             }
         }
         while !self.lanes.is_empty() {
-            self.watch().await?;
+            tokio::select! {
+                ended = self.lanes.next_end() => self.ended(ended)?,
+                name = self.background.ended_unasked() => {
+                    return Err(RelayError::Unasked(name.to_owned()));
+                }
+                Some(ask) = self.reloads.1.recv() => ask.come_too_late(),
+            }
         }
         let mut drained = self.drained;
         info!(

@@ -265,16 +265,7 @@ impl FrontDesk {
             // It is answered there.
             Ask::Reload(who, reply) => {
                 let what = Reading::File;
-                if let Err(refused) = self.reloads.try_send(ReloadAsk { who, what, reply }) {
-                    let why = "too many reloads wait already, or the daemon is ending".to_owned();
-                    // Whoever asked may have gone.
-                    drop(
-                        refused
-                            .into_inner()
-                            .reply
-                            .send(super::preview::refused(why)),
-                    );
-                }
+                ReloadAsk { who, what, reply }.hand_in(&self.reloads);
             }
             Ask::Diff(request, reply) => drop(reply.send(self.diff(request).await)),
         }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
@@ -30,6 +31,27 @@ use super::{Relay, RelayError};
 /// Reads a file again.
 pub type Loader = Arc<dyn Fn(&Reading) -> Result<Config, Problems> + Send + Sync>;
 
+impl ReloadAsk {
+    /// Has it done in its turn, or refused at once: whoever waited for a place would keep one of those who answer.
+    pub(super) fn hand_in(self, reloads: &mpsc::Sender<Self>) {
+        match reloads.try_send(self) {
+            Ok(()) => {}
+            Err(TrySendError::Full(ask)) => ask.refuse("too many reloads wait already"),
+            Err(TrySendError::Closed(ask)) => ask.come_too_late(),
+        }
+    }
+
+    /// Everything ends.
+    pub(super) fn come_too_late(self) {
+        self.refuse(ENDING);
+    }
+
+    fn refuse(self, why: &str) {
+        // Whoever asked may have gone.
+        drop(self.reply.send(refused(why.to_owned())));
+    }
+}
+
 /// What is read again.
 #[derive(Clone)]
 pub enum Reading {
@@ -49,6 +71,8 @@ pub struct ReloadAsk {
     pub reply: oneshot::Sender<ReloadReport>,
 }
 
+/// What a reload is told that comes too late.
+const ENDING: &str = "the process is ending; its next start reads the file as it is then";
 /// How long a lane may take to go on with other settings before it is said that it is stuck.
 const SWAP_WAIT: Duration = Duration::from_secs(5);
 /// How long the others have to leave what this instance has newer rules for; a little more than they are given.
@@ -93,10 +117,6 @@ impl Relay {
     /// Reads the file and takes it over, or leaves everything as it is.
     pub(super) async fn reload(&mut self, ask: ReloadAsk) -> Result<(), RelayError> {
         let ReloadAsk { who, what, reply } = ask;
-        if self.stop.is_cancelled() {
-            drop(reply.send(refused("the daemon is ending".to_owned())));
-            return Ok(());
-        }
         info!(who, "reading the file again");
         let Some(loader) = self.loader.clone() else {
             drop(reply.send(refused("this process has no file to read again".to_owned())));
@@ -127,6 +147,10 @@ impl Relay {
                 return self.refuse(why, whole, reply);
             }
         };
+        if self.stop.is_cancelled() {
+            drop(reply.send(refused(ENDING.to_owned())));
+            return Ok(());
+        }
         if let Err(error) = descriptors::of(&config) {
             return self.refuse(error.text(), whole, reply);
         }
