@@ -83,22 +83,27 @@ fn way_on(next: i64, cut: Cut, (low, high): (i64, i64), policy: RecordsLostPolic
 }
 
 impl ConsumerThread {
-    /// Finds out where a partition can be read on, and goes there. What was read of it before stays in the lane's hands.
-    pub(super) fn find_way(&mut self, tp: &TopicPartition, cut: Cut) {
+    /// Finds out where partitions can be read on, and goes there. What was read of them before stays in the lane's hands.
+    pub(super) fn find_ways(&mut self, astray: &[(TopicPartition, Cut)]) {
+        for (tp, cut) in astray {
+            self.beat(PATIENCE);
+            if let Err(error) = self.find_way(tp, *cut) {
+                // All that it has will be asked about at the next assignment.
+                self.lose(std::slice::from_ref(tp));
+                return self.leave_and_join_again(&error.to_string());
+            }
+        }
+    }
+
+    fn find_way(&mut self, tp: &TopicPartition, cut: Cut) -> Result<(), KafkaError> {
         let (topic, partition) = (&tp.0, tp.1);
         let epoch = self.assigned.get(tp).copied();
         let Some((epoch, next)) =
             epoch.and_then(|epoch| Some((epoch, *self.next_offsets.get(&epoch)?)))
         else {
-            return;
+            return Ok(());
         };
-        let there = match self.consumer.fetch_watermarks(topic, partition, PATIENCE) {
-            Ok(there) => there,
-            Err(error) => {
-                self.lose(std::slice::from_ref(tp));
-                return self.leave_and_join_again(&error.to_string());
-            }
-        };
+        let there = self.consumer.fetch_watermarks(topic, partition, PATIENCE)?;
         let policy = match topic.starts_with(&self.plan.owned_prefix) {
             true => RecordsLostPolicy::Earliest,
             false => self.plan.on_records_lost,
@@ -133,22 +138,23 @@ impl ConsumerThread {
         match offset {
             Some(offset) => {
                 self.next_offsets.insert(epoch, offset);
-                self.go_to(tp, offset);
+                self.go_to(tp, offset)
             }
-            None => self.stand_still(tp, lost),
+            None => {
+                self.stand_still(tp, lost);
+                Ok(())
+            }
         }
     }
 
     /// librdkafka has stopped reading the partition, and begins where it is told only when it is given it anew.
-    fn go_to(&mut self, tp: &TopicPartition, offset: i64) {
+    fn go_to(&mut self, tp: &TopicPartition, offset: i64) -> Result<(), KafkaError> {
         let done = self.assign_anew(tp, offset);
         self.pauses.resumed(std::slice::from_ref(tp));
         self.pauses.assigned();
-        if let Err(error) = done {
-            self.lose(std::slice::from_ref(tp));
-            return self.leave_and_join_again(&error.to_string());
-        }
+        done?;
         self.apply_pauses();
+        Ok(())
     }
 
     fn assign_anew(

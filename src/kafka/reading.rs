@@ -133,9 +133,7 @@ impl ConsumerThread {
         for (tp, offset) in cut {
             self.begin_again(&tp, offset);
         }
-        for (tp, cut) in astray {
-            self.find_way(&tp, cut);
-        }
+        self.find_ways(&astray);
         self.largest = self.heaviest.max(self.largest - self.largest / 8).max(1);
         self.heaviest = 0;
     }

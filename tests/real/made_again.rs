@@ -23,6 +23,26 @@ fn records(topic: &str, name: &str, count: usize) -> Vec<New> {
     (0..count).map(value).collect()
 }
 
+/// A receiver that takes long for what is early: the window stays full meanwhile, and nothing is read on.
+fn slow_for_early() -> Receiver {
+    Receiver::start(
+        |request: &Request| match request.body.starts_with(b"early") {
+            true => Answer::ok().after(Duration::from_secs(20)),
+            false => Answer::ok(),
+        },
+    )
+}
+
+/// A destination with room for so many records.
+fn narrow(receiver: &Receiver, records: usize) -> Destination {
+    Destination::new("hook", &receiver.url())
+        .lane(&format!(
+            "window = {{ records = {records} }}\nconcurrency = {}",
+            records.max(16)
+        ))
+        .webhook("timeouts = { total = \"60s\" }")
+}
+
 /// The values that were accepted and begin with this.
 fn accepted(receiver: &Receiver, name: &str) -> BTreeSet<String> {
     let attempts = receiver.attempts().into_iter().filter(|a| a.accepted());
@@ -199,19 +219,10 @@ fn records_that_expire_while_their_partition_is_not_read_on_are_counted() {
     let kafka = Broker::start();
     kafka.create_topic("slow-in", 1, &[]);
     kafka.produce(&records("slow-in", "early", 10));
-    let receiver = Receiver::start(
-        |request: &Request| match request.body.starts_with(b"early") {
-            true => Answer::ok().after(Duration::from_secs(20)),
-            false => Answer::ok(),
-        },
-    );
+    let receiver = slow_for_early();
     let config = Config::new(kafka.brokers(), "slow")
         .topics(&["slow-in"])
-        .destination(
-            Destination::new("hook", &receiver.url())
-                .lane("window = { records = 10 }")
-                .webhook("timeouts = { total = \"60s\" }"),
-        );
+        .destination(narrow(&receiver, 10));
     let mut relay = Relay::start_loud(&config);
     wait_until(SOON, "the window is full", || {
         receiver.attempt_count() == 10
@@ -239,20 +250,11 @@ fn a_partition_whose_records_expired_while_it_was_paused_waits_for_a_person() {
     let kafka = Broker::start();
     kafka.create_topic("halt-in", 1, &[]);
     kafka.produce(&records("halt-in", "early", 5));
-    let receiver = Receiver::start(
-        |request: &Request| match request.body.starts_with(b"early") {
-            true => Answer::ok().after(Duration::from_secs(20)),
-            false => Answer::ok(),
-        },
-    );
+    let receiver = slow_for_early();
     let config = Config::new(kafka.brokers(), "halt")
         .kafka("on_records_lost = \"stop\"")
         .topics(&["halt-in"])
-        .destination(
-            Destination::new("hook", &receiver.url())
-                .lane("window = { records = 5 }")
-                .webhook("timeouts = { total = \"60s\" }"),
-        );
+        .destination(narrow(&receiver, 5));
     let mut relay = Relay::start_loud(&config);
     relay.wait_log("no room for long: partitions paused", SOON);
     kafka.produce(&records("halt-in", "late", 40));
@@ -287,19 +289,10 @@ fn partitions_that_go_astray_together_are_all_read_on() {
         places.map(record).collect()
     };
     kafka.produce(&on_each("early", 1));
-    let receiver = Receiver::start(
-        |request: &Request| match request.body.starts_with(b"early") {
-            true => Answer::ok().after(Duration::from_secs(20)),
-            false => Answer::ok(),
-        },
-    );
+    let receiver = slow_for_early();
     let config = Config::new(kafka.brokers(), "wide")
         .topics(&["wide-in"])
-        .destination(
-            Destination::new("hook", &receiver.url())
-                .lane("window = { records = 96 }\nconcurrency = 96")
-                .webhook("timeouts = { total = \"60s\" }"),
-        );
+        .destination(narrow(&receiver, 96));
     let mut relay = Relay::start_loud(&config);
     relay.wait_log("no room for long: partitions paused", SOON);
     kafka.produce(&on_each("late", 3));
