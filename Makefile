@@ -128,7 +128,8 @@ package: tools-package build $(CARGO_DEB) ## the Debian package: target/package/
 .PHONY: test-system
 test-system: able kafka tools-package $(CARGO_DEB) ## the package in a booted systemd, on a Debian 12 of its own: root on Debian only
 	$(call begin_stages)
-	$(call stage,build,$(CARGO) build --quiet --locked)
+	@# Beside a test the libraries have the features they have in `make test`: after it, nothing is compiled again.
+	$(call stage,build,$(CARGO) build --quiet --locked --bin postrider --test it)
 	$(call stage,package,CARGO_DEB=$(CARGO_DEB) packaging/deb.sh target/debug/postrider)
 	$(call stage,system,tests/system/unit.sh)
 	$(call end_stages,make test-system)
