@@ -469,11 +469,11 @@ const SERVING_ENDS: Duration = Duration::from_secs(5);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
-mod tests {
+pub(in crate::relay) mod tests {
     use super::*;
 
     /// Nothing is enabled, and nobody listens.
-    fn config() -> Config {
+    pub(in crate::relay) fn config() -> Config {
         let text = "[kafka]\nbrokers = [\"localhost:1\"]\nprefix = \"p\"\nstart_at = \"earliest\"\n\
             [admin]\nlisten = \"127.0.0.1:0\"\nsocket = \"\"\n\
             [destinations.shop]\nenabled = false\nwebhook.url = \"http://localhost:1\"\n\

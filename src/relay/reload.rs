@@ -162,16 +162,10 @@ impl Relay {
             Err(error) => return self.refuse(error.text(), whole, reply),
         };
         say(&plan);
-        self.apply(ready, &config).await?;
-        self.lanes.common.unknown.take(&config);
-        let limits = Limits::of(&config);
-        limits.say_what_is_missing(&config);
-        self.lanes.common.allotments.limit(limits);
-        logging::set_usual_level(config.log.level);
-        self.access.change(&config.admin);
-        match whole {
-            true => self.in_force.take(config, &self.metrics),
-            false => self.in_force.take_sources(config, &self.metrics),
+        self.apply(ready, config, whole).await?;
+        if self.stop.is_cancelled() {
+            drop(reply.send(refused(ENDING.to_owned())));
+            return Ok(());
         }
         let report = report(&plan);
         match self.desk.clone() {
@@ -307,8 +301,9 @@ impl Relay {
     }
 
     /// Nothing is refused from here on.
-    async fn apply(&mut self, ready: Ready, config: &Config) -> Result<(), RelayError> {
+    async fn apply(&mut self, ready: Ready, config: Config, whole: bool) -> Result<(), RelayError> {
         let Some(desk) = self.desk.clone() else {
+            self.take_over(config, whole);
             return Ok(());
         };
         let mut doors = desk.doors.all();
@@ -332,8 +327,11 @@ impl Relay {
         for number in &ready.end {
             self.lanes.end(*number);
         }
-        self.call_the_roll(&desk, doors.clone(), config).await?;
-        desk.redeploy(config);
+        let disabled = config.disabled.clone();
+        self.call_the_roll(&desk, doors.clone(), &disabled).await?;
+        desk.redeploy(&config);
+        // What still drains keeps nothing of it waiting.
+        self.take_over(config, whole);
         let leaving: Vec<Arc<Door>> = doors
             .iter()
             .filter(|door| ready.end.contains(&door.number))
@@ -349,21 +347,42 @@ impl Relay {
             let begin = to_begin.extract_if(.., |prepared| !waits(prepared));
             let begin: Vec<Prepared> = begin.collect();
             let all_left = leaving.iter().all(left);
-            if !begin.is_empty() || all_left {
-                doors.retain(|door| !ready.end.contains(&door.number) || !left(door));
+            let (gone, stay): (Vec<_>, Vec<_>) = doors
+                .into_iter()
+                .partition(|door| ready.end.contains(&door.number) && left(door));
+            doors = stay;
+            if !gone.is_empty() {
+                self.call_the_roll(&desk, doors.clone(), &disabled).await?;
+                // Nobody counts for them any more, and nobody has their names yet.
+                let gone = gone.iter().map(|door| &door.name);
+                for name in gone.filter(|name| ready.gone.contains(name)) {
+                    self.metrics.forget(name);
+                }
+            }
+            if !begin.is_empty() {
                 doors.extend(begin.into_iter().filter_map(|lane| self.begin(lane)));
                 doors.sort_by_key(|door| (door.is_audit(), Arc::clone(&door.name)));
-                self.call_the_roll(&desk, doors.clone(), config).await?;
+                self.call_the_roll(&desk, doors.clone(), &disabled).await?;
             }
             if all_left {
-                break;
+                return Ok(());
             }
             self.watch().await?;
         }
-        for name in &ready.gone {
-            self.metrics.forget(name);
+    }
+
+    /// From here on the file is in force.
+    fn take_over(&mut self, config: Config, whole: bool) {
+        self.lanes.common.unknown.take(&config);
+        let limits = Limits::of(&config);
+        limits.say_what_is_missing(&config);
+        self.lanes.common.allotments.limit(limits);
+        logging::set_usual_level(config.log.level);
+        self.access.change(&config.admin);
+        match whole {
+            true => self.in_force.take(config, &self.metrics),
+            false => self.in_force.take_sources(config, &self.metrics),
         }
-        Ok(())
     }
 
     /// Begins a lane, unless everything ends: then it would drain at once.
@@ -384,12 +403,12 @@ impl Relay {
         &mut self,
         desk: &Arc<FrontDesk>,
         doors: Vec<Arc<Door>>,
-        config: &Config,
+        disabled: &[Arc<str>],
     ) -> Result<(), RelayError> {
         let (done, heard) = oneshot::channel();
         let roster = Roster {
             doors,
-            disabled: config.disabled.clone(),
+            disabled: disabled.to_vec(),
             done,
         };
         let rosters = desk.rosters.clone();
