@@ -313,16 +313,53 @@ fn a_lane_that_cannot_drain_holds_up_no_lane_that_begins() {
     kafka.produce(&[New::to("hangs").value("1")]);
     hangs.wait_attempts(1, SOON);
     kafka.produce(&[New::to("begins").value("1")]);
+    let hash = |relay: &Relay| relay.metrics().get("postrider_config_hash", &[]);
+    let old_hash = hash(&relay);
     relay.rewrite(&after);
     relay.signal(Signal::SIGHUP);
     let began = Instant::now();
     begins.wait_accepted(1, SOON);
     let took = began.elapsed();
     assert!(took < Duration::from_secs(12), "{took:?}");
+    // Nor is the rest of the file held up.
+    assert_ne!(hash(&relay), old_hash);
     assert_eq!(hangs.waiting_count(), 1, "the old one still drains");
     // Whoever ends now waits for both, and for no new one.
     assert_eq!(relay.stop(SOON).code(), Some(0));
     assert!(relay.log().contains("drained"), "{}", relay.log());
+}
+
+#[test]
+fn a_destination_that_takes_the_name_of_another_is_shown() {
+    // Found by review: what was shown of the one that had the name was taken away when the other had long begun.
+    let kafka = Broker::shared();
+    kafka.create_topic("renamed", 1, &[]);
+    let receivers = [Receiver::ok(), Receiver::ok()];
+    let [one, two] = &receivers;
+    let config = || Config::new(kafka.brokers(), "renaming").topics(&["renamed"]);
+    let destination = |name: &str, id: &str, receiver: &Receiver| {
+        Destination::new(name, &receiver.url()).lane(&format!("id = \"{id}\""))
+    };
+    let before = config().destination(destination("shop", "one", one));
+    let after = config()
+        .destination(destination("old-shop", "one", one))
+        .destination(destination("shop", "two", two));
+    let mut relay = Relay::start(&before);
+    kafka.produce(&[New::to("renamed").value("1")]);
+    one.wait_accepted(1, SOON);
+    relay.rewrite(&after);
+    done(&relay, &["reload"]);
+    kafka.produce(&[New::to("renamed").value("2")]);
+    two.wait_accepted(2, SOON);
+    one.wait_accepted(2, SOON);
+    wait_state(&mut relay, "shop", "running");
+    wait_state(&mut relay, "old-shop", "running");
+    let metrics = relay.metrics();
+    assert!(metrics.balance("shop").holds() && metrics.balance("old-shop").holds());
+    for receiver in &receivers {
+        assert_eq!(receiver.attempt_count(), 2);
+    }
+    assert_eq!(relay.stop(SOON).code(), Some(0));
 }
 
 #[test]
