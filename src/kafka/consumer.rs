@@ -116,7 +116,7 @@ pub enum FromConsumer {
 const NAP: Duration = Duration::from_millis(50);
 /// The same where nothing has happened for a while: a destination that has nothing to do should cost next to nothing. A record wakes the
 /// thread whenever it comes.
-const LONG_NAP: Duration = Duration::from_secs(1);
+const LONG_NAP: Duration = Duration::from_millis(500);
 /// The while. Longer than a commit and its answer take.
 const AWAKE: Duration = Duration::from_secs(2);
 /// When the ladder's member joins although nobody has seen that its topics are there.
