@@ -331,7 +331,9 @@ impl Relay {
         self.call_the_roll(&desk, doors.clone(), &disabled).await?;
         desk.redeploy(&config);
         // What still drains keeps nothing of it waiting.
-        self.take_over(config, whole);
+        if !self.stop.is_cancelled() {
+            self.take_over(config, whole);
+        }
         let leaving: Vec<Arc<Door>> = doors
             .iter()
             .filter(|door| ready.end.contains(&door.number))
@@ -346,11 +348,18 @@ impl Relay {
             };
             let begin = to_begin.extract_if(.., |prepared| !waits(prepared));
             let begin: Vec<Prepared> = begin.collect();
-            let all_left = leaving.iter().all(left);
             let (gone, stay): (Vec<_>, Vec<_>) = doors
                 .into_iter()
                 .partition(|door| ready.end.contains(&door.number) && left(door));
             doors = stay;
+            // Another may have left while the roll was called: more is waited for only when nothing has changed since all were looked at.
+            if gone.is_empty() && begin.is_empty() {
+                if leaving.iter().all(left) {
+                    return Ok(());
+                }
+                self.watch().await?;
+                continue;
+            }
             if !gone.is_empty() {
                 self.call_the_roll(&desk, doors.clone(), &disabled).await?;
                 // Nobody counts for them any more, and nobody has their names yet.
@@ -364,10 +373,6 @@ impl Relay {
                 doors.sort_by_key(|door| (door.is_audit(), Arc::clone(&door.name)));
                 self.call_the_roll(&desk, doors.clone(), &disabled).await?;
             }
-            if all_left {
-                return Ok(());
-            }
-            self.watch().await?;
         }
     }
 

@@ -363,6 +363,39 @@ fn a_destination_that_takes_the_name_of_another_is_shown() {
 }
 
 #[test]
+fn lanes_that_end_one_after_the_other_are_all_begun_again() {
+    // Found by review: a lane that left while the others were told of the one before was waited for once more, for ever.
+    const LANES: usize = 12;
+    let kafka = Broker::shared();
+    for topic in ["twelve-a", "twelve-b"] {
+        kafka.create_topic(topic, 1, &[]);
+    }
+    let receiver = Receiver::ok();
+    let config = |topics: &[&str]| {
+        (0..LANES).fold(Config::new(kafka.brokers(), "twelve"), |config, number| {
+            let hook = Destination::new(&format!("hook-{number}"), &receiver.url());
+            config.destination(hook.topics(topics))
+        })
+    };
+    let files = [&["twelve-a"][..], &["twelve-a", "twelve-b"]].map(config);
+    let mut relay = Relay::start(&files[0]);
+    for round in 1..=5 {
+        kafka.produce(&[New::to("twelve-a").value(round.to_string())]);
+        receiver.wait_attempts(round * LANES, SOON);
+        relay.rewrite(&files[round % 2]);
+        relay.signal(Signal::SIGHUP);
+        let taken = format!("{round} files are taken over");
+        wait_until(SOON, &taken, || {
+            relay.log().matches("the file is taken over").count() == round
+        });
+    }
+    kafka.produce(&[New::to("twelve-a").value("last")]);
+    receiver.wait_attempts(6 * LANES, SOON);
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+    assert_eq!(receiver.attempt_count(), 6 * LANES);
+}
+
+#[test]
 fn secrets_in_files_are_read_again() {
     let kafka = Broker::shared();
     kafka.create_topic("rotated", 1, &[]);
