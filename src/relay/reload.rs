@@ -47,8 +47,7 @@ impl ReloadAsk {
     }
 
     fn refuse(self, why: &str) {
-        // Whoever asked may have gone.
-        drop(self.reply.send(refused(why.to_owned())));
+        turn_down(self.reply, why);
     }
 }
 
@@ -119,7 +118,7 @@ impl Relay {
         let ReloadAsk { who, what, reply } = ask;
         info!(who, "reading the file again");
         let Some(loader) = self.loader.clone() else {
-            drop(reply.send(refused("this process has no file to read again".to_owned())));
+            turn_down(reply, "this process has no file to read again");
             return Ok(());
         };
         let whole = matches!(what, Reading::File);
@@ -127,7 +126,7 @@ impl Relay {
             && !Arc::ptr_eq(config, &self.in_force.config())
         {
             // The file that was taken meanwhile was read with all that it names; this is of the one before.
-            drop(reply.send(refused("another file has been taken over since".to_owned())));
+            turn_down(reply, "another file has been taken over since");
             return Ok(());
         }
         let read = tokio::task::spawn_blocking(move || loader(&what));
@@ -148,7 +147,7 @@ impl Relay {
             }
         };
         if self.stop.is_cancelled() {
-            drop(reply.send(refused(ENDING.to_owned())));
+            turn_down(reply, ENDING);
             return Ok(());
         }
         if let Err(error) = descriptors::of(&config) {
@@ -164,7 +163,7 @@ impl Relay {
         say(&plan);
         self.apply(ready, config, whole).await?;
         if self.stop.is_cancelled() {
-            drop(reply.send(refused(ENDING.to_owned())));
+            turn_down(reply, ENDING);
             return Ok(());
         }
         let report = report(&plan);
@@ -187,8 +186,7 @@ impl Relay {
             why.trim_end()
         );
         self.in_force.refuse(&why, whole, &self.metrics);
-        // Whoever asked may have gone.
-        drop(reply.send(refused(why)));
+        turn_down(reply, &why);
         Ok(())
     }
 
@@ -303,8 +301,7 @@ impl Relay {
     /// Nothing is refused from here on.
     async fn apply(&mut self, ready: Ready, config: Config, whole: bool) -> Result<(), RelayError> {
         let Some(desk) = self.desk.clone() else {
-            self.take_over(config, whole);
-            return Ok(());
+            return Err(RelayError::Unasked("the operators' desk".to_owned()));
         };
         let mut doors = desk.doors.all();
         let mut swaps = Vec::new();
@@ -485,6 +482,11 @@ async fn hand_over(swap: LaneSwap, door: Door) {
     if door.asks.send(swap).await.is_ok() {
         drop(done.await);
     }
+}
+
+fn turn_down(reply: oneshot::Sender<ReloadReport>, why: &str) {
+    // Whoever asked may have gone.
+    drop(reply.send(refused(why.to_owned())));
 }
 
 fn report(plan: &Plan) -> ReloadReport {

@@ -59,6 +59,11 @@ impl Config {
         self
     }
 
+    /// The same for each of these.
+    pub fn destinations(self, destinations: impl Iterator<Item = Destination>) -> Self {
+        destinations.fold(self, Self::destination)
+    }
+
     /// Another `start_at`.
     pub fn start_at(mut self, start_at: &str) -> Self {
         start_at.clone_into(&mut self.start_at);

@@ -111,7 +111,7 @@ fn a_reload_that_brings_more_lanes_than_descriptors_is_refused() {
     let config = |lanes: usize| {
         let destination = |lane| Destination::new(&format!("d{lane}"), &receiver.url());
         let config = Config::new(kafka.brokers(), "limits-few").topics(&["limits-few"]);
-        (0..lanes).fold(config, |config, lane| config.destination(destination(lane)))
+        config.destinations((0..lanes).map(destination))
     };
     let mut relay = Relay::start(&config(1));
     relay.wait_ready(SOON);

@@ -372,10 +372,9 @@ fn lanes_that_end_one_after_the_other_are_all_begun_again() {
     }
     let receiver = Receiver::ok();
     let config = |topics: &[&str]| {
-        (0..LANES).fold(Config::new(kafka.brokers(), "twelve"), |config, number| {
-            let hook = Destination::new(&format!("hook-{number}"), &receiver.url());
-            config.destination(hook.topics(topics))
-        })
+        let hook = |number| Destination::new(&format!("hook-{number}"), &receiver.url());
+        let hooks = (0..LANES).map(|number| hook(number).topics(topics));
+        Config::new(kafka.brokers(), "twelve").destinations(hooks)
     };
     let files = [&["twelve-a"][..], &["twelve-a", "twelve-b"]].map(config);
     let mut relay = Relay::start(&files[0]);
