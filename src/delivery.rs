@@ -164,6 +164,8 @@ names! {
         Dns = "dns",
         /// The TLS handshake failed.
         Tls = "tls",
+        /// The proxy could not be reached, or did not lead to the receiver.
+        Proxy = "proxy",
         /// A 2xx that is not what the file calls a success.
         SuccessCondition = "success_condition",
     }

@@ -1,40 +1,71 @@
 //! The HTTP client of one destination, and what it does about connections that died in its pool.
 
 use std::cell::Cell;
+use std::fmt;
 use std::sync::OnceLock;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use reqwest::{Client, Response, Url};
-use tower_layer::Layer;
-use tower_service::Service;
+use bytes::Bytes;
+use http::header::{ACCEPT, PROXY_AUTHORIZATION, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use super::connector::{CONNECTED, Connector, Via};
 use super::failure::broke_before_answer;
 use super::options::WebhookOptions;
 use super::request::Request;
+use super::tls::Tls;
 
-tokio::task_local! {
-    /// Whether a connection was begun for the request that this task makes.
-    static CONNECTED: Cell<bool>;
-}
+/// How long a connection that nobody uses is kept.
+const IDLE: Duration = Duration::from_secs(30);
+
+const OUR_NAME: HeaderValue =
+    HeaderValue::from_static(concat!("postrider/", env!("CARGO_PKG_VERSION")));
+const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
 
 /// Sends requests over connections that are kept.
 ///
 /// A receiver may close a kept connection at the very moment a request goes out on it. Nobody is to blame for that, so such a request goes
 /// out again at once, on a connection of its own, and spends no attempt. Whether the receiver saw the first one cannot be known; both carry the
 /// same `webhook-id`.
-#[derive(Debug)]
 pub(super) struct Sender {
-    client: Client,
+    client: Client<Connector, Full<Bytes>>,
     /// Made when it is first needed: keeps no connections, so that whatever goes out over it goes over a fresh one.
-    fresh: OnceLock<Client>,
+    fresh: OnceLock<Client<Connector, Full<Bytes>>>,
+    connector: Connector,
+    uri: Uri,
+    /// What a proxy wants to see of each request that it makes for us.
+    proxy_authorization: Option<HeaderValue>,
 }
 
 impl Sender {
-    pub(super) fn new(options: &WebhookOptions) -> Result<Self, reqwest::Error> {
+    /// A client for these options.
+    ///
+    /// # Errors
+    /// When TLS is needed and the system has no CA certificates.
+    pub(super) fn new(options: &WebhookOptions) -> Result<Self, rustls::Error> {
+        let uri = options.url.as_uri().clone();
+        let proxy = options.proxy.as_ref();
+        let is_secure = |uri: &Uri| uri.scheme() == Some(&http::uri::Scheme::HTTPS);
+        let tls = match is_secure(&uri) || proxy.is_some_and(|proxy| is_secure(proxy.uri())) {
+            true => Tls::new()?,
+            false => Tls::unused()?,
+        };
+        let authorization = proxy.and_then(|proxy| proxy.authorization());
+        let via = proxy.map(|proxy| Via {
+            uri: proxy.uri().clone(),
+            headers: introduction(authorization.clone()),
+        });
+        let connector = Connector::new(tls, via, options.connect_timeout);
         Ok(Self {
-            client: client(options, usize::MAX)?,
+            client: client(&connector, usize::MAX),
             fresh: OnceLock::new(),
+            connector,
+            proxy_authorization: authorization.filter(|_| !is_secure(&uri)),
+            uri,
         })
     }
 
@@ -44,89 +75,56 @@ impl Sender {
         &self,
         options: &WebhookOptions,
         make: impl Fn() -> Request,
-    ) -> Result<Response, reqwest::Error> {
-        let url = options.url.as_url();
+    ) -> Result<Response<Incoming>, Error> {
         let kept = async {
-            let result = exchange(&self.client, url, make()).await;
+            let result = self.client.request(self.request(make())).await;
             (result, CONNECTED.with(Cell::get))
         };
         let (result, connected) = CONNECTED.scope(Cell::new(false), kept).await;
         match result {
             Err(error) if !connected && broke_before_answer(&error) => {
                 tracing::debug!(endpoint = %options.url, "a kept connection was dead: the request goes out again");
-                let fresh = match self.fresh.get() {
-                    Some(fresh) => fresh,
-                    None => {
-                        let made = client(options, 0)?;
-                        self.fresh.get_or_init(|| made)
-                    }
-                };
-                exchange(fresh, url, make()).await
+                let fresh = self.fresh.get_or_init(|| client(&self.connector, 0));
+                fresh.request(self.request(make())).await
             }
             result => result,
         }
     }
+
+    fn request(&self, made: Request) -> http::Request<Full<Bytes>> {
+        let mut request = http::Request::new(Full::new(made.body));
+        *request.method_mut() = made.method;
+        *request.uri_mut() = self.uri.clone();
+        let mut headers = made.headers;
+        headers.entry(USER_AGENT).or_insert(OUR_NAME);
+        headers.entry(ACCEPT).or_insert(ANYTHING);
+        if let Some(authorization) = &self.proxy_authorization {
+            headers
+                .entry(PROXY_AUTHORIZATION)
+                .or_insert_with(|| authorization.clone());
+        }
+        *request.headers_mut() = headers;
+        request
+    }
 }
 
-fn exchange(
-    client: &Client,
-    url: &Url,
-    request: Request,
-) -> impl Future<Output = Result<Response, reqwest::Error>> + use<> {
-    let mut exchange = reqwest::Request::new(request.method, url.clone());
-    *exchange.headers_mut() = request.headers;
-    *exchange.body_mut() = Some(request.body.into());
-    client.execute(exchange)
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sender")
+    }
 }
 
-fn client(options: &WebhookOptions, idle_max: usize) -> Result<Client, reqwest::Error> {
-    let mut builder = Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        // The limit spares each request a copy of itself.
-        .retry(reqwest::retry::never().max_retries_per_request(0))
-        .no_proxy()
-        .connect_timeout(options.connect_timeout)
-        .pool_idle_timeout(Duration::from_secs(30))
+/// What a proxy is told when it is asked for a tunnel.
+fn introduction(authorization: Option<HeaderValue>) -> HeaderMap {
+    let authorization = authorization.map(|value| (PROXY_AUTHORIZATION, value));
+    HeaderMap::from_iter(authorization.into_iter().chain([(USER_AGENT, OUR_NAME)]))
+}
+
+fn client(connector: &Connector, idle_max: usize) -> Client<Connector, Full<Bytes>> {
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(idle_max)
-        .connector_layer(NoteConnections)
-        .user_agent(concat!("postrider/", env!("CARGO_PKG_VERSION")));
-    if let Some(proxy) = &options.proxy {
-        builder = builder.proxy(proxy.for_client()?);
-    }
-    if options.url.as_url().scheme() != "https" {
-        // Without this the client refuses to be made where no CA certificates are installed, although nothing will ask for one.
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build()
-}
-
-/// Notes that a connection is begun, in the task that waits for it.
-#[derive(Debug, Clone, Copy)]
-struct NoteConnections;
-
-#[derive(Debug, Clone)]
-struct Noting<S>(S);
-
-impl<S> Layer<S> for NoteConnections {
-    type Service = Noting<S>;
-
-    fn layer(&self, inner: S) -> Noting<S> {
-        Noting(inner)
-    }
-}
-
-impl<S: Service<R>, R> Service<R> for Noting<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, request: R) -> S::Future {
-        // Fails only outside of a request of ours, where nobody asks.
-        CONNECTED.try_with(|connected| connected.set(true)).ok();
-        self.0.call(request)
-    }
+        .build(connector.clone())
 }

@@ -1,11 +1,15 @@
 //! What went wrong, from what the HTTP client says.
 
-use std::error::Error as _;
-use std::io::{Error, ErrorKind};
+use std::error::Error as StdError;
+use std::io::{self, ErrorKind};
+use std::iter::successors;
+
+use hyper_util::client::legacy::Error;
 
 use crate::delivery::FailureReason;
 use crate::descriptors;
 
+use super::connector::ProxyError;
 use super::outcomes::Failure;
 
 /// The label of a status that is no success.
@@ -25,22 +29,25 @@ pub(super) fn reason(status: u16) -> Option<FailureReason> {
 }
 
 /// Which of the ways to fail without an answer this is.
-pub(super) fn failure(error: &reqwest::Error, tls: bool) -> Failure {
-    let chain = causes(error);
-    if chain.contains("dns error") {
+pub(super) fn failure(error: &Error, tls: bool) -> Failure {
+    if chain(error).any(<dyn StdError>::is::<ProxyError>) {
+        return Failure::Proxy;
+    }
+    let text = causes(error);
+    if text.contains("dns error") {
         let unknown = [
             "Name or service not known",
             "No address associated",
             "nodename nor servname",
         ];
-        let unknown = unknown.iter().any(|text| chain.contains(text));
+        let unknown = unknown.iter().any(|unknown| text.contains(unknown));
         return if unknown {
             Failure::UnknownHost
         } else {
             Failure::Dns
         };
     }
-    if error.is_timeout() {
+    if is_timeout(error) {
         return Failure::Timeout;
     }
     if !error.is_connect() {
@@ -48,79 +55,68 @@ pub(super) fn failure(error: &reqwest::Error, tls: bool) -> Failure {
     }
     // A connection that was made and then failed before the first request, on a URL with TLS, failed in the handshake. What the
     // system refused has the system's error number.
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<Error>() {
-            let handshake = tls && io.raw_os_error().is_none() && io.kind() != ErrorKind::TimedOut;
-            return if handshake {
-                Failure::Tls
-            } else {
-                Failure::Connect
-            };
-        }
-        source = cause.source();
+    match of_io(error).next() {
+        Some(io) if tls && io.raw_os_error().is_none() => Failure::Tls,
+        Some(_) | None => Failure::Connect,
     }
-    Failure::Connect
 }
 
 /// Whether no connection was made because this process has no file descriptor left for one. The resolver needs some too, and does not
 /// always say so.
-pub(super) fn is_out_of_descriptors(error: &reqwest::Error) -> bool {
-    if !error.is_connect() {
-        return false;
-    }
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if cause
-            .downcast_ref::<Error>()
-            .is_some_and(descriptors::are_missing)
-        {
-            return true;
-        }
-        source = cause.source();
-    }
-    causes(error).contains("dns error") && descriptors::are_used_up()
+pub(super) fn is_out_of_descriptors(error: &Error) -> bool {
+    error.is_connect()
+        && (of_io(error).any(descriptors::are_missing)
+            || (causes(error).contains("dns error") && descriptors::are_used_up()))
 }
 
-/// An error and its causes, in one line.
-pub(super) fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
+/// What went wrong, in one line: the causes of an error, the nearest first. That it was the client's is said only where nothing else is.
+pub(super) fn causes(error: &Error) -> String {
+    let mut text = String::new();
+    for cause in chain(error).skip(usize::from(error.source().is_some())) {
+        let cause = cause.to_string();
+        if text.contains(&cause) {
+            continue;
         }
-        source = cause.source();
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
     }
     text
 }
 
 /// Whether the other side ended the connection before anything of an answer had come.
-pub(super) fn broke_before_answer(error: &reqwest::Error) -> bool {
-    if error.is_timeout() || error.is_connect() || !error.is_request() {
+pub(super) fn broke_before_answer(error: &Error) -> bool {
+    if is_timeout(error) || error.is_connect() {
         return false;
     }
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<Error>() {
-            return matches!(
-                io.kind(),
-                ErrorKind::ConnectionReset
-                    | ErrorKind::ConnectionAborted
-                    | ErrorKind::BrokenPipe
-                    | ErrorKind::UnexpectedEof
-            );
-        }
-        // The client's own error for this has no type that can be asked.
-        if cause
-            .to_string()
-            .starts_with("connection closed before message completed")
-        {
-            return true;
-        }
-        source = cause.source();
+    let broken = [
+        ErrorKind::ConnectionReset,
+        ErrorKind::ConnectionAborted,
+        ErrorKind::BrokenPipe,
+        ErrorKind::UnexpectedEof,
+    ];
+    match of_io(error).next() {
+        Some(io) => broken.contains(&io.kind()),
+        None => of_hyper(error).any(hyper::Error::is_incomplete_message),
     }
-    false
+}
+
+fn is_timeout(error: &Error) -> bool {
+    of_io(error).any(|io| io.kind() == ErrorKind::TimedOut)
+        || of_hyper(error).any(hyper::Error::is_timeout)
+}
+
+/// An error and its causes.
+fn chain(error: &Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    let first: &(dyn StdError + 'static) = error;
+    successors(Some(first), |&error| error.source())
+}
+
+fn of_io(error: &Error) -> impl Iterator<Item = &io::Error> {
+    chain(error).filter_map(|cause| cause.downcast_ref())
+}
+
+fn of_hyper(error: &Error) -> impl Iterator<Item = &hyper::Error> {
+    chain(error).filter_map(|cause| cause.downcast_ref())
 }

@@ -1,6 +1,6 @@
 //! The headers of a request that the file may set.
 
-use reqwest::header::{HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use thiserror::Error;
 
 /// Set by the HTTP client or by Postrider itself.

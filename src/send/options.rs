@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
-use reqwest::header::{HeaderMap, HeaderName};
+use http::Method;
+use http::header::{HeaderMap, HeaderName};
 
 use super::{EndpointUrl, OutcomeTable, ProxyOptions, SigningOptions, SuccessCondition};
 

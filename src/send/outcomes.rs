@@ -22,6 +22,8 @@ pub enum Failure {
     UnknownHost,
     /// The TLS handshake failed.
     Tls,
+    /// The proxy could not be reached, or did not lead to the receiver.
+    Proxy,
 }
 
 impl Failure {
@@ -34,12 +36,13 @@ impl Failure {
             Self::Reset => FailureReason::Reset,
             Self::Dns | Self::UnknownHost => FailureReason::Dns,
             Self::Tls => FailureReason::Tls,
+            Self::Proxy => FailureReason::Proxy,
         }
     }
 
     fn default_outcome(self) -> Outcome {
         match self {
-            Self::Timeout | Self::Connect | Self::Reset | Self::Dns => Outcome::Retry,
+            Self::Timeout | Self::Connect | Self::Reset | Self::Dns | Self::Proxy => Outcome::Retry,
             Self::UnknownHost | Self::Tls => Outcome::EndpointFault,
         }
     }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use reqwest::Proxy;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderValue, Uri};
 
 use super::EndpointUrl;
 
@@ -20,13 +22,19 @@ impl ProxyOptions {
         Self { url, login }
     }
 
-    /// What a client goes through: by CONNECT to a receiver behind TLS, else by handing the proxy the whole request.
-    pub(super) fn for_client(&self) -> Result<Proxy, reqwest::Error> {
-        let proxy = Proxy::all(self.url.as_url().clone())?;
-        Ok(match &self.login {
-            Some((name, password)) => proxy.basic_auth(name, password),
-            None => proxy,
-        })
+    /// Where it is.
+    pub(super) fn uri(&self) -> &Uri {
+        self.url.as_uri()
+    }
+
+    /// What it is shown of the name and the password (RFC 7617), if it wants any.
+    pub(super) fn authorization(&self) -> Option<HeaderValue> {
+        let (name, password) = self.login.as_ref()?;
+        let login = STANDARD.encode(format!("{name}:{password}"));
+        // Cannot fail: the alphabet is ASCII.
+        let mut value = HeaderValue::try_from(format!("Basic {login}")).ok()?;
+        value.set_sensitive(true);
+        Some(value)
     }
 
     /// What of it is not to be shown to anybody.

@@ -3,8 +3,8 @@
 use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
-use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::Method;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use tracing::debug;
 
 use crate::clock::Timestamp;

@@ -1,6 +1,6 @@
 //! What an answer must be beyond its status: the `success` condition, for receivers that say 200 to everything.
 
-use reqwest::header::{HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -84,10 +84,7 @@ mod tests {
 
     fn check(condition: &SuccessCondition, status: u16, body: &str) -> Result<(), Unmet> {
         let mut headers = HeaderMap::new();
-        headers.insert(
-            "x-result",
-            reqwest::header::HeaderValue::from_static("done"),
-        );
+        headers.insert("x-result", http::header::HeaderValue::from_static("done"));
         condition.check(status, &headers, body.as_bytes())
     }
 

@@ -3,13 +3,18 @@
 use std::fmt;
 use std::str::FromStr;
 
-use reqwest::Url;
+use http::Uri;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
+use url::Url;
 
 /// An `http` or `https` URL. A path or a query often is the secret itself, so `Debug` and `Display` show scheme, host and port alone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct EndpointUrl(Url);
+pub struct EndpointUrl {
+    url: Url,
+    /// The same, as requests carry it.
+    uri: Uri,
+}
 
 /// Why a text cannot be the address of an endpoint. Says nothing of the text itself.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -62,13 +67,19 @@ impl EndpointUrl {
     /// The whole URL, for sending. Never for a log.
     #[must_use]
     pub fn as_url(&self) -> &Url {
-        &self.0
+        &self.url
+    }
+
+    /// The same, as requests carry it.
+    #[must_use]
+    pub fn as_uri(&self) -> &Uri {
+        &self.uri
     }
 
     /// Tells this address from another one, and gives it away to nobody who does not know it.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let hash = Sha256::digest(self.0.as_str());
+        let hash = Sha256::digest(self.url.as_str());
         hash.iter()
             .take(8)
             .map(|byte| format!("{byte:02x}"))
@@ -78,8 +89,8 @@ impl EndpointUrl {
     /// The host, and the port where it is not the usual one: what an endpoint is called.
     #[must_use]
     pub fn host(&self) -> String {
-        let host = self.0.host_str().unwrap_or_default();
-        match self.0.port() {
+        let host = self.url.host_str().unwrap_or_default();
+        match self.url.port() {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
         }
@@ -114,13 +125,15 @@ impl FromStr for EndpointUrl {
         if url.fragment().is_some() {
             return Err(UrlError::Fragment);
         }
-        Ok(Self(url))
+        let uri =
+            Uri::try_from(url.as_str()).map_err(|error| UrlError::Invalid(error.to_string()))?;
+        Ok(Self { url, uri })
     }
 }
 
 impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.0.scheme(), self.host())
+        write!(f, "{}://{}", self.url.scheme(), self.host())
     }
 }
 
@@ -158,5 +171,10 @@ mod tests {
         assert_eq!(error("http://u:p@e/"), UrlError::UserInfo);
         assert_eq!(error("http://e/#x"), UrlError::Fragment);
         assert!(matches!(error("http://e:99999/"), UrlError::Invalid(_)));
+        let long = format!("http://e/{}", "x".repeat(70_000));
+        assert!(
+            matches!(error(&long), UrlError::Invalid(_)),
+            "HTTP carries no such URL"
+        );
     }
 }

@@ -4,8 +4,10 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::Response;
-use reqwest::header::HeaderValue;
+use http::{HeaderValue, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use hyper_util::client::legacy::Error;
 use tokio::time::Sleep;
 
 use crate::clock::Timestamp;
@@ -81,17 +83,16 @@ impl Webhook {
     /// A client for these options. `content_type` is sent unless the file sets one; of a failed answer's body `excerpt_bytes` are kept.
     ///
     /// # Errors
-    /// When the URL is https and no CA certificates are installed.
+    /// When the URL or the proxy is https and no CA certificates are installed.
     pub fn new(
         options: WebhookOptions,
         content_type: &'static str,
         excerpt_bytes: usize,
     ) -> Result<Self, WebhookError> {
         let sender = Sender::new(&options).map_err(|error| {
-            let reason = causes(&error.without_url());
+            let reason = error.to_string();
             let url = options.url.to_string();
-            let tls = options.url.as_url().scheme() == "https";
-            if tls && reason.to_ascii_lowercase().contains("certificates") {
+            if reason.to_ascii_lowercase().contains("certificates") {
                 WebhookError::NoCertificates { url }
             } else {
                 WebhookError::Client { url, reason }
@@ -160,7 +161,7 @@ impl Webhook {
         Ok(match within(limit.as_mut(), sent).await {
             Some(Ok(response)) => self.answered(response, limit, now, make).await,
             Some(Err(error)) if is_out_of_descriptors(&error) => return Err(NoDescriptor),
-            Some(Err(error)) => self.failed(error),
+            Some(Err(error)) => self.failed(&error),
             None => self.failure(Failure::Timeout, "operation timed out".to_owned()),
         })
     }
@@ -195,7 +196,7 @@ impl Webhook {
 
     async fn answered(
         &self,
-        response: Response,
+        response: Response<Incoming>,
         limit: Limit<'_>,
         now: Timestamp,
         make: &impl Fn() -> Request,
@@ -214,7 +215,7 @@ impl Webhook {
                 }
                 None => {
                     // The status is the acknowledgement. The body is read only so that the connection can be used again.
-                    if response.content_length() != Some(0) {
+                    if response.body().size_hint().exact() != Some(0) {
                         drop(self.brief_body(response, limit).await);
                     }
                     Attempt::delivered(status.as_u16())
@@ -239,7 +240,7 @@ impl Webhook {
     /// A success by its status, which must be one by `condition` too.
     async fn judged(
         &self,
-        response: Response,
+        response: Response<Incoming>,
         condition: &SuccessCondition,
         retry_after: Option<Duration>,
         limit: Limit<'_>,
@@ -287,7 +288,7 @@ impl Webhook {
     /// room for reading it.
     fn brief_body<'a>(
         &'a self,
-        response: Response,
+        response: Response<Incoming>,
         limit: Limit<'a>,
     ) -> Pin<Box<impl Future<Output = Bytes> + 'a>> {
         Box::pin(async move {
@@ -299,29 +300,33 @@ impl Webhook {
     /// The body, as much as is taken of it and as came in time, and what was wrong with it.
     async fn body(
         &self,
-        mut response: Response,
+        response: Response<Incoming>,
         mut limit: Limit<'_>,
     ) -> (Bytes, Option<&'static str>) {
         let mut body = BytesMut::new();
+        let mut incoming = response.into_body();
         loop {
-            match within(limit.as_mut(), response.chunk()).await {
-                Some(Ok(Some(chunk))) => {
+            match within(limit.as_mut(), incoming.frame()).await {
+                Some(Some(Ok(frame))) => {
+                    // What is no data is a trailer.
+                    let Ok(chunk) = frame.into_data() else {
+                        continue;
+                    };
                     let room = self.options.response_max_bytes - body.len();
                     body.extend_from_slice(&chunk[..chunk.len().min(room)]);
                     if chunk.len() > room {
                         return (body.freeze(), Some("is longer than response_max"));
                     }
                 }
-                Some(Ok(None)) => return (body.freeze(), None),
-                Some(Err(_)) | None => return (body.freeze(), Some("broke off")),
+                Some(None) => return (body.freeze(), None),
+                Some(Some(Err(_))) | None => return (body.freeze(), Some("broke off")),
             }
         }
     }
 
-    fn failed(&self, error: reqwest::Error) -> Attempt {
-        let failure = failure(&error, self.options.url.as_url().scheme() == "https");
-        // The error's own text would show the URL, and with it the token that may be in it.
-        self.failure(failure, causes(&error.without_url()))
+    fn failed(&self, error: &Error) -> Attempt {
+        let failure = failure(error, self.options.url.as_url().scheme() == "https");
+        self.failure(failure, causes(error))
     }
 
     fn failure(&self, failure: Failure, error: String) -> Attempt {

@@ -27,7 +27,9 @@ const NOT_PURE: &[(&str, &str)] = &[
     ("tokio", "I/O belongs to the shell"),
     ("tokio_util", "I/O belongs to the shell"),
     ("rdkafka", "I/O belongs to the shell"),
-    ("reqwest", "I/O belongs to the shell"),
+    ("hyper", "I/O belongs to the shell"),
+    ("hyper_rustls", "I/O belongs to the shell"),
+    ("hyper_util", "I/O belongs to the shell"),
     ("Instant", "time comes as an argument"),
     ("SystemTime", "time comes as an argument"),
     ("rand", "randomness comes as an argument"),
@@ -46,7 +48,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("Instant::now", &["clock.rs"]),
     ("SystemTime::now", &["clock.rs"]),
     ("rdkafka", &["kafka/", "kafka.rs", "cli/demo"]),
-    ("reqwest", &["send/", "send.rs"]),
+    ("hyper_rustls", &["send/", "send.rs"]),
+    ("rustls", &["send/", "send.rs"]),
     (
         "unsafe",
         &[

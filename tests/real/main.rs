@@ -22,6 +22,7 @@ mod harness;
 mod bad_input;
 mod check_live;
 mod churn;
+mod connections;
 mod content;
 mod crowd;
 mod dead_letters;

@@ -136,6 +136,9 @@ fn away(host: &str, attempt: &Attempt) -> (State, String) {
         Some(FailureReason::Tls) => {
             "TLS fails: is its certificate signed by an authority that this machine trusts, and made for this name?"
         }
+        Some(FailureReason::Proxy) => {
+            "the proxy does not lead there: look at `proxy`, its address, name and password"
+        }
         Some(FailureReason::Timeout) => "it takes longer than `timeouts` allows",
         Some(_) | None => "nobody answers there: is it running, and is no firewall between?",
     };

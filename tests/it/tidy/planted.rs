@@ -128,12 +128,12 @@ fn planted_words_in_pure_rooms_are_found() {
     );
     planted(
         "lane/a.rs",
-        "fn f() -> rdkafka::Offset { reqwest::get() }",
+        "fn f() -> rdkafka::Offset { hyper_rustls::get() }",
         &[
             &format!("1: may not say rdkafka: {io}"),
-            &format!("1: may not say reqwest: {io}"),
+            &format!("1: may not say hyper_rustls: {io}"),
             "1: may not say rdkafka: only kafka/, kafka.rs, cli/demo",
-            "1: may not say reqwest: only send/, send.rs",
+            "1: may not say hyper_rustls: only send/, send.rs",
         ],
     );
     planted(
