@@ -10,8 +10,9 @@ use crate::clock::Tick;
 use crate::delivery::CommitFailure;
 use crate::lane::Position;
 
+use super::commit_error::CommitError;
 use super::consumer::{ConsumerThread, FromConsumer};
-use super::raw::{CommitError, CommitResult};
+use super::raw::CommitResult;
 use super::raw_leaders::set_leader_epoch;
 
 /// How long the broker may be silent before a last commit is given up.
@@ -40,11 +41,6 @@ struct Asked {
 }
 
 impl Commits {
-    /// Whether no answer is waited for.
-    pub(super) fn are_answered(&self) -> bool {
-        self.outstanding.is_empty()
-    }
-
     pub(super) fn forget(&mut self, epoch: crate::delivery::Epoch) {
         self.outstanding
             .retain(|asked| asked.position.epoch != epoch);

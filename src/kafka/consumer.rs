@@ -31,6 +31,7 @@ use super::mailbox::{Allowance, Mailbox, Orders};
 use super::members::Part;
 use super::pauses::Pauses;
 use super::raw::{Fetched, Queues};
+use super::reading::Left;
 use super::stall::Stall;
 
 /// What a consumer needs to know.
@@ -112,13 +113,10 @@ pub enum FromConsumer {
     Closed,
 }
 
-/// How long the thread sleeps at most: how late it hears of a rebalance or a commit.
-const NAP: Duration = Duration::from_millis(50);
-/// The same where nothing has happened for a while: a destination that has nothing to do should cost next to nothing. A record wakes the
-/// thread whenever it comes.
-const LONG_NAP: Duration = Duration::from_millis(500);
-/// The while. Longer than a commit and its answer take.
-const AWAKE: Duration = Duration::from_secs(2);
+/// How long the thread sleeps at most: whatever comes for it wakes it, and a destination that has nothing to do should cost next to nothing.
+const NAP: Duration = Duration::from_secs(5);
+/// The same while records stand before the gate: how late they go in.
+const NAP_AT_GATE: Duration = Duration::from_millis(250);
 /// When the ladder's member joins although nobody has seen that its topics are there.
 const LADDER_AT_LATEST: Duration = Duration::from_secs(5);
 /// How long brokers may take to decide who reads what before it is said that they may not know how.
@@ -204,8 +202,6 @@ pub(super) struct ConsumerThread {
     /// Where the records of the ladder wait.
     pub(super) gate: Gatehouse,
     pub(super) chunk: Vec<Fetched>,
-    /// Until when it sleeps for short times only.
-    awake_until: Tick,
     /// Whether librdkafka has ended for good: nothing is ever read again.
     given_up: bool,
     /// When it is said that the brokers, which were to decide who reads what, have decided nothing.
@@ -240,8 +236,9 @@ impl ConsumerThread {
                     group: plan.group.clone(),
                     source,
                 })?;
+        let mailbox: Arc<Mailbox> = Arc::default();
         Ok(Self {
-            queues: Queues::new(&consumer),
+            queues: Queues::new(&consumer, Arc::clone(&mailbox)),
             consumer,
             part,
             plan,
@@ -250,7 +247,7 @@ impl ConsumerThread {
                 lane: outbox,
                 running: false,
             },
-            mailbox: Arc::default(),
+            mailbox,
             beat: Arc::new(Heartbeat::new(clock.now().tick)),
             assigned: BTreeMap::new(),
             epochs: BTreeMap::new(),
@@ -269,7 +266,6 @@ impl ConsumerThread {
             pauses: Pauses::default(),
             gate: Gatehouse::default(),
             chunk: Vec::new(),
-            awake_until: Tick::default(),
             given_up: false,
             doubt_at: None,
             stopped: BTreeMap::new(),
@@ -299,7 +295,6 @@ impl ConsumerThread {
     fn run(mut self) {
         self.outbox.running = true;
         let stall = Stall::of(&self.thread_name(), self.clock);
-        self.stay_awake();
         match self.part {
             Part::Topics => {}
             // Whose topics come one by one while it joins begins to join more than once, and its group waits for who it was.
@@ -316,21 +311,20 @@ impl ConsumerThread {
             if self.outbox.lane.is_closed() {
                 return self.close(Vec::new(), Tick::default());
             }
-            if orders.ask_for_something() {
-                self.stay_awake();
-            }
-            self.serve_events(if self.assigned.is_empty() {
-                self.nap()
-            } else {
-                Duration::ZERO
-            });
+            self.serve_events();
             if self.given_up {
                 return;
             }
             self.doubt_the_brokers();
             self.rejoin_when_due();
             self.look_at_topics();
-            self.read(orders.allowance);
+            let left = self.read(orders.allowance);
+            let full = match left {
+                Left::More => continue,
+                Left::Nothing => None,
+                Left::NoRoom => Some(orders.allowance),
+            };
+            self.mailbox.wait(full, self.nap(left));
         }
     }
 
@@ -400,15 +394,14 @@ impl ConsumerThread {
         }
     }
 
-    /// Handles rebalances, commit results and errors; waits up to `wait` for the first.
-    fn serve_events(&mut self, wait: Duration) {
-        self.poll(wait);
+    /// Handles rebalances, commit results and errors.
+    fn serve_events(&mut self) {
+        self.poll();
         // One poll serves one event, and a rebalance must not wait behind lines of the log.
         while self.queues.has_events() {
-            self.poll(Duration::ZERO);
+            self.poll();
         }
         while let Some(notice) = self.consumer.context().next_notice() {
-            self.stay_awake();
             self.doubt_at = None;
             match notice {
                 Notice::Assign(partitions) => self.assign(&partitions),
@@ -431,8 +424,8 @@ impl ConsumerThread {
         }
     }
 
-    fn poll(&mut self, wait: Duration) {
-        match self.consumer.poll(wait) {
+    fn poll(&mut self) {
+        match self.consumer.poll(Duration::ZERO) {
             Some(Ok(message)) => {
                 let fetched = self.queues.stray(&message);
                 drop(message);
@@ -477,15 +470,24 @@ impl ConsumerThread {
         info!(destination = %self.plan.destination, part = ?self.part, "consumer closed");
     }
 
-    /// Something happens, and more may follow.
-    pub(super) fn stay_awake(&mut self) {
-        self.awake_until = self.clock.now().tick + AWAKE;
-    }
-
-    /// How long the thread may sleep.
-    pub(super) fn nap(&self) -> Duration {
-        let awake = self.clock.now().tick < self.awake_until || !self.commits.are_answered();
-        if awake { NAP } else { LONG_NAP }
+    /// How long the thread may sleep: until something is due.
+    fn nap(&self, left: Left) -> Duration {
+        let now = self.clock.now().tick;
+        let due = [
+            self.rejoin_at,
+            self.looks.first().copied(),
+            self.doubt_at,
+            self.next_look_at_topics(),
+            self.pauses.due().filter(|_| left == Left::NoRoom),
+        ];
+        let longest = if self.gate.is_empty() {
+            NAP
+        } else {
+            NAP_AT_GATE
+        };
+        let next = due.iter().flatten().map(|due| due.since(now)).min();
+        // A little more: whoever wakes a moment too early finds nothing due, and sleeps for no time at all.
+        next.map_or(longest, |next| longest.min(next + Duration::from_millis(1)))
     }
 
     /// Says that the loop turns, and that it may now be silent for `pause`.

@@ -62,6 +62,11 @@ impl Gatehouse {
         self.gate.release(until);
     }
 
+    /// Whether nobody stands before the gate.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     pub(super) fn forget(&mut self, epoch: Epoch) {
         self.held.remove(&epoch);
     }

@@ -76,6 +76,15 @@ impl KnownTopics {
 }
 
 impl ConsumerThread {
+    fn looks_at_topics(&self) -> bool {
+        !self.away && self.rejoin_at.is_none() && self.part == Part::Topics
+    }
+
+    /// When the topics are looked at next, if they are.
+    pub(super) fn next_look_at_topics(&self) -> Option<Tick> {
+        self.known.next_look.filter(|_| self.looks_at_topics())
+    }
+
     /// Asks for the topics that the lane reads, when that is due.
     pub(super) fn look_at_topics(&mut self) {
         let now = self.clock.now().tick;
@@ -83,8 +92,7 @@ impl ConsumerThread {
             .known
             .next_look
             .get_or_insert(now + self.plan.topic_refresh);
-        let idle = self.away || self.rejoin_at.is_some() || self.part != Part::Topics;
-        if due > now || idle {
+        if due > now || !self.looks_at_topics() {
             return;
         }
         self.known.next_look = Some(now + self.plan.topic_refresh);

@@ -26,6 +26,10 @@ struct Mail {
     release: Option<Timestamp>,
     revoked: Option<Vec<Position>>,
     close: Option<(Vec<Position>, Tick)>,
+    /// Whether there is something that the thread has not seen: here, or in a queue of its client.
+    stirred: bool,
+    /// Whether the thread waits for room. Else it need not be woken for more of it.
+    is_full: bool,
 }
 
 /// How much the thread may have read since it started, all told. Totals, not remainders: so nothing is counted twice however the two sides
@@ -58,80 +62,75 @@ pub(super) struct Orders {
     pub(super) close: Option<(Vec<Position>, Tick)>,
 }
 
-impl Orders {
-    /// Whether there is more in it than how much may be read.
-    pub(super) fn ask_for_something(&self) -> bool {
-        !self.commit.is_empty()
-            || !self.paused.is_empty()
-            || self.topics.is_some()
-            || self.look_again
-            || self.release.is_some()
-            || self.away.is_some()
-    }
-}
-
 impl Mailbox {
     /// Says how much may be read in total.
     pub fn allow(&self, allowance: Allowance) {
         let mut mail = self.lock();
         if mail.allowance != allowance {
             mail.allowance = allowance;
-            self.arrived.notify_one();
+            if mail.is_full {
+                self.arrived.notify_one();
+            }
         }
+    }
+
+    /// Wakes the thread: something has come into a queue of its client, or nobody will write here any more.
+    pub fn stir(&self) {
+        self.write(|_| ());
+    }
+
+    fn write(&self, write: impl FnOnce(&mut Mail)) {
+        let mut mail = self.lock();
+        write(&mut mail);
+        mail.stirred = true;
+        self.arrived.notify_one();
     }
 
     /// Asks for a commit; a newer position of a partition replaces an older one that is still in the box.
     pub fn commit(&self, positions: &[Position]) {
-        self.lock()
-            .commit
-            .extend(positions.iter().map(|p| (p.epoch, p.clone())));
-        self.arrived.notify_one();
+        let positions = positions.iter().map(|p| (p.epoch, p.clone()));
+        self.write(|mail| mail.commit.extend(positions));
     }
 
     /// Asks for a partition to be paused or resumed.
     pub fn pause(&self, epoch: Epoch, paused: bool) {
-        self.lock().paused.insert(epoch, paused);
+        self.write(|mail| mail.paused.extend([(epoch, paused)]));
     }
 
     /// Says which topics are to be read. The partitions of those that stay are not touched.
     pub fn subscribe(&self, topics: Vec<String>) {
-        self.lock().topics = Some(topics);
+        self.write(|mail| mail.topics = Some(topics));
     }
 
     /// Says that a topic which was missing is there now.
     pub fn look_again(&self) {
-        self.lock().look_again = true;
+        self.write(|mail| mail.look_again = true);
     }
 
     /// Says whether to leave the group and stay out of it, after a hand-over like any other, or to be in it.
     pub fn stay_away(&self, away: bool) {
-        self.lock().away = Some(away);
-        self.arrived.notify_one();
-        self.arrived.notify_one();
+        self.write(|mail| mail.away = Some(away));
     }
 
     /// Lets the records of the ladder in that were written until `until`, whatever their step says.
     pub fn release(&self, until: Timestamp) {
-        let mut mail = self.lock();
-        mail.release = mail.release.max(Some(until));
-        self.arrived.notify_one();
+        self.write(|mail| mail.release = mail.release.max(Some(until)));
     }
 
     /// Answers a revocation with the last positions of what is taken away.
     pub fn revoked(&self, positions: Vec<Position>) {
-        self.lock().revoked = Some(positions);
-        self.arrived.notify_one();
+        self.write(|mail| mail.revoked = Some(positions));
     }
 
     /// Asks for a last commit of these positions and the end of the consumer. A commit that the group takes only later is tried until `patience`
     /// ends.
     pub fn close(&self, positions: Vec<Position>, patience: Tick) {
-        self.lock().close = Some((positions, patience));
-        self.arrived.notify_one();
+        self.write(|mail| mail.close = Some((positions, patience)));
     }
 
     pub(super) fn take(&self) -> Orders {
         let mut mail = self.lock();
+        mail.stirred = false;
         let commit = std::mem::take(&mut mail.commit);
         Orders {
             allowance: mail.allowance,
@@ -145,15 +144,18 @@ impl Mailbox {
         }
     }
 
-    /// Waits until there is more to read than `allowance`, or something to do, or the time is up.
-    pub(super) fn wait_for_more(&self, allowance: Allowance, time: Duration) {
+    /// Waits until something has come since the last look, or the time is up. More room is something where what there was, `full`, is
+    /// used up. Says whether something has come.
+    pub(super) fn wait(&self, full: Option<Allowance>, time: Duration) -> bool {
+        let mut mail = self.lock();
+        mail.is_full = full.is_some();
         let unchanged = |mail: &mut Mail| {
-            mail.allowance == allowance && mail.close.is_none() && mail.commit.is_empty()
+            !mail.stirred && full.is_none_or(|allowance| mail.allowance == allowance)
         };
-        let waited = self
-            .arrived
-            .wait_timeout_while(self.lock(), time, unchanged);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        let waited = self.arrived.wait_timeout_while(mail, time, unchanged);
+        let (mut mail, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        mail.is_full = false;
+        !timeout.timed_out()
     }
 
     /// Whether there is an order to leave the group that is not obeyed yet.
@@ -200,5 +202,51 @@ mod tests {
         assert!(!mailbox.sends_away());
         mailbox.stay_away(false);
         assert!(!mailbox.sends_away(), "to join is no reason not to read");
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Whether the thread would go on waiting.
+    fn waits(mailbox: &Mailbox, full: Option<Allowance>) -> bool {
+        !mailbox.wait(full, Duration::from_millis(20))
+    }
+
+    #[test]
+    fn whatever_comes_for_the_thread_wakes_it() {
+        let words: [fn(&Mailbox); 7] = [
+            |mailbox| mailbox.commit(&[]),
+            |mailbox| mailbox.pause(Epoch(0), true),
+            |mailbox| mailbox.subscribe(Vec::new()),
+            Mailbox::look_again,
+            |mailbox| mailbox.stay_away(true),
+            |mailbox| mailbox.release(Timestamp(1)),
+            |mailbox| mailbox.close(Vec::new(), Tick::default()),
+        ];
+        for (number, say) in words.into_iter().enumerate() {
+            let mailbox = Mailbox::default();
+            say(&mailbox);
+            assert!(!waits(&mailbox, None), "word {number}");
+            mailbox.take();
+            assert!(waits(&mailbox, None), "word {number} was seen");
+        }
+        let mailbox = std::sync::Arc::new(Mailbox::default());
+        let other = std::sync::Arc::clone(&mailbox);
+        let queue = std::thread::spawn(move || other.stir());
+        assert!(mailbox.wait(None, LONG));
+        queue.join().unwrap();
+    }
+
+    #[test]
+    fn more_room_wakes_only_the_thread_that_has_none() {
+        let mailbox = std::sync::Arc::new(Mailbox::default());
+        let [some, more] = [1, 2].map(|records| Allowance { records, bytes: 1 });
+        mailbox.allow(some);
+        assert!(waits(&mailbox, None));
+        assert!(!waits(&mailbox, Some(Allowance::default())));
+        let other = std::sync::Arc::clone(&mailbox);
+        let lane = std::thread::spawn(move || other.allow(more));
+        assert!(mailbox.wait(Some(some), LONG));
+        assert_eq!(mailbox.take().allowance, more);
+        lane.join().unwrap();
     }
 }

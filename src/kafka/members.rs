@@ -147,6 +147,13 @@ impl Member {
     }
 }
 
+impl Drop for Member {
+    /// A lane that ends without a word has closed its inbox before.
+    fn drop(&mut self) {
+        self.mailbox.stir();
+    }
+}
+
 impl Members {
     /// Where the lane's topics can be told.
     #[must_use]

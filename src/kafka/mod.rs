@@ -6,6 +6,7 @@
 mod astray;
 mod away;
 mod client;
+mod commit_error;
 mod commits;
 mod complaints;
 mod consumer;

@@ -55,6 +55,12 @@ impl Pauses {
         self.rest = rest;
     }
 
+    /// When a rest begins, if nothing changes.
+    pub(super) fn due(&self) -> Option<Tick> {
+        let since = self.full_since.filter(|_| !self.rest)?;
+        Some(since + REST_AFTER)
+    }
+
     /// An assignment begins, perhaps of a partition that stands still since an earlier one.
     pub(super) fn assigned(&mut self) {
         self.changed = true;

@@ -1,9 +1,10 @@
 //! The only unsafe code: reading whole chunks of records with their headers as bytes, commits whose results come back, and what we may do.
 //!
-//! rdkafka 0.39 has no safe call for five things. A header name that is not UTF-8 makes its header iterator panic, and any producer can
+//! rdkafka 0.39 has no safe call for six things. A header name that is not UTF-8 makes its header iterator panic, and any producer can
 //! write one. Records of all partitions come through the same queue as rebalances and commit results, so a full window would have to stop
 //! both or neither; here the partitions' queues are forwarded to a queue of their own. The third is the result of a commit that nobody
-//! waits for; the fourth, what was committed with an offset; the fifth, which rights a client has (KIP-430).
+//! waits for; the fourth, what was committed with an offset; the fifth, which rights a client has (KIP-430); the sixth, to be
+//! told that something has come into a queue, which rdkafka has for queues of partitions alone.
 #![allow(
     unsafe_code,
     clippy::wildcard_enum_match_arm,
@@ -25,8 +26,10 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::clock::Timestamp;
-use crate::delivery::CommitFailure;
 use crate::record::{Header, Record};
+
+use super::commit_error::{CommitError, commit_error};
+use super::mailbox::Mailbox;
 
 /// What came out of a queue.
 #[derive(Debug)]
@@ -61,14 +64,13 @@ pub(super) enum Fetched {
 /// One partition's result of a commit: which, the offset that was sent, and the error if there was one.
 pub(super) type CommitResult = ((Arc<str>, i32), i64, Option<CommitError>);
 
-/// Why a commit was refused: for the metrics, and in librdkafka's words.
-pub(super) type CommitError = (CommitFailure, String);
-
 /// A consumer's queues: one that every assigned partition's records are forwarded to, one for the results of commits, and the consumer's own,
 /// where rebalances and errors arrive.
 ///
 /// They must be dropped before the consumer they belong to.
 pub(super) struct Queues {
+    /// Is told when something comes into one that was empty.
+    mailbox: Arc<Mailbox>,
     client: *mut native::rd_kafka_t,
     records: *mut native::rd_kafka_queue_t,
     commits: *mut native::rd_kafka_queue_t,
@@ -80,19 +82,34 @@ pub(super) struct Queues {
 unsafe impl Send for Queues {}
 
 impl Queues {
-    /// The queues of this consumer.
-    pub(super) fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Self {
+    /// The queues of this consumer. Whenever something comes into one that was empty, `mailbox` is stirred.
+    pub(super) fn new<C: ConsumerContext>(
+        consumer: &BaseConsumer<C>,
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
         let client = consumer.client().native_ptr();
         // SAFETY: the client is valid as long as the consumer lives; each handle is given back in `drop`.
-        unsafe {
+        let queues = unsafe {
             Self {
+                mailbox,
                 client,
                 records: native::rd_kafka_queue_new(client),
                 commits: native::rd_kafka_queue_new(client),
                 events: native::rd_kafka_queue_get_consumer(client),
                 topics: TopicNames::default(),
             }
+        };
+        for queue in queues.all() {
+            let mailbox = Arc::as_ptr(&queues.mailbox).cast_mut().cast();
+            // SAFETY: the mailbox lives as long as `queues`, and `drop` takes the callback back before that ends.
+            unsafe { native::rd_kafka_queue_cb_event_enable(queue, Some(stir), mailbox) }
         }
+        queues
+    }
+
+    fn all(&self) -> impl Iterator<Item = *mut native::rd_kafka_queue_t> + use<> {
+        let all = [self.records, self.commits, self.events];
+        all.into_iter().filter(|queue| !queue.is_null())
     }
 
     /// Sends the records of a partition here instead of to the consumer's own queue. To be called before the partition is assigned.
@@ -118,35 +135,33 @@ impl Queues {
         !self.events.is_null() && unsafe { native::rd_kafka_queue_length(self.events) } > 0
     }
 
-    /// Waits up to `wait` for something to arrive, then takes what is there, up to `max` and up to what `is_last`.
+    /// Takes what is there, up to `max` and up to what `is_last`. Says whether that was all.
     ///
     /// One by one: librdkafka 2.12's call for batches takes the end of a partition for a record and counts itself one offset further, so
     /// that after a pause it steps over the next record, or finds no such offset and begins the partition again.
     pub(super) fn read(
         &mut self,
-        wait: Duration,
         max: usize,
         into: &mut Vec<Fetched>,
         is_last: impl Fn(&Fetched) -> bool,
-    ) {
-        let mut wait = millis(wait);
+    ) -> bool {
         for _ in 0..max {
             // SAFETY: the queue is valid until `drop`. A message belongs to us until it is destroyed, which happens exactly once, after
             // everything in it has been copied.
             unsafe {
-                let message = native::rd_kafka_consume_queue(self.records, wait);
+                let message = native::rd_kafka_consume_queue(self.records, 0);
                 if message.is_null() {
-                    return;
+                    return true;
                 }
                 into.extend(self.topics.leader_of(message));
                 into.push(self.topics.fetched(message));
                 native::rd_kafka_message_destroy(message);
             }
             if into.last().is_some_and(&is_last) {
-                return;
+                return false;
             }
-            wait = 0;
         }
+        false
     }
 
     /// A record that reached the consumer's own queue all the same: a partition's forwarding ends with its assignment, and the two can
@@ -222,13 +237,21 @@ pub(super) fn metadata(list: &TopicPartitionList) -> BTreeMap<(Arc<str>, i32), B
 
 impl Drop for Queues {
     fn drop(&mut self) {
-        for queue in [self.records, self.commits, self.events] {
-            if !queue.is_null() {
-                // SAFETY: made or taken in `new`, given back once.
-                unsafe { native::rd_kafka_queue_destroy(queue) }
+        for queue in self.all() {
+            // SAFETY: made or taken in `new`, given back once. librdkafka calls back with the queue locked, and takes the callback back in the
+            // same way, so that nobody is in it afterwards.
+            unsafe {
+                native::rd_kafka_queue_cb_event_enable(queue, None, ptr::null_mut());
+                native::rd_kafka_queue_destroy(queue);
             }
         }
     }
+}
+
+/// Something has come into a queue that was empty. Called on a thread of librdkafka, with the queue locked: may not call librdkafka.
+unsafe extern "C" fn stir(_: *mut native::rd_kafka_t, mailbox: *mut c_void) {
+    // SAFETY: what `Queues::new` gave, which lives until `drop`.
+    unsafe { (*mailbox.cast_const().cast::<Mailbox>()).stir() }
 }
 
 /// A copy of everything in a message, whoever wrote it.
@@ -241,40 +264,8 @@ fn millis(wait: Duration) -> i32 {
     i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)
 }
 
-fn commit_error(error: NativeError) -> Option<CommitError> {
-    use NativeError as E;
-    let failure = match error {
-        E::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS => CommitFailure::Rebalance,
-        E::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION | E::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH => {
-            CommitFailure::StaleGeneration
-        }
-        E::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID | E::RD_KAFKA_RESP_ERR_FENCED_MEMBER_EPOCH => {
-            CommitFailure::Fenced
-        }
-        E::RD_KAFKA_RESP_ERR_NOT_COORDINATOR
-        | E::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE
-        | E::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS
-        | E::RD_KAFKA_RESP_ERR__WAIT_COORD => CommitFailure::Coordinator,
-        E::RD_KAFKA_RESP_ERR__TIMED_OUT
-        | E::RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE
-        | E::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT => CommitFailure::Timeout,
-        E::RD_KAFKA_RESP_ERR__TRANSPORT | E::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN => {
-            CommitFailure::Unreachable
-        }
-        E::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE => CommitFailure::MetadataTooLarge,
-        E::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED
-        | E::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => CommitFailure::Unauthorized,
-        E::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
-        | E::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_ID
-        | E::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC
-        | E::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION => CommitFailure::UnknownTopic,
-        _ => CommitFailure::Other,
-    };
-    error_text(error).map(|text| (failure, text))
-}
-
 /// What an error code means; `None` when it means success.
-fn error_text(error: NativeError) -> Option<String> {
+pub(super) fn error_text(error: NativeError) -> Option<String> {
     if error == NativeError::RD_KAFKA_RESP_ERR_NO_ERROR {
         return None;
     }

@@ -15,6 +15,17 @@ use super::topics::step_of;
 /// Records taken at once.
 const CHUNK: u64 = 1024;
 
+/// Why a look at the queue ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// There may be more.
+    More,
+    /// Nothing is there that may be read.
+    Nothing,
+    /// The lane has no room.
+    NoRoom,
+}
+
 /// Records that follow each other, on their way to the lane.
 #[derive(Default)]
 pub(super) struct Parcels {
@@ -34,22 +45,22 @@ fn add<T>(parcel: &mut Option<(Epoch, Vec<T>)>, epoch: Epoch, item: T) -> Option
 }
 
 impl ConsumerThread {
-    pub(super) fn read(&mut self, allowance: Allowance) {
+    /// Reads what is there and what the lane has room for.
+    pub(super) fn read(&mut self, allowance: Allowance) -> Left {
         // What was assigned while the lane was sent away is not read: an instance with newer rules may read it already.
         if self.assigned.is_empty() || self.mailbox.sends_away() {
-            return;
+            return Left::Nothing;
         }
         let has_room = self.has_room(allowance);
         self.rest(has_room);
         if !has_room {
-            return self.mailbox.wait_for_more(allowance, self.nap());
+            return Left::NoRoom;
         }
         self.open_gates(allowance);
         let records = allowance.records.saturating_sub(self.taken.records);
         let bytes = allowance.bytes.saturating_sub(self.taken.bytes);
         let fit = (bytes / self.largest).clamp(1, CHUNK).min(records);
         let mut chunk = std::mem::take(&mut self.chunk);
-        let nap = self.nap();
         let Self {
             queues,
             gate,
@@ -59,12 +70,10 @@ impl ConsumerThread {
         } = self;
         // What may not go in yet is the last that is taken: its partition is paused before the next one is.
         let held = |fetched: &Fetched| gate.holds(fetched, plan, *clock);
-        queues.read(nap, usize::try_from(fit).unwrap_or(1), &mut chunk, held);
-        if !chunk.is_empty() {
-            self.stay_awake();
-        }
+        let was_all = queues.read(usize::try_from(fit).unwrap_or(1), &mut chunk, held);
         self.pass_on(&mut chunk);
         self.chunk = chunk;
+        if was_all { Left::Nothing } else { Left::More }
     }
 
     pub(super) fn has_room(&self, allowance: Allowance) -> bool {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::delivery::{DeadLetterReason, FailureReason, Outcome};
 
+use super::ladder::{Source, Step};
+
 /// How a delivery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Settlement {
@@ -18,6 +20,18 @@ pub enum Settlement {
     Dropped,
     /// No rule of this destination wants it.
     NotMatched,
+}
+
+impl Counts {
+    /// A record was read, from there.
+    pub(super) fn read_from(&mut self, source: Source) {
+        self.read += 1;
+        match source {
+            Source::Topic => {}
+            Source::Ladder(Step::Replay) => self.read_from_replay += 1,
+            Source::Ladder(_) => self.read_from_ladder += 1,
+        }
+    }
 }
 
 impl Settlement {

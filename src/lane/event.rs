@@ -381,3 +381,14 @@ pub enum Shed {
     /// The record's key and headers too: what is left is what is known of its end, and where it is.
     Record,
 }
+
+impl Shed {
+    /// The next step: one thing more. Nothing more can be left out of the last.
+    pub(super) fn more(self) -> Self {
+        match self {
+            Self::Nothing => Self::Excerpt,
+            Self::Excerpt => Self::Value,
+            Self::Value | Self::Record => Self::Record,
+        }
+    }
+}

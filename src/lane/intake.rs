@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use crate::clock::{Now, Timestamp};
 use crate::delivery::{
     Attempt, Carried, DeadLetterReason, DeliveryId, DeliveryKey, Epoch, Verdict,
 };
@@ -12,11 +12,21 @@ use crate::record::Record;
 use super::counts::Settlement;
 use super::delivery::{Delivery, Destiny, FirstAttempt, State};
 use super::event::{Action, AssignedPartition, Incoming, Position};
-use super::ladder::{IN_WINDOW, Source, Step};
+use super::ladder::IN_WINDOW;
 use super::machine::Lane;
 use super::options::OrderOptions;
 use super::progress::{Budget, Owner, Progress};
 use super::window::{Partition, Phase};
+
+/// What a record comes in for.
+enum Fate {
+    /// It ends as it is read.
+    Over(Settlement),
+    /// It is another destination's.
+    Foreign,
+    /// This; with the rule that would have delivered it, where it is to die instead.
+    Delivery(Destiny, Option<Arc<str>>),
+}
 
 impl Lane {
     pub(super) fn assigned(&mut self, cluster_id: &Arc<str>, assigned: Vec<AssignedPartition>) {
@@ -100,39 +110,16 @@ impl Lane {
             carried,
         } = incoming;
         let key = DeliveryKey { epoch, offset };
-        let mut accused = None;
         let appended = carried.as_ref().and_then(|carried| carried.appended);
-        let destiny = match verdict {
-            Verdict::NotMatched => {
-                self.end_skip(&record, Settlement::NotMatched);
-                return self.step_over(key, Settlement::NotMatched);
+        let (destiny, rule_taken) = match self.fate(key, &record, verdict, appended) {
+            Fate::Delivery(destiny, rule_taken) => (destiny, rule_taken),
+            Fate::Over(settlement) => {
+                self.end_skip(&record, settlement);
+                return self.step_over(key, settlement);
             }
-            Verdict::Dropped => {
-                self.end_skip(&record, Settlement::Dropped);
-                return self.step_over(key, Settlement::Dropped);
-            }
-            Verdict::Foreign => return self.step_over_foreign(key),
-            Verdict::Deliver { .. } if self.ladder_orders.cancels(appended) => {
-                Destiny::DeadLetter {
-                    reason: DeadLetterReason::Skipped,
-                    error: "its retries were cancelled".to_owned(),
-                }
-            }
-            Verdict::Deliver { .. } if self.skips.contains(&record) => Destiny::DeadLetter {
-                reason: DeadLetterReason::Skipped,
-                error: "skipped when it was read".to_owned(),
-            },
-            Verdict::Deliver { rule } => match self.destiny_of_accused(key, &record) {
-                Some(destiny) => {
-                    accused = Some(rule);
-                    destiny
-                }
-                None => Destiny::Deliver { rule },
-            },
-            Verdict::DeadLetter { reason, error } => Destiny::DeadLetter { reason, error },
+            Fate::Foreign => return self.step_over_foreign(key),
         };
         let is_from_ladder = carried.is_some();
-        let now = self.now;
         let mut delivery = match carried {
             Some(carried) => goes_on(record, destiny, *carried),
             None => {
@@ -140,13 +127,12 @@ impl Lane {
                 Delivery::new(record, destiny, id)
             }
         };
-        if accused.is_some() {
-            delivery.removed_rule = accused;
+        if rule_taken.is_some() {
+            delivery.removed_rule = rule_taken;
         }
         let Some(partition) = self.partitions.get_mut(&epoch) else {
             return;
         };
-        let is_replayed = partition.source == Source::Ladder(Step::Replay);
         if partition.is_settled_already(offset) {
             partition.receive(offset, None);
             return;
@@ -156,10 +142,8 @@ impl Lane {
         }
         if partition.is_second_copy(&delivery) {
             partition.receive(offset, None);
-            self.counts.read += 1;
+            self.counts.read_from(partition.source);
             self.counts.copies += 1;
-            self.counts.read_from_ladder += u64::from(!is_replayed);
-            self.counts.read_from_replay += u64::from(is_replayed);
             return self.count_settled(Settlement::Dropped);
         }
         if self.ladder_orders.releases(appended) {
@@ -169,30 +153,20 @@ impl Lane {
             spend(&mut delivery, budget);
         }
         if matches!(delivery.destiny, Destiny::Deliver { .. }) {
-            delivery.endpoint = self.endpoints.of(endpoint.as_ref(), now.tick);
+            delivery.endpoint = self.endpoints.of(endpoint.as_ref(), self.now.tick);
         }
         // On the ladder nothing is in order.
         let in_order = self.options.order != OrderOptions::None && !is_from_ladder;
         delivery.order_key = order_key.filter(|_| in_order);
         let slot = delivery.endpoint;
-        if let Some(first) = &mut delivery.first_attempt {
-            // What it has waited beyond its time, nobody has tried it: the endpoint was left alone, or this program was.
-            let late = delivery
-                .due
-                .map_or(Duration::ZERO, |due| span(due, now.wall));
-            first.held += late;
-            first.age_before = span(first.wall, now.wall).saturating_sub(first.held);
-            first.since = now.tick;
-            first.stopped_before = self.endpoints[slot].stopwatch.total(now.tick);
-        }
+        let stopped = self.endpoints[slot].stopwatch.total(self.now.tick);
+        begin_again(&mut delivery, self.now, stopped);
         let weight = delivery.weight;
-        let may_send = partition.phase == Phase::Consuming;
+        let (source, may_send) = (partition.source, partition.phase == Phase::Consuming);
         if !partition.receive(offset, Some(Box::new(delivery))) {
             return;
         }
-        self.counts.read += 1;
-        self.counts.read_from_ladder += u64::from(is_from_ladder && !is_replayed);
-        self.counts.read_from_replay += u64::from(is_replayed);
+        self.counts.read_from(source);
         self.endpoints[slot].here += 1;
         self.unsettled += 1;
         self.unsettled_bytes += weight;
@@ -200,6 +174,37 @@ impl Lane {
         if may_send {
             self.place(key);
         }
+    }
+
+    /// What a record comes in for: what was judged, unless somebody has said otherwise since.
+    fn fate(
+        &mut self,
+        key: DeliveryKey,
+        record: &Arc<Record>,
+        verdict: Verdict,
+        appended: Option<Timestamp>,
+    ) -> Fate {
+        let skipped = |error: &str| Destiny::DeadLetter {
+            reason: DeadLetterReason::Skipped,
+            error: error.to_owned(),
+        };
+        let (destiny, rule_taken) = match verdict {
+            Verdict::NotMatched => return Fate::Over(Settlement::NotMatched),
+            Verdict::Dropped => return Fate::Over(Settlement::Dropped),
+            Verdict::Foreign => return Fate::Foreign,
+            Verdict::DeadLetter { reason, error } => (Destiny::DeadLetter { reason, error }, None),
+            Verdict::Deliver { .. } if self.ladder_orders.cancels(appended) => {
+                (skipped("its retries were cancelled"), None)
+            }
+            Verdict::Deliver { .. } if self.skips.contains(record) => {
+                (skipped("skipped when it was read"), None)
+            }
+            Verdict::Deliver { rule } => match self.destiny_of_accused(key, record) {
+                Some(destiny) => (destiny, Some(rule)),
+                None => (Destiny::Deliver { rule }, None),
+            },
+        };
+        Fate::Delivery(destiny, rule_taken)
     }
 
     /// Puts a record that came in where it waits: behind others of its key, for its turn, for its time, or on the ladder when that is far.
@@ -235,7 +240,7 @@ impl Lane {
         };
         let settled_already = partition.is_settled_already(key.offset);
         if partition.receive(key.offset, None) && !settled_already {
-            self.counts.read += 1;
+            self.counts.read_from(partition.source);
             self.count_settled(settlement);
         }
     }
@@ -300,6 +305,21 @@ fn goes_on(record: Arc<Record>, destiny: Destiny, carried: Carried) -> Delivery 
         cluster_id: Some(carried.cluster_id),
         ..Delivery::new(record, destiny, carried.id)
     }
+}
+
+/// A delivery that was begun elsewhere, or in an earlier life of the lane, goes on at `now`, when its endpoint has stood still for `stopped`.
+fn begin_again(delivery: &mut Delivery, now: Now, stopped: Duration) {
+    let Some(first) = &mut delivery.first_attempt else {
+        return;
+    };
+    // What it has waited beyond its time, nobody has tried it: the endpoint was left alone, or this program was.
+    let late = delivery
+        .due
+        .map_or(Duration::ZERO, |due| span(due, now.wall));
+    first.held += late;
+    first.age_before = span(first.wall, now.wall).saturating_sub(first.held);
+    first.since = now.tick;
+    first.stopped_before = stopped;
 }
 
 /// Takes over what an earlier life of the lane has spent on a record.

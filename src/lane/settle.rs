@@ -200,39 +200,16 @@ impl Lane {
             }
         };
         partition.busy = partition.busy.saturating_sub(1);
-        match (result, write.shed) {
-            (Ok(()), _) => {
+        match result {
+            Ok(()) => {
                 *self.counts.dead_letters.entry(write.reason).or_default() += 1;
                 self.settle(key, Settlement::DeadLettered);
             }
-            (Err(WriteError::TooLarge), Shed::Nothing) => {
-                self.write_dead_letter(
-                    key,
-                    DeadLetterWrite {
-                        shed: Shed::Excerpt,
-                        ..write
-                    },
-                );
+            Err(WriteError::TooLarge) if write.shed != Shed::Record => {
+                let shed = write.shed.more();
+                self.write_dead_letter(key, DeadLetterWrite { shed, ..write });
             }
-            (Err(WriteError::TooLarge), Shed::Excerpt) => {
-                self.write_dead_letter(
-                    key,
-                    DeadLetterWrite {
-                        shed: Shed::Value,
-                        ..write
-                    },
-                );
-            }
-            (Err(WriteError::TooLarge), Shed::Value) => {
-                self.write_dead_letter(
-                    key,
-                    DeadLetterWrite {
-                        shed: Shed::Record,
-                        ..write
-                    },
-                );
-            }
-            (Err(WriteError::TooLarge), Shed::Record) | (Err(WriteError::Failed(_)), _) => {
+            Err(WriteError::TooLarge | WriteError::Failed(_)) => {
                 let failures = write.failures.saturating_add(1);
                 self.enter(key, State::Write(DeadLetterWrite { failures, ..write }));
                 self.timers.insert((now.tick + write_delay(failures), key));

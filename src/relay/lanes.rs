@@ -264,6 +264,13 @@ impl Lanes {
         }
     }
 
+    /// A lane that hangs: it ends at nobody's word.
+    #[cfg(test)]
+    pub(super) fn hang(&mut self, number: u64) {
+        self.stops.insert(number, CancellationToken::new());
+        self.running.spawn(std::future::pending());
+    }
+
     /// Whether a lane that was asked to end alone has ended.
     pub(super) fn has_left(&self, number: u64) -> bool {
         !self.leaving.contains(&number)

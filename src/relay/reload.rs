@@ -506,3 +506,6 @@ fn say(plan: &Plan) {
     let unchanged = plan.unchanged();
     info!(unchanged, "the file is taken over");
 }
+
+#[cfg(test)]
+mod tests;
