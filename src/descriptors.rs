@@ -61,6 +61,8 @@ pub struct TooFew {
 pub struct Share {
     /// How many requests there may be in flight, so that there is a descriptor for the connection of each; one for each lane at least.
     pub requests: usize,
+    /// How many connections a lane may keep while nothing goes out on them.
+    pub kept: usize,
     /// Whether there are enough to count the open dead letters.
     pub letters: bool,
 }
@@ -74,7 +76,8 @@ pub fn share(lanes: usize) -> Result<Share, TooFew> {
     share_of(allowed().unwrap_or(u64::MAX), lanes)
 }
 
-/// A quarter of what the lanes leave is for brokers beyond the first, and for whoever asks how we are.
+/// A quarter of what the lanes leave is for brokers beyond the first, and for whoever asks how we are; the rest is for connections to receivers.
+/// A lane that has what the others do not use just now finds some of these connections kept by them.
 fn share_of(allowed: u64, lanes: u64) -> Result<Share, TooFew> {
     let held = PER_LANE.saturating_mul(lanes).saturating_add(SHARED);
     let least = lanes.saturating_add(SPARE_MIN);
@@ -89,9 +92,14 @@ fn share_of(allowed: u64, lanes: u64) -> Result<Share, TooFew> {
     let letters = allowed - needed >= LETTERS;
     let left = allowed - held - if letters { LETTERS } else { 0 };
     let spare = (left / 4).max(SPARE_MIN);
-    let requests = (left - spare).max(lanes).max(1);
+    let connections = left - spare;
+    let kept = (connections / lanes.max(1) / 2).max(1);
+    let kept_by_others = kept.saturating_mul(lanes.saturating_sub(1));
+    let requests = connections.saturating_sub(kept_by_others);
+    let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
     Ok(Share {
-        requests: usize::try_from(requests).unwrap_or(usize::MAX),
+        requests: number(requests.max(lanes).max(1)),
+        kept: number(kept),
         letters,
     })
 }
@@ -140,18 +148,20 @@ mod tests {
     #[test]
     fn few_are_shared_and_too_few_are_refused() {
         let share = |allowed, lanes| {
-            let Share { requests, letters } = share_of(allowed, lanes).ok()?;
-            Some((requests, letters))
+            let share = share_of(allowed, lanes).ok()?;
+            Some((share.requests, share.kept, share.letters))
         };
-        assert_eq!(share(64, 1), Some((4, false)));
-        assert_eq!(share(61, 1), Some((1, false)));
+        assert_eq!(share(64, 1), Some((4, 2, false)));
+        assert_eq!(share(61, 1), Some((1, 1, false)));
         assert_eq!(share(60, 1), None);
-        assert_eq!(share(77, 1), Some((1, true)));
-        assert_eq!(share(128, 3), Some((12, true)));
-        assert_eq!(share(1024, 10), Some((579, true)));
-        assert_eq!(share(65_536, 1000), Some((34_113, true)));
-        assert_eq!(share(64, 0), Some((8, true)));
-        assert!(share(u64::MAX, 1).is_some_and(|(requests, _)| requests > 1_000_000));
+        assert_eq!(share(77, 1), Some((1, 1, true)));
+        assert_eq!(share(128, 3), Some((8, 2, true)));
+        assert_eq!(share(1024, 10), Some((327, 28, true)));
+        assert_eq!(share(65_536, 1000), Some((17_130, 17, true)));
+        assert_eq!(share(64, 0), Some((8, 4, true)));
+        assert!(
+            share(u64::MAX, 1).is_some_and(|(requests, kept, _)| requests.min(kept) > 1_000_000)
+        );
         assert_eq!(share(1024, u64::MAX), None);
         let refused = share_of(64, 2).unwrap_err().to_string();
         assert!(

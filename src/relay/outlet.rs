@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::clock::Timestamp;
 use crate::config::{Config, DestinationConfig};
 use crate::delivery::Attempt;
+use crate::descriptors;
 use crate::lane::{RenderErrorPolicy, Send};
 use crate::rules::{ReadFormat, Renderer, Sequence};
 use crate::send::{Content, Method, Webhook};
@@ -85,10 +86,12 @@ pub(crate) fn outlet(
         }
         ReadFormat::Bytes => "application/octet-stream",
     };
+    let connections = descriptors::share(config.lanes()).map_or(usize::MAX, |share| share.kept);
     let webhook = Webhook::new(
         destination.webhook.clone(),
         content_type,
         destination.excerpt_bytes,
+        connections,
     );
     let webhook = webhook.map_err(|source| RelayError::Webhook {
         destination: destination.name.to_string(),

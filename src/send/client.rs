@@ -42,11 +42,11 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// A client for these options.
+    /// A client for these options, that keeps so many connections at most while nothing goes out on them.
     ///
     /// # Errors
     /// When TLS is needed and the system has no CA certificates.
-    pub(super) fn new(options: &WebhookOptions) -> Result<Self, rustls::Error> {
+    pub(super) fn new(options: &WebhookOptions, kept_max: usize) -> Result<Self, rustls::Error> {
         let uri = options.url.as_uri().clone();
         let proxy = options.proxy.as_ref();
         let is_secure = |uri: &Uri| uri.scheme() == Some(&http::uri::Scheme::HTTPS);
@@ -61,7 +61,7 @@ impl Sender {
         });
         let connector = Connector::new(tls, via, options.connect_timeout);
         Ok(Self {
-            client: client(&connector, usize::MAX),
+            client: client(&connector, kept_max),
             fresh: OnceLock::new(),
             connector,
             proxy_authorization: authorization.filter(|_| !is_secure(&uri)),
@@ -120,11 +120,11 @@ fn introduction(authorization: Option<HeaderValue>) -> HeaderMap {
     HeaderMap::from_iter(authorization.into_iter().chain([(USER_AGENT, OUR_NAME)]))
 }
 
-fn client(connector: &Connector, idle_max: usize) -> Client<Connector, Full<Bytes>> {
+fn client(connector: &Connector, kept_max: usize) -> Client<Connector, Full<Bytes>> {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(idle_max)
+        .pool_max_idle_per_host(kept_max)
         .build(connector.clone())
 }

@@ -80,7 +80,8 @@ pub enum WebhookError {
 }
 
 impl Webhook {
-    /// A client for these options. `content_type` is sent unless the file sets one; of a failed answer's body `excerpt_bytes` are kept.
+    /// A client for these options. `content_type` is sent unless the file sets one; of a failed answer's body `excerpt_bytes` are kept, and of
+    /// the connections `connections_kept_max` while nothing goes out on them.
     ///
     /// # Errors
     /// When the URL or the proxy is https and no CA certificates are installed.
@@ -88,8 +89,9 @@ impl Webhook {
         options: WebhookOptions,
         content_type: &'static str,
         excerpt_bytes: usize,
+        connections_kept_max: usize,
     ) -> Result<Self, WebhookError> {
-        let sender = Sender::new(&options).map_err(|error| {
+        let sender = Sender::new(&options, connections_kept_max).map_err(|error| {
             let reason = error.to_string();
             let url = options.url.to_string();
             if reason.to_ascii_lowercase().contains("certificates") {

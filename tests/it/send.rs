@@ -34,7 +34,7 @@ fn attempts(
     let mut options = WebhookOptions::new(receiver.url().parse().unwrap());
     options.total_timeout = Duration::from_secs(2);
     adapt(&mut options);
-    let webhook = Webhook::new(options, "application/json", 1024).unwrap();
+    let webhook = Webhook::new(options, "application/json", 1024, usize::MAX).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

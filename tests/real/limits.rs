@@ -115,11 +115,7 @@ fn a_reload_that_brings_more_lanes_than_descriptors_is_refused() {
     };
     let mut relay = Relay::start(&config(1));
     relay.wait_ready(SOON);
-    let limited = std::process::Command::new("prlimit")
-        .arg(format!("--pid={}", relay.pid()))
-        .arg("--nofile=90:")
-        .status();
-    assert!(limited.expect("util-linux has prlimit").success());
+    allow_descriptors(&relay, 90);
     relay.rewrite(&config(3));
     let refused = ask(&relay.file(), &["reload"]);
     assert_eq!(refused.status.code(), Some(78));
@@ -131,4 +127,69 @@ fn a_reload_that_brings_more_lanes_than_descriptors_is_refused() {
     kafka.produce(&records("limits-few", 5));
     receiver.wait_accepted(5, SOON);
     assert_eq!(relay.stop(SOON).code(), Some(0));
+}
+
+#[test]
+fn kept_connections_leave_descriptors_to_all_others() {
+    let kafka = Broker::shared();
+    let topics = ["limits-kept-1", "limits-kept-2", "limits-kept-3"];
+    for topic in topics {
+        kafka.create_topic(topic, 1, &[]);
+    }
+    let receiver = Receiver::start(|_| Answer::ok().after(Duration::from_millis(20)));
+    let config = |lanes: usize| {
+        let destination = |(lane, topic): (usize, &&str)| {
+            // With another path the sender of the first is made anew, under the new limit.
+            let url = format!("{}/{lanes}", receiver.url());
+            Destination::new(&format!("d{lane}"), &url)
+                .topics(&[topic])
+                .lane("concurrency = 32")
+        };
+        let config = Config::new(kafka.brokers(), "limits-kept");
+        config.destinations(topics.iter().enumerate().take(lanes).map(destination))
+    };
+    let mut relay = Relay::start(&config(1));
+    relay.wait_ready(SOON);
+    allow_descriptors(&relay, 128);
+    relay.rewrite(&config(3));
+    assert!(ask(&relay.file(), &["reload"]).status.success());
+    relay.wait_ready(SOON);
+    wait_until(SOON, "all lanes have their partitions", || {
+        let assigned = relay.metrics().sum("postrider_partitions_assigned", &[]);
+        assigned >= 3.0
+    });
+    let mut most = 0;
+    // One after the other has all that the others do not use, and keeps some of its connections.
+    for (lane, topic) in topics.iter().enumerate() {
+        kafka.produce(&records(topic, 200));
+        wait_until(SOON, "its records are delivered", || {
+            most = most.max(connections_to(receiver.port()));
+            receiver.accepted_count() == (lane + 1) * 200
+        });
+    }
+    assert!((6..=16).contains(&most), "{most} connections at once");
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+}
+
+/// From here on it may have no more.
+fn allow_descriptors(relay: &Relay, allowed: usize) {
+    let limited = std::process::Command::new("prlimit")
+        .arg(format!("--pid={}", relay.pid()))
+        .arg(format!("--nofile={allowed}:"))
+        .status();
+    assert!(limited.expect("util-linux has prlimit").success());
+}
+
+/// How many connections there are to this port of this machine.
+fn connections_to(port: u16) -> usize {
+    const ESTABLISHED: &str = "01";
+    let peer = format!("0100007F:{port:04X}");
+    let all = std::fs::read_to_string("/proc/net/tcp").expect("Linux shows them");
+    let fields = all.lines().map(|line| line.split_ascii_whitespace());
+    fields
+        .filter(|fields| {
+            let mut fields = fields.clone().skip(2);
+            fields.next() == Some(peer.as_str()) && fields.next() == Some(ESTABLISHED)
+        })
+        .count()
 }

@@ -65,7 +65,7 @@ works_under fewer 3 300 LimitNOFILE=128
 say "no file descriptor is left while records come: they wait, and no attempt is spent"
 topic none 4
 lanes_file none 2
-drop_in
+drop_in WatchdogSec=4
 inside systemctl start postrider
 assigned() { [ "$(sum 'postrider_partitions_assigned')" -ge 8 ] && [ "$(ask /metrics | grep -c '^postrider_lag_records')" -ge 2 ]; }
 within 60 assigned || die "no partitions: $(ask /metrics | grep '^postrider_partitions_assigned')"
