@@ -4,6 +4,7 @@
 //! our own; [`envelope`] is what a dead letter looks like. Only [`raw`] is unsafe.
 
 mod astray;
+mod awaited;
 mod away;
 mod client;
 mod commit_error;

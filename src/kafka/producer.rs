@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
-use rdkafka::producer::{FutureProducer, FutureRecord};
 use tracing::warn;
 
 use crate::clock::Clock;
 use crate::lane::{DeadLetter, LadderRecord, Shed, Step, WriteError};
 
+use super::awaited::AwaitedProducer;
 use super::complaints::Complaints;
 use super::context::Plain;
 use super::envelope::{dead_letter_headers, ladder_headers};
@@ -28,18 +27,15 @@ pub struct Producer {
     context: Plain,
     client: Mutex<Client>,
     /// Sends every record in a batch of its own; made when it is first needed.
-    lone: Mutex<Option<FutureProducer<Plain>>>,
+    lone: Mutex<Option<AwaitedProducer>>,
 }
 
 /// One client, and how many were made before it.
 #[derive(Clone)]
 struct Client {
-    producer: FutureProducer<Plain>,
+    producer: AwaitedProducer,
     number: u64,
 }
-
-/// How long a write may wait for a place in librdkafka's queue.
-const QUEUE_WAIT: Duration = Duration::from_secs(5);
 
 impl Producer {
     /// A producer for the topics that begin with `prefix`.
@@ -53,7 +49,7 @@ impl Producer {
     ) -> Result<Self, KafkaError> {
         let context = Plain(complaints);
         let client = Mutex::new(Client {
-            producer: config.create_with_context(context.clone())?,
+            producer: AwaitedProducer::new(&config, context.clone())?,
             number: 0,
         });
         let ladder = OwnedTopic::read_by_lanes(prefix).into_iter();
@@ -125,18 +121,8 @@ impl Producer {
         if let Some(why) = self.why_shut(topic) {
             return Err(WriteError::Failed(why));
         }
-        let record = |headers| {
-            let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
-            if let Some(key) = key {
-                record = record.key(key);
-            }
-            if let Some(value) = value {
-                record = record.payload(value);
-            }
-            record
-        };
         let Client { producer, number } = self.client().clone();
-        let Err((error, _)) = producer.send(record(headers.clone()), QUEUE_WAIT).await else {
+        let Err(error) = producer.write(topic, key, value, headers.clone()).await else {
             return Ok(());
         };
         if !is_too_large(&error) {
@@ -144,10 +130,10 @@ impl Producer {
         }
         // The broker has refused its whole batch, which may be another one's fault.
         let lone = self.lone()?;
-        match lone.send(record(headers), QUEUE_WAIT).await {
-            Ok(_) => Ok(()),
-            Err((error, _)) if is_too_large(&error) => Err(WriteError::TooLarge),
-            Err((error, _)) => {
+        match lone.write(topic, key, value, headers).await {
+            Ok(()) => Ok(()),
+            Err(error) if is_too_large(&error) => Err(WriteError::TooLarge),
+            Err(error) => {
                 // What is wrong with the client, the next one is made without.
                 self.locked_lone().take();
                 Err(WriteError::Failed(error.to_string()))
@@ -156,20 +142,19 @@ impl Producer {
     }
 
     /// A client that puts nothing together.
-    fn lone(&self) -> Result<FutureProducer<Plain>, WriteError> {
+    fn lone(&self) -> Result<AwaitedProducer, WriteError> {
         let mut lone = self.locked_lone();
         if let Some(made) = &*lone {
             return Ok(made.clone());
         }
         let mut config = self.config.clone();
         config.set("batch.num.messages", "1").set("linger.ms", "0");
-        let made: FutureProducer<Plain> = config
-            .create_with_context(self.context.clone())
+        let made = AwaitedProducer::new(&config, self.context.clone())
             .map_err(|error| WriteError::Failed(error.to_string()))?;
         Ok(lone.insert(made).clone())
     }
 
-    fn locked_lone(&self) -> MutexGuard<'_, Option<FutureProducer<Plain>>> {
+    fn locked_lone(&self) -> MutexGuard<'_, Option<AwaitedProducer>> {
         self.lone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -199,7 +184,7 @@ impl Producer {
             return;
         }
         warn!(%error, "the producer met a fatal error and is made anew");
-        if let Ok(producer) = self.config.create_with_context(self.context.clone()) {
+        if let Ok(producer) = AwaitedProducer::new(&self.config, self.context.clone()) {
             let number = number + 1;
             *client = Client { producer, number };
         }
