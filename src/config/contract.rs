@@ -128,6 +128,10 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ),
     ("destinations.*.webhook.timeouts", &["connect", "total"]),
     (
+        "destinations.*.webhook.tls",
+        &["client_cert", "client_key", "ca"],
+    ),
+    (
         "destinations.*.webhook.proxy",
         &["url", "username", "password"],
     ),

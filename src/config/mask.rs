@@ -21,7 +21,7 @@ const TELLING_ENDS: &[&str] = &[
     "cookie",
     "credentials",
     "signature",
-    "ssl_key",
+    "_key",
     "oauthbearer.config",
     "-key",
 ];
@@ -43,6 +43,7 @@ pub(super) fn mask(text: &str) -> String {
     mask_urls(text, &mut bytes);
     mask_values(text, &mut bytes);
     mask_signing_secrets(text, &mut bytes);
+    mask_private_keys(text, &mut bytes);
     // Stars replace whole characters, so what is left is still UTF-8.
     String::from_utf8(bytes).unwrap_or_default()
 }
@@ -93,6 +94,19 @@ fn mask_signing_secrets(text: &str, bytes: &mut [u8]) {
         let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '}');
         let length = inside.find(ends).unwrap_or(inside.len());
         blot(bytes, at + mark.len(), at + mark.len() + length);
+    }
+}
+
+/// So do these (RFC 7468).
+fn mask_private_keys(text: &str, bytes: &mut [u8]) {
+    for (at, mark) in text.match_indices("PRIVATE KEY-----") {
+        let begins = text[..at].rsplit("-----").next().unwrap_or_default();
+        if !begins.starts_with("BEGIN ") {
+            continue;
+        }
+        let base = at + mark.len();
+        let length = text[base..].find("-----END").unwrap_or(text.len() - base);
+        blot(bytes, base, base + length);
     }
 }
 
@@ -227,6 +241,10 @@ mod tests {
             (
                 "authorization = \"Bearer \\\" é\"",
                 "authorization = \"************\"",
+            ),
+            (
+                "x = '-----BEGIN EC PRIVATE KEY-----\nMIG\n-----END EC PRIVATE KEY-----'",
+                "x = '-----BEGIN EC PRIVATE KEY-----\n***\n-----END EC PRIVATE KEY-----'",
             ),
             ("password = \"open\nnext = 1", "password = \"****\nnext = 1"),
             ("password = 1234\n", "password = ****\n"),

@@ -39,6 +39,7 @@ mod sources;
 mod success;
 mod syntax;
 mod template;
+mod tls;
 mod topics;
 mod units;
 mod value;

@@ -48,6 +48,7 @@ rate = { limit = "1/s" }
 [destinations.a.webhook]
 url = { env = "U" }
 body = { file = "b" }
+tls = { client_cert = { file = "c" }, client_key = { env = "K" }, ca = { credential = "a" } }
 proxy = { url = { env = "P" }, username = { env = "N" }, password = { env = "W" } }
 signing = { scheme = "standard-webhooks", secrets = [{ env = "S", not_after = "2030-01-01T00:00:00Z" }] }
 [destinations.b]

@@ -9,8 +9,8 @@ use super::interpolate::check_name;
 use super::reader::{Reader, Value};
 use super::refusal::Refusal;
 
-/// More than any token, key or certificate.
-const SECRET_BYTES_MAX: u64 = 64 * 1024;
+/// More than any token or key, or the certificates of all public authorities.
+const SECRET_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A text that is not to be shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -157,7 +157,7 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
         .read_to_string(&mut text)
         .map_err(reason)?;
     if text.len() as u64 > SECRET_BYTES_MAX {
-        return Err("is longer than 64 KiB".to_owned());
+        return Err("is longer than 1 MiB".to_owned());
     }
     Ok(text)
 }

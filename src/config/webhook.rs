@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::reader::{Reader, Value};
 use super::refusal::{Refusal, nearest};
 use super::secret::{Secret, string_or_secret};
-use super::{email, signing, success, template};
+use super::{email, signing, success, template, tls};
 use crate::delivery::Outcome;
 use crate::rules::{ContentOptions, Escape, Template};
 use crate::send::{
@@ -81,6 +81,7 @@ pub(super) fn read(reader: &Reader<'_>, name: &str) -> Option<Sender> {
     }
     options.signing = signing::read(&reader);
     options.success = success::read(&reader);
+    options.tls = tls::read(&reader, url.as_ref());
     options.proxy = proxy(&reader);
     reader.section("timeouts", |reader| timeouts(reader, &mut options));
     let range = 1..=64 << 20;

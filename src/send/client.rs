@@ -17,7 +17,7 @@ use super::connector::{CONNECTED, Connector, Via};
 use super::failure::broke_before_answer;
 use super::options::WebhookOptions;
 use super::request::Request;
-use super::tls::Tls;
+use super::tls::{Tls, is_secure};
 
 /// How long a connection that nobody uses is kept.
 const IDLE: Duration = Duration::from_secs(30);
@@ -49,17 +49,12 @@ impl Sender {
     pub(super) fn new(options: &WebhookOptions, kept_max: usize) -> Result<Self, rustls::Error> {
         let uri = options.url.as_uri().clone();
         let proxy = options.proxy.as_ref();
-        let is_secure = |uri: &Uri| uri.scheme() == Some(&http::uri::Scheme::HTTPS);
-        let tls = match is_secure(&uri) || proxy.is_some_and(|proxy| is_secure(proxy.uri())) {
-            true => Tls::new()?,
-            false => Tls::unused()?,
-        };
         let authorization = proxy.and_then(|proxy| proxy.authorization());
         let via = proxy.map(|proxy| Via {
             uri: proxy.uri().clone(),
             headers: introduction(authorization.clone()),
         });
-        let connector = Connector::new(tls, via, options.connect_timeout);
+        let connector = Connector::new(Tls::new(options)?, via, options.connect_timeout);
         Ok(Self {
             client: client(&connector, kept_max),
             fresh: OnceLock::new(),

@@ -50,6 +50,14 @@ pub(super) fn failure(error: &Error, tls: bool) -> Failure {
     if is_timeout(error) {
         return Failure::Timeout;
     }
+    // Also after the first request has gone out: only then a receiver says that it wants a certificate (RFC 8446, 4.4.2.4).
+    let of_tls = |io: &io::Error| {
+        io.get_ref()
+            .is_some_and(|inner| inner.is::<rustls::Error>())
+    };
+    if of_io(error).any(of_tls) {
+        return Failure::Tls;
+    }
     if !error.is_connect() {
         return Failure::Reset;
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use http::Method;
 use http::header::{HeaderMap, HeaderName};
 
-use super::{EndpointUrl, OutcomeTable, ProxyOptions, SigningOptions, SuccessCondition};
+use super::{
+    EndpointUrl, OutcomeTable, ProxyOptions, SigningOptions, SuccessCondition, TlsOptions,
+};
 
 /// One `[destinations.NAME.webhook]`, already checked. `Debug` shows neither the URL's path nor what the headers hold.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +24,8 @@ pub struct WebhookOptions {
     pub signing: Option<SigningOptions>,
     /// What a 2xx answer must be beyond its status.
     pub success: Option<SuccessCondition>,
+    /// Who we are towards the receiver and who vouches for it, where that is not what the system says.
+    pub tls: Option<TlsOptions>,
     /// What requests go through; nothing unless the file says so, whatever the environment says.
     pub proxy: Option<ProxyOptions>,
     /// How long a connection may take.
@@ -45,6 +49,7 @@ impl WebhookOptions {
             pass_headers: Vec::new(),
             signing: None,
             success: None,
+            tls: None,
             proxy: None,
             connect_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(15),

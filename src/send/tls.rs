@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{ClientConfig, RootCertStore};
+use http::Uri;
+use http::uri::Scheme;
+use rustls::client::WantsClientCert;
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use rustls_platform_verifier::Verifier;
+
+use super::options::WebhookOptions;
+use super::tls_options::{Certificates, TlsOptions};
 
 /// Protocols that a receiver may choose from, the better first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -17,38 +23,39 @@ pub(super) struct Tls {
     proxy: Arc<ClientConfig>,
 }
 
+/// Whose certificates are taken.
+enum Trust<'a> {
+    /// Whom the system trusts.
+    System,
+    /// Those whom one of these authorities vouches for.
+    Only(&'a Certificates),
+    /// Plain HTTP asks for no certificates, and so needs none on the system.
+    Nobody,
+}
+
 impl Tls {
-    /// Trusts whom the system trusts.
+    /// What a webhook with these options needs.
     ///
     /// # Errors
-    /// When the system has no CA certificates.
-    pub(super) fn new() -> Result<Self, rustls::Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = Arc::new(Verifier::new(Arc::clone(&provider))?);
-        let config = versions(provider)?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier);
-        Ok(Self::of(config.with_no_client_auth()))
-    }
-
-    /// Trusts nobody: for plain HTTP, which asks for no certificates and so needs none on the system.
-    ///
-    /// # Errors
-    /// None that is known.
-    pub(super) fn unused() -> Result<Self, rustls::Error> {
-        let nobody = RootCertStore::empty();
-        let config = versions(Arc::new(aws_lc_rs::default_provider()))?;
-        let config = config.with_root_certificates(nobody);
-        Ok(Self::of(config.with_no_client_auth()))
-    }
-
-    fn of(config: ClientConfig) -> Self {
-        let mut receiver = config.clone();
+    /// When the system's CA certificates are needed and it has none.
+    pub(super) fn new(options: &WebhookOptions) -> Result<Self, rustls::Error> {
+        let own = options.tls.as_ref();
+        let trust = match own.and_then(TlsOptions::ca) {
+            _ if !is_secure(options.url.as_uri()) => Trust::Nobody,
+            Some(ca) => Trust::Only(ca),
+            None => Trust::System,
+        };
+        let mut receiver = present(config(&trust)?, own)?;
         receiver.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
-        Self {
+        let proxy = options.proxy.as_ref();
+        let trust = match proxy.is_some_and(|proxy| is_secure(proxy.uri())) {
+            true => Trust::System,
+            false => Trust::Nobody,
+        };
+        Ok(Self {
             receiver: Arc::new(receiver),
-            proxy: Arc::new(config),
-        }
+            proxy: Arc::new(config(&trust)?.with_no_client_auth()),
+        })
     }
 
     pub(super) fn to_receiver(&self) -> Arc<ClientConfig> {
@@ -60,8 +67,49 @@ impl Tls {
     }
 }
 
-type Versions = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
+/// Whether requests to this address are made over TLS.
+pub(super) fn is_secure(uri: &Uri) -> bool {
+    uri.scheme() == Some(&Scheme::HTTPS)
+}
 
-fn versions(provider: Arc<CryptoProvider>) -> Result<Versions, rustls::Error> {
-    ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
+/// Whether TLS can be made with these options.
+///
+/// # Errors
+/// When an authority's certificate cannot be read, or the key is not that of the certificate, or of a kind that is not known.
+pub(super) fn check(options: &TlsOptions) -> Result<(), rustls::Error> {
+    let trust = options.ca().map_or(Trust::Nobody, Trust::Only);
+    present(config(&trust)?, Some(options)).map(drop)
+}
+
+type Builder = ConfigBuilder<ClientConfig, WantsClientCert>;
+
+fn config(trust: &Trust<'_>) -> Result<Builder, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider));
+    let config = config.with_safe_default_protocol_versions()?;
+    let mut authorities = RootCertStore::empty();
+    match trust {
+        Trust::System => {
+            let verifier = Arc::new(Verifier::new(provider)?);
+            let config = config.dangerous();
+            return Ok(config.with_custom_certificate_verifier(verifier));
+        }
+        Trust::Only(certificates) => {
+            for certificate in certificates.iter() {
+                authorities.add(certificate.clone())?;
+            }
+        }
+        Trust::Nobody => {}
+    }
+    Ok(config.with_root_certificates(authorities))
+}
+
+/// Shows the receiver who we are, if it is to know.
+fn present(config: Builder, options: Option<&TlsOptions>) -> Result<ClientConfig, rustls::Error> {
+    match options.and_then(TlsOptions::client) {
+        Some((certificates, key)) => {
+            config.with_client_auth_cert(certificates.iter().cloned().collect(), key.clone_key())
+        }
+        None => Ok(config.with_no_client_auth()),
+    }
 }

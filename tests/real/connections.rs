@@ -3,6 +3,7 @@
 mod proxy;
 mod secure;
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -136,5 +137,45 @@ fn records_go_through_a_proxy() {
     failures(&mut relay, "refused", "proxy");
     failures(&mut relay, "nobody", "proxy");
     assert_eq!(secure.seen().len(), RECORDS, "nothing came by another way");
+    relay.stop(SOON);
+}
+
+#[test]
+fn a_receiver_learns_who_asks_and_is_vouched_for_by_whom_the_file_names() {
+    let folder = TempDir::with_prefix("postrider-mutual-").unwrap();
+    let [system, house, other] =
+        ["system", "house", "other"].map(|name| Authority::new(folder.path(), name));
+    let receiver = SecureReceiver::start_for(&house, &["h2", "http/1.1"], Some(&house));
+    let public = SecureReceiver::start(&system, &["h2", "http/1.1"]);
+    house.vouch_for("postrider");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (ca, of_house) = (path("ca.pem"), path("house.pem"));
+    fs::copy(&other.file, &ca).unwrap();
+    let client = format!(
+        "client_cert = {{ file = {:?} }}, client_key = {{ file = {:?} }}, ",
+        path("postrider.crt"),
+        path("postrider.key")
+    );
+    let tls = |client: &str, ca: &str| format!("tls = {{ {client}ca = {{ file = {ca:?} }} }}");
+    let config = config("mutual")
+        .destination(Destination::new("known", &receiver.url()).webhook(&tls(&client, &ca)))
+        .destination(Destination::new("unknown", &receiver.url()).webhook(&tls("", &of_house)))
+        // Whom the system trusts is not trusted where the file says whom.
+        .destination(Destination::new("public", &public.url()).webhook(&tls("", &of_house)));
+    let mut relay = start(&config, &system.file);
+    failures(&mut relay, "known", "tls");
+    failures(&mut relay, "public", "tls");
+    // A receiver that wants a certificate says so and hangs up; which of it is seen first is chance.
+    relay.wait_for(SOON, "attempts fail", |relay| {
+        let labels = [("destination", "unknown")];
+        let metrics = relay.try_metrics()?;
+        let sum = metrics.sum("postrider_attempt_failures_total", &labels);
+        (sum >= 1.0).then_some(())
+    });
+    assert!(receiver.seen().is_empty() && public.seen().is_empty());
+    // An authority that is replaced in its file is read again without a word.
+    fs::copy(&of_house, &ca).unwrap();
+    has_all(&receiver, Version::HTTP_2);
+    assert_eq!(receiver.seen().len(), RECORDS);
     relay.stop(SOON);
 }

@@ -134,7 +134,7 @@ fn away(host: &str, attempt: &Attempt) -> (State, String) {
             "the name is not resolved: look at `url`, and at this machine's DNS"
         }
         Some(FailureReason::Tls) => {
-            "TLS fails: is its certificate signed by an authority that this machine trusts, and made for this name?"
+            "TLS fails: is its certificate signed by an authority that this machine (or `tls.ca`) trusts, and made for this name? Does it ask for one of ours (`tls.client_cert`)?"
         }
         Some(FailureReason::Proxy) => {
             "the proxy does not lead there: look at `proxy`, its address, name and password"

@@ -218,6 +218,7 @@ fn webhook(old: &WebhookOptions, new: &WebhookOptions, words: &mut Words<'_>) {
         pass_headers,
         signing,
         success,
+        tls,
         proxy,
         connect_timeout,
         total_timeout,
@@ -242,6 +243,7 @@ fn webhook(old: &WebhookOptions, new: &WebhookOptions, words: &mut Words<'_>) {
     words.hidden("pass_headers", pass_headers, &new.pass_headers);
     words.hidden("signing", signing, &new.signing);
     words.hidden("success", success, &new.success);
+    words.hidden("tls", tls, &new.tls);
     words.hidden("proxy", proxy, &new.proxy);
     words.time("timeouts.connect", *connect_timeout, new.connect_timeout);
     words.time("timeouts.total", *total_timeout, new.total_timeout);

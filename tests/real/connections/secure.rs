@@ -12,8 +12,9 @@ use hyper::service::service_fn;
 use hyper::{Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ServerConfig, crypto};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, crypto};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio_rustls::TlsAcceptor;
@@ -23,6 +24,7 @@ pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     /// Its certificate, where `SSL_CERT_FILE` can name it.
     pub(super) file: PathBuf,
+    certificate: CertificateDer<'static>,
 }
 
 impl Authority {
@@ -31,9 +33,24 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let file = folder.join(format!("{name}.pem"));
-        fs::write(&file, params.self_signed(&key).unwrap().pem()).unwrap();
+        let own = params.self_signed(&key).unwrap();
+        fs::write(&file, own.pem()).unwrap();
         let issuer = Issuer::new(params, key);
-        Self { issuer, file }
+        Self {
+            issuer,
+            file,
+            certificate: own.der().clone(),
+        }
+    }
+
+    /// Writes a certificate for whoever has this name, and its key, beside its own: `NAME.crt` and `NAME.key`.
+    pub(super) fn vouch_for(&self, name: &str) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let beside = |end: &str| self.file.with_file_name(format!("{name}.{end}"));
+        fs::write(beside("crt"), certificate.pem()).unwrap();
+        fs::write(beside("key"), key.serialize_pem()).unwrap();
     }
 }
 
@@ -50,7 +67,16 @@ pub(super) struct SecureReceiver {
 impl SecureReceiver {
     /// One that `authority` vouches for, and that speaks these protocols (by their ALPN names).
     pub(super) fn start(authority: &Authority, protocols: &[&str]) -> Self {
-        let acceptor = acceptor(authority, protocols);
+        Self::start_for(authority, protocols, None)
+    }
+
+    /// The same; answers only those for whom `clients` vouches, if anybody.
+    pub(super) fn start_for(
+        authority: &Authority,
+        protocols: &[&str],
+        clients: Option<&Authority>,
+    ) -> Self {
+        let acceptor = acceptor(authority, protocols, clients);
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -85,16 +111,23 @@ impl SecureReceiver {
     }
 }
 
-fn acceptor(authority: &Authority, protocols: &[&str]) -> TlsAcceptor {
+fn acceptor(authority: &Authority, protocols: &[&str], clients: Option<&Authority>) -> TlsAcceptor {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
     let certificate = params.signed_by(&key, &authority.issuer).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+    let verifier = clients.map(|clients| {
+        let mut roots = RootCertStore::empty();
+        roots.add(clients.certificate.clone()).unwrap();
+        let provider = Arc::clone(&provider);
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        verifier.build().unwrap()
+    });
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
         .with_single_cert(vec![certificate.der().clone()], key)
         .unwrap();
     let names = protocols.iter().map(|name| name.as_bytes().to_vec());
