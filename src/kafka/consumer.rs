@@ -324,7 +324,9 @@ impl ConsumerThread {
                 Left::Nothing => None,
                 Left::NoRoom => Some(orders.allowance),
             };
-            self.mailbox.wait(full, self.nap(left));
+            let nap = self.nap(left);
+            self.beat(nap);
+            self.mailbox.wait(full, nap);
         }
     }
 

@@ -30,6 +30,7 @@ mod evidence;
 mod first_run;
 mod graphspace;
 mod ground;
+mod idle;
 mod in_order;
 mod kill;
 mod kill_states;
