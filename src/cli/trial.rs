@@ -12,6 +12,7 @@ use crate::lane::Send;
 use crate::record::Record;
 use crate::relay::{Outlet, outlet};
 use crate::rules::{Matcher, RuleAnswer, is_reserved};
+use crate::send::SystemTrust;
 
 /// Every lane of a file, none of which runs.
 pub(super) struct Trial {
@@ -63,12 +64,13 @@ impl Trial {
         let file = config.rule_file();
         let names: Vec<&str> = config.destinations.iter().map(|d| &*d.name).collect();
         let counting = (!file.needs_audit()).then_some(&names[..]);
+        let trust = SystemTrust::default();
         let lane = |destination: &DestinationConfig| Lane {
             name: Arc::clone(&destination.name),
             id: Arc::clone(&destination.id),
             matcher: Matcher::for_destination(&file, &destination.name, counting),
             address: destination.webhook.url.to_string(),
-            outlet: outlet(config, destination).map_err(|error| causes(&error)),
+            outlet: outlet(config, destination, &trust).map_err(|error| causes(&error)),
         };
         Self {
             lanes: config.destinations.iter().map(lane).collect(),

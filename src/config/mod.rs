@@ -156,11 +156,7 @@ impl Config {
     /// What the file says about records.
     #[must_use]
     pub fn rule_file(&self) -> RuleFile<'_> {
-        RuleFile {
-            rules: &self.rules,
-            read: &self.read,
-            overrides: &self.overrides,
-        }
+        RuleFile::new(&self.rules, &self.read, &self.overrides)
     }
 
     /// What judges the records of each lane, by its id.

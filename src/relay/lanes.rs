@@ -17,7 +17,8 @@ use crate::kafka::{
 };
 use crate::lane::{Lane, LaneOptions, StartAt};
 use crate::metrics::Metrics;
-use crate::rules::Matcher;
+use crate::rules::{Matcher, RuleFile};
+use crate::send::SystemTrust;
 
 use super::RelayError;
 use super::allotments::Allotments;
@@ -99,23 +100,43 @@ impl Prepared {
     }
 }
 
+/// What lanes that are made together have in common, so that it is made and kept once.
+pub(super) struct Together<'a> {
+    rules: RuleFile<'a>,
+    trust: SystemTrust,
+}
+
+impl<'a> Together<'a> {
+    pub(super) fn of(config: &'a Config) -> Self {
+        Self {
+            rules: config.rule_file(),
+            trust: SystemTrust::default(),
+        }
+    }
+}
+
 impl LanePlan {
     /// Of every lane of the file, the audit last.
     pub(super) fn all(config: &Config) -> Result<Vec<Self>, RelayError> {
         let plans = config.destinations.iter();
-        let plans = plans.map(|destination| Self::of(config, destination));
+        let together = Together::of(config);
+        let plans = plans.map(|destination| Self::of(config, destination, &together));
         let mut plans = plans.collect::<Result<Vec<_>, _>>()?;
         plans.extend(Self::of_audit(config));
         Ok(plans)
     }
 
-    pub(super) fn of(config: &Config, destination: &DestinationConfig) -> Result<Self, RelayError> {
+    pub(super) fn of(
+        config: &Config,
+        destination: &DestinationConfig,
+        together: &Together<'_>,
+    ) -> Result<Self, RelayError> {
         Ok(Self {
             name: Arc::clone(&destination.name),
             id: Arc::clone(&destination.id),
             options: destination.lane.clone(),
-            matcher: config.matcher(&config.rule_file(), &destination.name),
-            outlet: Some(outlet(config, destination)?),
+            matcher: config.matcher(&together.rules, &destination.name),
+            outlet: Some(outlet(config, destination, &together.trust)?),
             address: Arc::new(Address {
                 name: destination.webhook.url.host(),
                 fingerprint: destination.webhook.url.fingerprint(),

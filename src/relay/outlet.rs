@@ -9,8 +9,8 @@ use crate::config::{Config, DestinationConfig};
 use crate::delivery::Attempt;
 use crate::descriptors;
 use crate::lane::{RenderErrorPolicy, Send};
-use crate::rules::{ReadFormat, Renderer, Sequence};
-use crate::send::{Content, Method, Webhook};
+use crate::rules::{ReadFormat, Renderer, RuleOptions, Sequence};
+use crate::send::{Content, Method, SystemTrust, Webhook};
 
 use super::RelayError;
 
@@ -75,10 +75,11 @@ impl Outlet {
     }
 }
 
-/// The way out of the lane of this destination.
+/// The way out of the lane of this destination. What the system trusts is read once for all that are made together.
 pub(crate) fn outlet(
     config: &Config,
     destination: &DestinationConfig,
+    trust: &SystemTrust,
 ) -> Result<Arc<Outlet>, RelayError> {
     let content_type = match config.read.format {
         ReadFormat::Json | ReadFormat::CloudEvents | ReadFormat::ConfluentJson => {
@@ -89,6 +90,7 @@ pub(crate) fn outlet(
     let connections = descriptors::share(config.lanes()).map_or(usize::MAX, |share| share.kept);
     let webhook = Webhook::new(
         destination.webhook.clone(),
+        trust,
         content_type,
         destination.excerpt_bytes,
         connections,
@@ -98,9 +100,12 @@ pub(crate) fn outlet(
         source,
     });
     let content = destination.content.clone();
+    let name = &*destination.name;
+    let delivers_here = |rule: &&RuleOptions| rule.deliver_to.iter().any(|to| to == name);
+    let rules = config.rules.iter().filter(delivers_here);
     Ok(Arc::new(Outlet {
         webhook: webhook?,
-        renderer: Renderer::new(content, &config.rules, config.read.clone()),
+        renderer: Renderer::new(content, rules, config.read.clone()),
         sequence: destination
             .sequence
             .clone()

@@ -21,7 +21,7 @@ use crate::logging;
 use super::allotments::Limits;
 use super::descriptors;
 use super::doors::Door;
-use super::lanes::{LanePlan, Prepared};
+use super::lanes::{LanePlan, Prepared, Together};
 use super::operators::{FrontDesk, LaneAsk, Roster};
 use super::preview::refused;
 use super::sources;
@@ -236,14 +236,19 @@ impl Relay {
             end: Vec::new(),
             gone: Vec::new(),
         };
+        let together = Together::of(config);
         for lane in &plan.lanes {
             match &lane.what {
                 Change::Unchanged => {}
-                Change::Added => ready.begin.push(self.prepare(config, &lane.name)?),
+                Change::Added => ready
+                    .begin
+                    .push(self.prepare(config, &lane.name, &together)?),
                 Change::Removed | Change::Restarted(..) => {
                     ready.end.extend(door(lane).map(|door| door.number));
                     if matches!(lane.what, Change::Restarted(..)) {
-                        ready.begin.push(self.prepare(config, &lane.name)?);
+                        ready
+                            .begin
+                            .push(self.prepare(config, &lane.name, &together)?);
                     }
                     let gone = lane
                         .was
@@ -253,7 +258,7 @@ impl Relay {
                 }
                 Change::Swapped(_) => {
                     if let Some(door) = door(lane) {
-                        let (swap, door) = self.swap(config, door)?;
+                        let (swap, door) = self.swap(config, door, &together)?;
                         ready.swap.push((Arc::clone(&lane.name), swap, door));
                     }
                 }
@@ -262,13 +267,24 @@ impl Relay {
         Ok(ready)
     }
 
-    fn prepare(&self, config: &Config, name: &str) -> Result<Prepared, RelayError> {
-        self.lanes.prepare(config, lane_plan(config, name)?)
+    fn prepare(
+        &self,
+        config: &Config,
+        name: &str,
+        together: &Together<'_>,
+    ) -> Result<Prepared, RelayError> {
+        self.lanes
+            .prepare(config, lane_plan(config, name, together)?)
     }
 
     /// What a lane goes on with, and the way to it from then on.
-    fn swap(&self, config: &Config, door: &Door) -> Result<(LaneSwap, Door), RelayError> {
-        let plan = lane_plan(config, &door.name)?;
+    fn swap(
+        &self,
+        config: &Config,
+        door: &Door,
+        together: &Together<'_>,
+    ) -> Result<(LaneSwap, Door), RelayError> {
+        let plan = lane_plan(config, &door.name, together)?;
         let before = self.in_force.config();
         let webhook = |config: &Config| {
             let mut all = config.destinations.iter();
@@ -465,10 +481,10 @@ impl FrontDesk {
 }
 
 /// Everything that the file says of one lane.
-fn lane_plan(config: &Config, name: &str) -> Result<LanePlan, RelayError> {
+fn lane_plan(config: &Config, name: &str, together: &Together<'_>) -> Result<LanePlan, RelayError> {
     let mut destinations = config.destinations.iter();
     match destinations.find(|destination| *destination.name == *name) {
-        Some(destination) => LanePlan::of(config, destination),
+        Some(destination) => LanePlan::of(config, destination, together),
         None => LanePlan::of_audit(config)
             .ok_or_else(|| RelayError::Unasked(format!("the plan for {name}"))),
     }

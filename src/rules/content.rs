@@ -107,11 +107,15 @@ impl ContentOptions {
 }
 
 impl Renderer {
-    /// For a destination that sends `content`, and the rules of the file.
+    /// For a destination that sends `content`, and the rules that deliver to it.
     #[must_use]
-    pub fn new(content: ContentOptions, rules: &[RuleOptions], read: ReadOptions) -> Self {
+    pub fn new<'a>(
+        content: ContentOptions,
+        rules: impl IntoIterator<Item = &'a RuleOptions>,
+        read: ReadOptions,
+    ) -> Self {
         let overrides = rules
-            .iter()
+            .into_iter()
             .filter(|rule| rule.content != ContentOptions::default());
         let by_rule = overrides
             .map(|rule| (Arc::clone(&rule.name), content.under(&rule.content)))

@@ -2,7 +2,9 @@
 
 mod explain;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -19,17 +21,37 @@ use super::topics::{TopicSelector, TopicSet};
 pub use explain::RuleAnswer;
 
 /// What the file says about records, all of it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RuleFile<'a> {
-    /// The rules, in file order.
-    pub rules: &'a [RuleOptions],
-    /// How records are read.
-    pub read: &'a ReadOptions,
-    /// How those of some topics are read; the first whose topics fit counts.
-    pub overrides: &'a [ReadOverride],
+    rules: &'a [RuleOptions],
+    read: &'a ReadOptions,
+    overrides: &'a [ReadOverride],
+    /// Made when they are first needed. All matchers of one file have them in common: a thousand rules in each of a thousand lanes would be a quarter of
+    /// a gigabyte.
+    terms: OnceLock<Vec<Arc<Terms>>>,
 }
 
-impl RuleFile<'_> {
+impl<'a> RuleFile<'a> {
+    /// The rules in file order, how records are read, and how those of some topics are: the first whose topics fit counts.
+    #[must_use]
+    pub fn new(
+        rules: &'a [RuleOptions],
+        read: &'a ReadOptions,
+        overrides: &'a [ReadOverride],
+    ) -> Self {
+        Self {
+            rules,
+            read,
+            overrides,
+            terms: OnceLock::new(),
+        }
+    }
+
+    fn terms(&self) -> &[Arc<Terms>] {
+        self.terms
+            .get_or_init(|| self.rules.iter().map(Terms::of).map(Arc::new).collect())
+    }
+
     /// Whether there is something that belongs to no destination: rules that drop, or dead letters of what no rule takes.
     #[must_use]
     pub fn needs_audit(&self) -> bool {
@@ -63,19 +85,41 @@ pub struct Matcher {
 
 #[derive(Debug, Clone, PartialEq)]
 struct Destination {
-    /// The destinations that count, before this one, what no rule takes; `None` when none does, because the audit counts.
-    counted_before: Option<Vec<String>>,
+    /// Whether destinations count what no rule takes, and not the audit.
+    counts: bool,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-struct Rule {
+/// What a rule asks for, the same for every lane.
+#[derive(Debug, PartialEq)]
+struct Terms {
     name: Arc<str>,
     topics: Vec<TopicSelector>,
     types: Vec<Pattern>,
     conditions: Vec<Condition>,
     default: bool,
     on_error: OnError,
-    deliver_to: Vec<String>,
+}
+
+impl Terms {
+    fn of(rule: &RuleOptions) -> Self {
+        Self {
+            name: Arc::clone(&rule.name),
+            topics: rule.topics.clone(),
+            types: rule.types.iter().map(|text| Pattern::new(text)).collect(),
+            conditions: rule.conditions.clone(),
+            default: rule.default,
+            on_error: rule.on_error,
+        }
+    }
+}
+
+/// A rule as one lane sees it.
+#[derive(Debug, Clone, PartialEq)]
+struct Rule {
+    terms: Arc<Terms>,
+    /// Whether a destination that stands before this one has it too, and so counts what no rule takes of its topics. Only that is kept of their names:
+    /// a thousand of them in each of a thousand lanes would be fifty megabytes.
+    counted_before: bool,
     role: Role,
 }
 
@@ -125,19 +169,21 @@ impl Matcher {
         destination: &str,
         counting: Option<&[&str]>,
     ) -> Self {
-        let before = counting.map(|all| {
-            let before = all.iter().take_while(|name| **name != destination);
-            before.map(ToString::to_string).collect()
-        });
+        let all = counting.unwrap_or_default().iter().copied();
+        let before: BTreeSet<&str> = all.take_while(|name| *name != destination).collect();
+        let counted_before = |rule: &RuleOptions| {
+            let mut names = rule.deliver_to.iter();
+            names.any(|name| before.contains(&**name))
+        };
         let role = |rule: &RuleOptions| match rule {
             rule if rule.drops() => Role::Drop,
             rule if rule.deliver_to.iter().any(|name| name == destination) => Role::Mine,
             _ => Role::Other,
         };
         let destination = Destination {
-            counted_before: before,
+            counts: counting.is_some(),
         };
-        Self::new(file, role, Some(destination))
+        Self::new(file, role, counted_before, Some(destination))
     }
 
     /// For the audit, which has every topic of the file and sends nothing.
@@ -150,22 +196,19 @@ impl Matcher {
                 Role::Other
             }
         };
-        Self::new(file, role, None)
+        Self::new(file, role, |_| false, None)
     }
 
     fn new(
         file: &RuleFile<'_>,
         role: impl Fn(&RuleOptions) -> Role,
+        counted_before: impl Fn(&RuleOptions) -> bool,
         destination: Option<Destination>,
     ) -> Self {
-        let rules = file.rules.iter().map(|rule| Rule {
-            name: Arc::clone(&rule.name),
-            topics: rule.topics.clone(),
-            types: rule.types.iter().map(|text| Pattern::new(text)).collect(),
-            conditions: rule.conditions.clone(),
-            default: rule.default,
-            on_error: rule.on_error,
-            deliver_to: rule.deliver_to.clone(),
+        let rules = file.terms().iter().zip(file.rules);
+        let rules = rules.map(|(terms, rule)| Rule {
+            terms: Arc::clone(terms),
+            counted_before: counted_before(rule),
             role: role(rule),
         });
         let overrides = file.overrides.iter();
@@ -209,15 +252,18 @@ impl Matcher {
         let mut text = format!("{:?}", self.reads);
         for rule in &self.rules {
             let Rule {
+                terms,
+                counted_before: _,
+                role,
+            } = rule;
+            let Terms {
                 name,
                 topics,
                 types,
                 conditions,
                 default,
                 on_error,
-                deliver_to: _,
-                role,
-            } = rule;
+            } = &**terms;
             if asks_all || *role != Role::Other {
                 let what = (name, topics, types, conditions, default, on_error, role);
                 text += &format!("{what:?}");
@@ -361,16 +407,11 @@ impl Matcher {
         let reads = |rule: &Rule| rule.topics.iter().any(|selector| selector.selects(topic));
         let all = (0..self.rules.len()).filter(|index| reads(&self.rules[*index]));
         let (defaults, rules): (Vec<_>, Vec<_>) = all.partition(|index| self.rules[*index].default);
-        let before = self
-            .destination
-            .as_ref()
-            .map(|d| d.counted_before.as_deref());
-        let counts_unmatched = match before {
+        let counts_unmatched = match &self.destination {
             None => true,
-            Some(None) => false,
-            Some(Some(before)) => {
+            Some(Destination { counts }) => {
                 let mut rules = self.of(rules.iter().chain(&defaults));
-                !rules.any(|rule| rule.deliver_to.iter().any(|name| before.contains(name)))
+                *counts && !rules.any(|rule| rule.counted_before)
             }
         };
         Plan {
@@ -389,6 +430,14 @@ impl Matcher {
         };
         let last = self.reads.len() - 1;
         self.reads.iter().position(fits).unwrap_or(last)
+    }
+}
+
+impl Deref for Rule {
+    type Target = Terms;
+
+    fn deref(&self) -> &Terms {
+        &self.terms
     }
 }
 

@@ -17,7 +17,7 @@ use super::connector::{CONNECTED, Connector, Via};
 use super::failure::broke_before_answer;
 use super::options::WebhookOptions;
 use super::request::Request;
-use super::tls::{Tls, is_secure};
+use super::tls::{SystemTrust, Tls, is_secure};
 
 /// How long a connection that nobody uses is kept.
 const IDLE: Duration = Duration::from_secs(30);
@@ -46,7 +46,11 @@ impl Sender {
     ///
     /// # Errors
     /// When TLS is needed and the system has no CA certificates.
-    pub(super) fn new(options: &WebhookOptions, kept_max: usize) -> Result<Self, rustls::Error> {
+    pub(super) fn new(
+        options: &WebhookOptions,
+        trust: &SystemTrust,
+        kept_max: usize,
+    ) -> Result<Self, rustls::Error> {
         let uri = options.url.as_uri().clone();
         let proxy = options.proxy.as_ref();
         let authorization = proxy.and_then(|proxy| proxy.authorization());
@@ -54,7 +58,7 @@ impl Sender {
             uri: proxy.uri().clone(),
             headers: introduction(authorization.clone()),
         });
-        let connector = Connector::new(Tls::new(options)?, via, options.connect_timeout);
+        let connector = Connector::new(Tls::new(options, trust)?, via, options.connect_timeout);
         Ok(Self {
             client: client(&connector, kept_max),
             fresh: OnceLock::new(),

@@ -31,6 +31,7 @@ pub use proxy::ProxyOptions;
 pub use request::{Content, Request};
 pub use sign::{SigningOptions, SigningScheme, SigningSecret, SigningSecretError};
 pub use success::SuccessCondition;
+pub use tls::SystemTrust;
 pub use tls_options::{Certificates, ClientKey, PemError, TlsError, TlsOptions};
 pub use url::{EndpointUrl, UrlError};
 pub use webhook::{Webhook, WebhookError};

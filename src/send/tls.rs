@@ -1,10 +1,10 @@
 //! TLS towards receivers and proxies.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::Uri;
 use http::uri::Scheme;
-use rustls::client::WantsClientCert;
+use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use rustls_platform_verifier::Verifier;
@@ -23,10 +23,24 @@ pub(super) struct Tls {
     proxy: Arc<ClientConfig>,
 }
 
+/// Whom the system trusts: read when it is first needed, and once for all clients that are made with this.
+#[derive(Debug, Default)]
+pub struct SystemTrust(OnceLock<Arc<Verifier>>);
+
+impl SystemTrust {
+    fn verifier(&self) -> Result<Arc<Verifier>, rustls::Error> {
+        if let Some(verifier) = self.0.get() {
+            return Ok(Arc::clone(verifier));
+        }
+        let verifier = Verifier::new(Arc::new(aws_lc_rs::default_provider()))?;
+        Ok(Arc::clone(self.0.get_or_init(|| Arc::new(verifier))))
+    }
+}
+
 /// Whose certificates are taken.
 enum Trust<'a> {
     /// Whom the system trusts.
-    System,
+    System(&'a SystemTrust),
     /// Those whom one of these authorities vouches for.
     Only(&'a Certificates),
     /// Plain HTTP asks for no certificates, and so needs none on the system.
@@ -38,23 +52,29 @@ impl Tls {
     ///
     /// # Errors
     /// When the system's CA certificates are needed and it has none.
-    pub(super) fn new(options: &WebhookOptions) -> Result<Self, rustls::Error> {
+    pub(super) fn new(
+        options: &WebhookOptions,
+        system: &SystemTrust,
+    ) -> Result<Self, rustls::Error> {
         let own = options.tls.as_ref();
         let trust = match own.and_then(TlsOptions::ca) {
             _ if !is_secure(options.url.as_uri()) => Trust::Nobody,
             Some(ca) => Trust::Only(ca),
-            None => Trust::System,
+            None => Trust::System(system),
         };
         let mut receiver = present(config(&trust)?, own)?;
         receiver.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
+        forget_sessions(&trust, &mut receiver);
         let proxy = options.proxy.as_ref();
         let trust = match proxy.is_some_and(|proxy| is_secure(proxy.uri())) {
-            true => Trust::System,
+            true => Trust::System(system),
             false => Trust::Nobody,
         };
+        let mut proxy = config(&trust)?.with_no_client_auth();
+        forget_sessions(&trust, &mut proxy);
         Ok(Self {
             receiver: Arc::new(receiver),
-            proxy: Arc::new(config(&trust)?.with_no_client_auth()),
+            proxy: Arc::new(proxy),
         })
     }
 
@@ -85,14 +105,13 @@ type Builder = ConfigBuilder<ClientConfig, WantsClientCert>;
 
 fn config(trust: &Trust<'_>) -> Result<Builder, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider));
+    let config = ClientConfig::builder_with_provider(provider);
     let config = config.with_safe_default_protocol_versions()?;
     let mut authorities = RootCertStore::empty();
     match trust {
-        Trust::System => {
-            let verifier = Arc::new(Verifier::new(provider)?);
+        Trust::System(system) => {
             let config = config.dangerous();
-            return Ok(config.with_custom_certificate_verifier(verifier));
+            return Ok(config.with_custom_certificate_verifier(system.verifier()?));
         }
         Trust::Only(certificates) => {
             for certificate in certificates.iter() {
@@ -102,6 +121,13 @@ fn config(trust: &Trust<'_>) -> Result<Builder, rustls::Error> {
         Trust::Nobody => {}
     }
     Ok(config.with_root_certificates(authorities))
+}
+
+/// Where TLS is never made, there are no sessions to go on with: room for them is more than all the rest.
+fn forget_sessions(trust: &Trust<'_>, config: &mut ClientConfig) {
+    if matches!(trust, Trust::Nobody) {
+        config.resumption = Resumption::disabled();
+    }
 }
 
 /// Shows the receiver who we are, if it is to know.

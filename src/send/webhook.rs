@@ -23,6 +23,7 @@ use super::request::{Content, Request, WEBHOOK_SIGNATURE};
 use super::retry_after::retry_after;
 use super::scrub::Scrub;
 use super::success::SuccessCondition;
+use super::tls::SystemTrust;
 
 /// How long a request waits for a file descriptor before the lane hears of it. Its signature may not become too old meanwhile.
 const DESCRIPTOR_PATIENCE: Duration = Duration::from_secs(60);
@@ -80,18 +81,19 @@ pub enum WebhookError {
 }
 
 impl Webhook {
-    /// A client for these options. `content_type` is sent unless the file sets one; of a failed answer's body `excerpt_bytes` are kept, and of
+    /// A client for these options, which asks `trust` unless the file names its authorities. `content_type` is sent unless the file sets one; of a failed answer's body `excerpt_bytes` are kept, and of
     /// the connections `connections_kept_max` while nothing goes out on them.
     ///
     /// # Errors
     /// When the URL or the proxy is https and no CA certificates are installed.
     pub fn new(
         options: WebhookOptions,
+        trust: &SystemTrust,
         content_type: &'static str,
         excerpt_bytes: usize,
         connections_kept_max: usize,
     ) -> Result<Self, WebhookError> {
-        let sender = Sender::new(&options, connections_kept_max).map_err(|error| {
+        let sender = Sender::new(&options, trust, connections_kept_max).map_err(|error| {
             let reason = error.to_string();
             let url = options.url.to_string();
             if reason.to_ascii_lowercase().contains("certificates") {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use postrider::clock::Timestamp;
 use postrider::delivery::{Attempt, DeliveryId, FailureReason, Outcome};
 use postrider::record::Record;
-use postrider::send::{Content, SuccessCondition, Webhook, WebhookOptions};
+use postrider::send::{Content, SuccessCondition, SystemTrust, Webhook, WebhookOptions};
 
 use crate::harness::receiver::{Answer, Receiver};
 
@@ -34,7 +34,14 @@ fn attempts(
     let mut options = WebhookOptions::new(receiver.url().parse().unwrap());
     options.total_timeout = Duration::from_secs(2);
     adapt(&mut options);
-    let webhook = Webhook::new(options, "application/json", 1024, usize::MAX).unwrap();
+    let webhook = Webhook::new(
+        options,
+        &SystemTrust::default(),
+        "application/json",
+        1024,
+        usize::MAX,
+    )
+    .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -11,6 +11,7 @@ use crate::delivery::{Attempt, DeliveryId, DeliveryKey, Epoch, FailureReason, Ou
 use crate::lane::Send;
 use crate::record::Record;
 use crate::relay::{Outlet, outlet};
+use crate::send::SystemTrust;
 
 use super::finding::{Finding, State};
 
@@ -24,12 +25,13 @@ pub(super) async fn look(
     send_test: bool,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let trust = SystemTrust::default();
     for chunk in destinations.chunks(AT_ONCE) {
         let mut asked = JoinSet::new();
         for (at, destination) in chunk.iter().enumerate() {
             let about = format!("destination {}", destination.name);
             let host = destination.webhook.url.to_string();
-            match outlet(config, destination) {
+            match outlet(config, destination, &trust) {
                 Ok(outlet) => {
                     let send = test_record(config, destination);
                     asked.spawn(async move {

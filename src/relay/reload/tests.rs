@@ -148,7 +148,7 @@ async fn exchange(relay: &mut Relay) -> Vec<(u64, String)> {
     relay.call_the_roll(&desk, there, &[]).await.unwrap();
     let ready = Ready {
         begin: ["yard", "shop"]
-            .map(|name| relay.prepare(&new, name).unwrap())
+            .map(|name| relay.prepare(&new, name, &Together::of(&new)).unwrap())
             .into(),
         swap: Vec::new(),
         end: vec![99],

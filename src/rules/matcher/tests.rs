@@ -28,11 +28,7 @@ impl File {
     }
 
     fn file(&self) -> RuleFile<'_> {
-        RuleFile {
-            rules: &self.rules,
-            read: &self.read,
-            overrides: &self.overrides,
-        }
+        RuleFile::new(&self.rules, &self.read, &self.overrides)
     }
 
     /// What becomes of a record for `a`, for `b` and in the audit; a star behind it: counted as unmatched there.
