@@ -12,8 +12,10 @@ use tracing::{debug, warn};
 const SHARED: u64 = 36;
 /// What the two clients hold that count the open dead letters.
 const LETTERS: u64 = 16;
-/// What a lane holds: for each of its two clients a connection and a wake-up pipe for each broker, and the runtime of its thread.
-const PER_LANE: u64 = 20;
+/// What a lane holds: the connections of a client and their wake-up pipes, and the runtime of its thread.
+const PER_LANE: u64 = 11;
+/// What it holds beyond that once it reads the ladder, with a second client.
+const PER_LADDER: u64 = 9;
 /// Left free at least, for whoever asks how we are and for what is opened for a moment.
 const SPARE_MIN: u64 = 4;
 /// After so many shortages it is said again.
@@ -65,6 +67,8 @@ pub struct Share {
     pub kept: usize,
     /// Whether there are enough to count the open dead letters.
     pub letters: bool,
+    /// How many there would have to be for all lanes to read the ladder at once, if there are fewer.
+    pub for_all_ladders: Option<u64>,
 }
 
 /// What the limit allows to so many lanes.
@@ -89,6 +93,18 @@ fn share_of(allowed: u64, lanes: u64) -> Result<Share, TooFew> {
             allowed,
         });
     }
+    let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
+    let ladders = PER_LADDER.saturating_mul(lanes);
+    let (held, needed) = (held.saturating_add(ladders), needed.saturating_add(ladders));
+    if allowed < needed {
+        // What is there beyond the least is for as many ladders as it suffices for.
+        return Ok(Share {
+            requests: number(lanes.max(1)),
+            kept: 1,
+            letters: false,
+            for_all_ladders: Some(needed),
+        });
+    }
     let letters = allowed - needed >= LETTERS;
     let left = allowed - held - if letters { LETTERS } else { 0 };
     let spare = (left / 4).max(SPARE_MIN);
@@ -96,11 +112,11 @@ fn share_of(allowed: u64, lanes: u64) -> Result<Share, TooFew> {
     let kept = (connections / lanes.max(1) / 2).max(1);
     let kept_by_others = kept.saturating_mul(lanes.saturating_sub(1));
     let requests = connections.saturating_sub(kept_by_others);
-    let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
     Ok(Share {
         requests: number(requests.max(lanes).max(1)),
         kept: number(kept),
         letters,
+        for_all_ladders: None,
     })
 }
 
@@ -151,9 +167,15 @@ mod tests {
             let share = share_of(allowed, lanes).ok()?;
             Some((share.requests, share.kept, share.letters))
         };
+        let for_all_ladders = |allowed, lanes| share_of(allowed, lanes).unwrap().for_all_ladders;
         assert_eq!(share(64, 1), Some((4, 2, false)));
         assert_eq!(share(61, 1), Some((1, 1, false)));
-        assert_eq!(share(60, 1), None);
+        assert_eq!(for_all_ladders(61, 1), None);
+        assert_eq!(share(60, 1), Some((1, 1, false)));
+        assert_eq!(for_all_ladders(60, 1), Some(61));
+        assert_eq!(share(51, 1), None);
+        assert_eq!(share(20_000, 1000), Some((1000, 1, false)));
+        assert_eq!(for_all_ladders(20_000, 1000), Some(21_040));
         assert_eq!(share(77, 1), Some((1, 1, true)));
         assert_eq!(share(128, 3), Some((8, 2, true)));
         assert_eq!(share(1024, 10), Some((327, 28, true)));
@@ -163,9 +185,9 @@ mod tests {
             share(u64::MAX, 1).is_some_and(|(requests, kept, _)| requests.min(kept) > 1_000_000)
         );
         assert_eq!(share(1024, u64::MAX), None);
-        let refused = share_of(64, 2).unwrap_err().to_string();
+        let refused = share_of(63, 2).unwrap_err().to_string();
         assert!(
-            refused.starts_with("2 lanes need 82 file descriptors"),
+            refused.starts_with("2 lanes need 64 file descriptors"),
             "{refused}"
         );
     }

@@ -4,11 +4,14 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use postrider::descriptors;
+
 use super::harness::broker::Broker;
 use super::harness::leash::Leash;
 use super::harness::place::New;
 use super::harness::port::free_port;
 use super::harness::relay::Relay;
+use super::many::Crowd;
 use super::receiver::Receiver;
 use super::report::{Measured, report};
 use super::usage::Usage;
@@ -56,9 +59,19 @@ pub(super) fn run() {
         rounds: setting("BENCH_ROUNDS", 3),
     };
     let broker = Broker::builder().version(KAFKA_VERSION).start();
-    let lanes = setting("BENCH_DESTINATIONS", 100);
+    let mut lanes = setting("BENCH_DESTINATIONS", 1000);
+    descriptors::raise();
+    if let Err(error) = descriptors::share(lanes) {
+        println!("{error}");
+        lanes = lanes.min(100);
+    }
     if lanes > 1 {
-        super::many::run(&broker, &[1, lanes]);
+        let crowd = |lanes, ladder| Crowd { lanes, ladder };
+        let few = lanes.min(100);
+        let mut crowds = vec![crowd(1, true), crowd(few, true), crowd(1, false)];
+        crowds.extend([few, lanes].map(|lanes| crowd(lanes, false)));
+        crowds.dedup();
+        super::many::run(&broker, &crowds);
     }
     if size.rounds == 0 {
         return;

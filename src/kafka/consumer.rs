@@ -109,6 +109,8 @@ pub enum FromConsumer {
         /// The offset after the last there is.
         offset: i64,
     },
+    /// The group has something to read on the ladder.
+    LadderWaits,
     /// The thread has ended, and has left its group unless it panicked; nothing follows from it.
     Closed,
 }
@@ -117,8 +119,6 @@ pub enum FromConsumer {
 const NAP: Duration = Duration::from_secs(5);
 /// The same while records stand before the gate: how late they go in.
 const NAP_AT_GATE: Duration = Duration::from_millis(250);
-/// When the ladder's member joins although nobody has seen that its topics are there.
-const LADDER_AT_LATEST: Duration = Duration::from_secs(5);
 /// How long brokers may take to decide who reads what before it is said that they may not know how.
 const DOUBT_AFTER: Duration = Duration::from_secs(30);
 /// When a topic that has just been made is looked for. librdkafka believes for a tenth of a second that what was missing is missing; and in a
@@ -295,11 +295,6 @@ impl ConsumerThread {
     fn run(mut self) {
         self.outbox.running = true;
         let stall = Stall::of(&self.thread_name(), self.clock);
-        match self.part {
-            Part::Topics => {}
-            // Whose topics come one by one while it joins begins to join more than once, and its group waits for who it was.
-            Part::Ladder => self.rejoin_at = Some(self.clock.now().tick + LADDER_AT_LATEST),
-        }
         loop {
             self.beat(Duration::ZERO);
             stall.here(self.clock.now().tick);
@@ -371,10 +366,7 @@ impl ConsumerThread {
             if self.has_subscribed {
                 info!(destination = %self.plan.destination, away, "asked to leave the consumer group, or to join it again");
             }
-            // The ladder's member has its own time to begin.
-            if away || self.rejoin_at.is_none() || self.has_subscribed {
-                self.subscribe();
-            }
+            self.subscribe();
         }
         let now = self.clock.now().tick;
         if orders.look_again {
@@ -386,13 +378,12 @@ impl ConsumerThread {
         }
         // With cooperative rebalances only the difference comes and goes. But whoever is told something while it joins for the first time
         // joins anew, and the group waits for the member that it began to be until its session ends: so nobody is told without need.
-        let first = look && !self.has_subscribed;
-        if first {
-            self.rejoin_at = None;
-        }
-        let told = orders.topics.is_some() || first || (look && self.misses_a_topic);
+        let told = orders.topics.is_some() || (look && self.misses_a_topic);
         if told && self.rejoin_at.is_none() {
             self.subscribe();
+        }
+        if let Some(extent) = &orders.ladder {
+            self.look_at_ladder(extent);
         }
     }
 

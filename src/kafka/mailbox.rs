@@ -1,12 +1,14 @@
 //! What a lane tells its consumer thread. Bounded by its shape: every field holds the latest word, none queues.
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Tick, Timestamp};
 use crate::delivery::Epoch;
 use crate::lane::Position;
+
+use super::extent::LadderExtent;
 
 /// The box between a lane's task, which writes, and its consumer thread, which takes. Writing never waits.
 #[derive(Debug, Default)]
@@ -22,6 +24,7 @@ struct Mail {
     paused: BTreeMap<Epoch, bool>,
     topics: Option<Vec<String>>,
     look_again: bool,
+    ladder: Option<Arc<LadderExtent>>,
     away: Option<bool>,
     release: Option<Timestamp>,
     revoked: Option<Vec<Position>>,
@@ -54,6 +57,8 @@ pub(super) struct Orders {
     pub(super) topics: Option<Vec<String>>,
     /// Whether a topic that was missing may be there now.
     pub(super) look_again: bool,
+    /// How far the ladder goes, for whoever does not read it.
+    pub(super) ladder: Option<Arc<LadderExtent>>,
     /// Whether to stay out of the group, when that was said.
     pub(super) away: Option<bool>,
     /// Records of the ladder that were written until then go in, whatever their step says.
@@ -107,6 +112,11 @@ impl Mailbox {
         self.write(|mail| mail.look_again = true);
     }
 
+    /// Says how far the ladder goes: the thread tells the lane when its group has something to read there.
+    pub fn look_at_ladder(&self, extent: &Arc<LadderExtent>) {
+        self.write(|mail| mail.ladder = Some(Arc::clone(extent)));
+    }
+
     /// Says whether to leave the group and stay out of it, after a hand-over like any other, or to be in it.
     pub fn stay_away(&self, away: bool) {
         self.write(|mail| mail.away = Some(away));
@@ -138,6 +148,7 @@ impl Mailbox {
             paused: std::mem::take(&mut mail.paused),
             topics: mail.topics.take(),
             look_again: std::mem::take(&mut mail.look_again),
+            ladder: mail.ladder.take(),
             away: mail.away.take(),
             release: mail.release.take(),
             close: mail.close.take(),
@@ -213,11 +224,12 @@ mod tests {
 
     #[test]
     fn whatever_comes_for_the_thread_wakes_it() {
-        let words: [fn(&Mailbox); 7] = [
+        let words: [fn(&Mailbox); 8] = [
             |mailbox| mailbox.commit(&[]),
             |mailbox| mailbox.pause(Epoch(0), true),
             |mailbox| mailbox.subscribe(Vec::new()),
             Mailbox::look_again,
+            |mailbox| mailbox.look_at_ladder(&Arc::default()),
             |mailbox| mailbox.stay_away(true),
             |mailbox| mailbox.release(Timestamp(1)),
             |mailbox| mailbox.close(Vec::new(), Tick::default()),

@@ -2,8 +2,12 @@
 //!
 //! Brokers and librdkafka balance the number of partitions over the members that take a topic, not each topic by itself. One member for both
 //! would be given all partitions of a topic while another instance has the ladder alone, and no first delivery to make.
+//!
+//! The second is a client with threads and connections of its own, and most lanes have nothing to retry. So it begins when there is something
+//! for it, and stays: when the lane itself has written to the ladder, or when its group has not committed the ladder to its end, see
+//! [`super::extent`].
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rdkafka::ClientConfig;
 use tokio::sync::mpsc;
@@ -15,6 +19,7 @@ use crate::lane::{Position, Room};
 
 use super::client::ladder_config;
 use super::consumer::{ConsumerPlan, ConsumerThread, FromConsumer, StartError};
+use super::extent::LadderExtent;
 use super::mailbox::{Allowance, Mailbox};
 use super::options::KafkaOptions;
 use super::queued::queued_bytes;
@@ -38,8 +43,8 @@ pub struct MembersPlan {
 }
 
 impl MembersPlan {
-    /// A member that reads `topics`, and one for the ladder if there is something of the lane on it; `share` is what the lane has of the process's
-    /// memory, in bytes.
+    /// A member that reads `topics`, and one for the ladder if there can be something of the lane on it; `share` is what the lane has of the
+    /// process's memory, in bytes.
     #[must_use]
     pub fn new(
         options: &KafkaOptions,
@@ -74,8 +79,53 @@ pub struct Members {
     pub inbox: mpsc::Receiver<FromConsumer>,
     topics: Member,
     ladder: Option<Member>,
+    /// What the second begins with, when it is needed.
+    to_begin: Option<ToBegin>,
+    bell: Arc<LadderBell>,
     /// How many have left their group.
     closed: usize,
+}
+
+/// A member that has not begun.
+struct ToBegin {
+    plan: ConsumerPlan,
+    /// Where it will speak. The inbox ends with the member that is there.
+    outbox: mpsc::WeakSender<FromConsumer>,
+    clock: Clock,
+    /// What it would have been told.
+    away: Option<bool>,
+    release: Option<Timestamp>,
+}
+
+impl std::fmt::Debug for ToBegin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ToBegin").finish_non_exhaustive()
+    }
+}
+
+/// Where a lane's members are told of the ladder.
+#[derive(Debug)]
+pub struct LadderBell {
+    topics: Arc<Mailbox>,
+    ladder: OnceLock<Arc<Mailbox>>,
+}
+
+impl LadderBell {
+    /// Topics of the ladder were made.
+    pub fn look_again(&self) {
+        if let Some(ladder) = self.ladder.get() {
+            ladder.look_again();
+        }
+    }
+
+    /// It goes so far. Whoever reads it knows; else the group is asked whether it has something to read. Says which.
+    pub fn goes(&self, extent: &Arc<LadderExtent>) -> bool {
+        let is_asked = self.ladder.get().is_none();
+        if is_asked {
+            self.topics.look_at_ladder(extent);
+        }
+        is_asked
+    }
 }
 
 #[derive(Debug)]
@@ -106,7 +156,7 @@ impl Part {
     }
 }
 
-/// Starts the threads of a lane's members, or none of them.
+/// Starts the thread of a lane's first member.
 ///
 /// # Errors
 /// When librdkafka refuses the settings or a thread cannot be started. That Kafka is away is no error.
@@ -117,16 +167,43 @@ pub fn start_members(plan: MembersPlan, clock: Clock) -> Result<Members, StartEr
         topics: Some(topics),
         ..plan.topics.clone()
     });
-    let start = |plan, part| ConsumerThread::new(plan, part, outbox.clone(), clock);
-    let topics = start(plan.topics, Part::Topics)?;
-    let ladder = ladder.map(|plan| start(plan, Part::Ladder)).transpose()?;
-    // The lane begins with the topics; and a member that joins a group at rest waits for a heartbeat of the others.
+    let to_begin = ladder.map(|plan| ToBegin {
+        plan,
+        outbox: outbox.downgrade(),
+        clock,
+        away: None,
+        release: None,
+    });
+    let topics = ConsumerThread::new(plan.topics, Part::Topics, outbox, clock)?;
+    let topics = Member::of(topics)?;
+    let bell = LadderBell {
+        topics: Arc::clone(&topics.mailbox),
+        ladder: OnceLock::new(),
+    };
     Ok(Members {
-        topics: Member::of(topics)?,
-        ladder: ladder.map(Member::of).transpose()?,
+        topics,
+        ladder: None,
+        to_begin,
+        bell: Arc::new(bell),
         inbox,
         closed: 0,
     })
+}
+
+impl ToBegin {
+    fn begin(&self) -> Result<Option<Member>, StartError> {
+        let Some(outbox) = self.outbox.upgrade() else {
+            return Ok(None);
+        };
+        let thread = ConsumerThread::new(self.plan.clone(), Part::Ladder, outbox, self.clock)?;
+        if let Some(away) = self.away {
+            thread.mailbox.stay_away(away);
+        }
+        if let Some(until) = self.release {
+            thread.mailbox.release(until);
+        }
+        Member::of(thread).map(Some)
+    }
 }
 
 impl Member {
@@ -161,19 +238,35 @@ impl Members {
         Arc::clone(&self.topics.mailbox)
     }
 
-    /// Where it can be told that the ladder's topics were made.
+    /// Where they can be told of the ladder; nothing of those that never read it.
     #[must_use]
-    pub fn of_ladder(&self) -> Option<Arc<Mailbox>> {
-        let ladder = self.ladder.as_ref();
-        ladder.map(|member| Arc::clone(&member.mailbox))
+    pub fn bell(&self) -> Option<Arc<LadderBell>> {
+        let reads = self.to_begin.is_some() || self.ladder.is_some();
+        reads.then(|| Arc::clone(&self.bell))
     }
 
-    /// The beats of their loops.
+    /// The beat of the first one's loop.
     #[must_use]
-    pub fn beats(&self) -> Vec<(Part, Arc<Heartbeat>)> {
-        let parts = [Part::Topics, Part::Ladder];
-        let beats = self.all().map(|member| Arc::clone(&member.beat));
-        parts.into_iter().zip(beats).collect()
+    pub fn beat(&self) -> Arc<Heartbeat> {
+        Arc::clone(&self.topics.beat)
+    }
+
+    /// Has the ladder read from now on, and gives the beat of the member that does. Nothing when it is read already, or never is.
+    ///
+    /// # Errors
+    /// When librdkafka gives no client, or the system no thread. It may be asked again.
+    pub fn begin_ladder(&mut self) -> Result<Option<Arc<Heartbeat>>, StartError> {
+        let Some(to_begin) = &self.to_begin else {
+            return Ok(None);
+        };
+        let Some(member) = to_begin.begin()? else {
+            return Ok(None);
+        };
+        self.to_begin = None;
+        self.bell.ladder.get_or_init(|| Arc::clone(&member.mailbox));
+        let beat = Arc::clone(&member.beat);
+        self.ladder = Some(member);
+        Ok(Some(beat))
     }
 
     /// When the loop that is behind the other last turned.
@@ -225,16 +318,22 @@ impl Members {
     }
 
     /// Asks both to stay out of their group, or to join it again.
-    pub fn stay_away(&self, away: bool) {
+    pub fn stay_away(&mut self, away: bool) {
         for member in self.all() {
             member.mailbox.stay_away(away);
+        }
+        if let Some(to_begin) = &mut self.to_begin {
+            to_begin.away = Some(away);
         }
     }
 
     /// Lets the records of the ladder in that were written until `until`, whatever their step says.
-    pub fn release(&self, until: Timestamp) {
+    pub fn release(&mut self, until: Timestamp) {
         if let Some(ladder) = &self.ladder {
             ladder.mailbox.release(until);
+        }
+        if let Some(to_begin) = &mut self.to_begin {
+            to_begin.release = to_begin.release.max(Some(until));
         }
     }
 

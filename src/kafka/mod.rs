@@ -1,6 +1,6 @@
 //! Kafka: reading with two consumer threads per lane, writing with one shared producer.
 //!
-//! [`consumer`] is a thread; [`members`] is what a lane has of its two; [`mailbox`] is how it talks to one; [`start`] asks where partitions begin; [`topics`] makes the topics of
+//! [`consumer`] is a thread; [`members`] is what a lane has of its two; [`extent`] says whether it needs the second; [`mailbox`] is how it talks to one; [`start`] asks where partitions begin; [`topics`] makes the topics of
 //! our own; [`envelope`] is what a dead letter looks like. Only [`raw`] is unsafe.
 
 mod astray;
@@ -14,6 +14,7 @@ mod consumer;
 mod context;
 mod ends;
 mod envelope;
+mod extent;
 mod forecast;
 mod gatehouse;
 mod inspection;
@@ -51,6 +52,7 @@ pub use complaints::Complaints;
 pub use consumer::{ConsumerPlan, FromConsumer, StartError};
 pub use ends::{Ends, TopicPartition};
 pub use envelope::{Letter, Opened, dead_letter_headers};
+pub use extent::LadderExtent;
 pub use forecast::Forecast;
 pub use gatehouse::FromLadder;
 pub use inspection::{Inspection, Unfit};
@@ -59,7 +61,7 @@ pub use letters::{
     Scanned, Sent,
 };
 pub use mailbox::Mailbox;
-pub use members::{Members, MembersPlan, Part, start_members};
+pub use members::{LadderBell, Members, MembersPlan, Part, start_members};
 pub use names::{AUDIT, NameError, TOPIC_MAX, check_topic};
 pub use options::{GroupProtocol, KafkaOptions, OwnedTopicsOptions, Properties, StartAtOption};
 pub use producer::Producer;

@@ -13,6 +13,7 @@ use crate::lane::Step;
 
 use super::complaints::Complaints;
 use super::context::Plain;
+use super::extent::LadderExtent;
 use super::options::OwnedTopicsOptions;
 
 /// The largest record a topic of our own takes: what a webhook's record may weigh, with room for our headers.
@@ -247,26 +248,23 @@ impl Broker {
         Ok(missing)
     }
 
-    /// How many records are in each of these topics, those that have been read among them. Waits; not for a runtime's worker.
+    /// How far the ladder goes at this moment. Waits; not for a runtime's worker.
     ///
     /// # Errors
-    /// When the cluster does not answer.
-    pub fn records(&self, topics: &[OwnedTopic]) -> Result<Vec<(String, i64)>, TopicError> {
+    /// When the cluster does not answer. Of a single partition the answer may be missing.
+    pub fn ladder_extent(&self, prefix: &str) -> Result<LadderExtent, TopicError> {
         let client = self.client.inner();
-        let mut records = Vec::with_capacity(topics.len());
-        for OwnedTopic { name, .. } in topics {
-            let metadata = client.fetch_metadata(Some(name), TIMEOUT);
+        let mut extent = LadderExtent::default();
+        for OwnedTopic { name, .. } in OwnedTopic::read_by_lanes(prefix) {
+            let metadata = client.fetch_metadata(Some(&name), TIMEOUT);
             let metadata = metadata.map_err(TopicError::Unreachable)?;
-            let mut count = 0;
             for partition in metadata.topics().iter().flat_map(|t| t.partitions()) {
-                let (low, high) = client
-                    .fetch_watermarks(name, partition.id(), TIMEOUT)
-                    .map_err(TopicError::Unreachable)?;
-                count += high - low;
+                let offsets = client.fetch_watermarks(&name, partition.id(), TIMEOUT);
+                let offsets = offsets.map(|(low, high)| low..high);
+                extent.add(&name, partition.id(), offsets.ok());
             }
-            records.push((name.clone(), count));
         }
-        Ok(records)
+        Ok(extent)
     }
 
     fn missing(&self, mut topics: Vec<OwnedTopic>) -> Result<Vec<OwnedTopic>, TopicError> {

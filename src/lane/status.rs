@@ -97,7 +97,7 @@ pub struct PartitionPosition {
 /// What a lane does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Doing {
-    /// It has no partitions yet, or is not allowed to begin.
+    /// Its group has not said yet which partitions it has, or it is not allowed to begin.
     Starting,
     /// It delivers what there is.
     Running,
@@ -426,7 +426,8 @@ impl Lane {
             (Doing::Draining, None)
         } else if self.paused {
             (Doing::Paused { by: None }, None)
-        } else if self.partitions.is_empty() {
+        } else if self.partitions.is_empty() && self.cluster_id.is_empty() {
+            // Where there are more instances than partitions, some are told that they have none: they stand by.
             (Doing::Starting, None)
         } else {
             self.doing()

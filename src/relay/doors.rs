@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
-use crate::kafka::Mailbox;
+use crate::kafka::LadderBell;
 use crate::lane::{Found, LaneStatus, Order};
 
 use super::operators::LaneAsk;
@@ -28,8 +28,8 @@ pub(super) struct Door {
     pub(super) retention_warning: Duration,
     /// Tells its rules from others.
     pub(super) rules: String,
-    /// Where its consumer of the ladder is told that the topics are there.
-    pub(super) ladder: Option<Arc<Mailbox>>,
+    /// Where it is told of the ladder, if it ever reads it.
+    pub(super) ladder: Option<Arc<LadderBell>>,
     /// Where it is told which topics its patterns mean, if it has any.
     pub(super) watched: Option<Arc<Watched>>,
 }

@@ -108,11 +108,11 @@ pub(super) struct LaneTask {
     /// Whether it may be a member of its group; and whether a person has asked it to stay out.
     membership: Membership,
     sent_out: bool,
-    end: Ending,
+    pub(super) end: Ending,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
+pub(super) enum Ending {
     NotYet,
     /// Until the tick, what is in flight may end.
     Draining(Tick),
@@ -279,7 +279,7 @@ impl LaneTask {
     }
 
     /// There are two reasons not to be a member, and one is enough.
-    fn join_or_stay_away(&self) {
+    fn join_or_stay_away(&mut self) {
         let away = self.sent_out || self.membership != Membership::In;
         // Whoever ends leaves by itself, and commits before.
         if self.end == Ending::NotYet {
@@ -407,6 +407,7 @@ impl LaneTask {
             FromConsumer::EndOfPartition { epoch, offset } => {
                 self.tell(Event::EndOfPartition { epoch, offset });
             }
+            FromConsumer::LadderWaits => self.begin_ladder(),
             FromConsumer::Closed => {}
         }
     }
@@ -424,6 +425,9 @@ impl LaneTask {
                 }
                 Report::Write(written, result) => {
                     self.written(&written, &result);
+                    if result.is_ok() && matches!(written, Written::Ladder(_)) {
+                        self.begin_ladder();
+                    }
                     let key = written.key();
                     self.tell_at(now, Event::WriteEnded { key, result });
                 }

@@ -240,7 +240,7 @@ impl Lanes {
             address: Arc::clone(&lane.address),
             asks,
             retention_warning: lane.retention_warning,
-            ladder: members.of_ladder(),
+            ladder: members.bell(),
             watched,
         });
         let stop = common.stop.child_token();

@@ -30,6 +30,7 @@ mod pulse;
 mod reload;
 mod report;
 mod requests;
+mod retries;
 mod rollout;
 mod say;
 mod sentence;
@@ -74,6 +75,7 @@ pub(crate) use outlet::{Outlet, outlet};
 use peers::Peers;
 pub(crate) use preview::preview;
 pub use reload::{Loader, Reading, ReloadAsk};
+use retries::RetryWatch;
 use rollout::{Rollout, Watch};
 use stillness::Stillness;
 use topics::TopicWatch;
@@ -218,20 +220,27 @@ impl Relay {
             desk: Arc::clone(&desk),
             health: Arc::clone(&self.health),
             metrics: Arc::clone(&self.metrics),
-            said_there: false,
             unfit: None,
             said_hidden: false,
         };
         let looking = upkeep.run(self.stop_serving.clone());
         self.background.spawn("the look at Kafka", looking);
         let watch = TopicWatch {
-            broker,
+            broker: Arc::clone(&broker),
             prefix: config.kafka.prefix.clone(),
             refresh: config.kafka.topic_refresh,
-            desk,
+            desk: Arc::clone(&desk),
         };
         let watching = watch.run(self.stop_serving.clone());
         self.background.spawn("the look for topics", watching);
+        let retries = RetryWatch {
+            broker,
+            prefix: config.kafka.prefix.clone(),
+            desk,
+            metrics: Arc::clone(&self.metrics),
+        };
+        let watching = retries.run(self.stop_serving.clone());
+        self.background.spawn("the look at the ladder", watching);
     }
 
     /// Begins every lane of the file.

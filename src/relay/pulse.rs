@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Health;
 use crate::clock::Clock;
 use crate::heartbeat::Heartbeat;
-use crate::kafka::{Members, Part};
+use crate::kafka::Members;
 
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -38,15 +38,19 @@ pub(super) fn watch_lane(
     members: &Members,
     clock: Clock,
 ) -> Arc<Heartbeat> {
-    for (part, heart) in members.beats() {
-        let what = match part {
-            Part::Topics => format!("the consumer of {name}"),
-            Part::Ladder => format!("the consumer of the retries of {name}"),
-        };
-        health.watch(name, what, heart);
-    }
+    let what = format!("the consumer of {name}");
+    health.watch(name, what, members.beat());
     let heart = Arc::new(Heartbeat::new(clock.now().tick));
     let what = format!("the lane of {name}");
     health.watch(name, what, Arc::clone(&heart));
     heart
+}
+
+/// Watches who reads the ladder for a lane.
+pub(super) fn watch_ladder(health: &Health, name: &str, heart: Arc<Heartbeat>) {
+    health.watch(
+        name,
+        format!("the consumer of the retries of {name}"),
+        heart,
+    );
 }

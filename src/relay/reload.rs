@@ -408,12 +408,7 @@ impl Relay {
         if self.stop.is_cancelled() {
             return None;
         }
-        let door = self.lanes.begin(lane, &self.producer);
-        // Its topics are there, or are being looked for.
-        if let Some(ladder) = &door.ladder {
-            ladder.look_again();
-        }
-        Some(door)
+        Some(self.lanes.begin(lane, &self.producer))
     }
 
     /// Lets everybody know who is there.

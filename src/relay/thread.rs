@@ -6,6 +6,9 @@ use tracing::debug;
 use super::RelayError;
 use super::lane_task::{LaneEnd, LaneTask};
 
+/// How many of a lane's connections are looked at before its other work is.
+const IO_EVENTS: usize = 128;
+
 /// A thread that waits for its lane; it ends when this is dropped.
 pub(super) struct Berth {
     lane: oneshot::Sender<LaneTask>,
@@ -23,6 +26,8 @@ impl Berth {
     pub(super) fn new(destination: &str) -> Result<Self, RelayError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            // By default there is room for a thousand events that come at once, in each of a thousand lanes.
+            .max_io_events_per_tick(IO_EVENTS)
             .build()
             .map_err(RelayError::Thread)?;
         let (lane, arrives) = oneshot::channel::<LaneTask>();

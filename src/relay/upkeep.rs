@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::admin::Health;
 use crate::kafka::{
@@ -26,12 +26,10 @@ pub(super) struct Upkeep {
     pub(super) prefix: String,
     pub(super) options: OwnedTopicsOptions,
     pub(super) producer: Arc<Producer>,
-    /// The ways to the lanes: those that read the ladder are told that its topics are there, so that they find them at once.
+    /// The ways to the lanes: those that read the ladder are told when its topics were made, so that they find them at once.
     pub(super) desk: Arc<FrontDesk>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
-    /// Whether that was said.
-    pub(super) said_there: bool,
     /// What was said of the settings of the topics.
     pub(super) unfit: Option<String>,
     /// Whether it was said that settings cannot be seen.
@@ -89,10 +87,7 @@ impl Upkeep {
             self.health.broker_answered();
         }
         let made = self.broker.ensure(&topics, &self.options).await;
-        // What was there all the time they are told once.
-        if let Ok(anything) = made
-            && (anything || !std::mem::replace(&mut self.said_there, true))
-        {
+        if made.as_ref().is_ok_and(|anything| *anything) {
             for door in self.desk.doors.all() {
                 if let Some(ladder) = &door.ladder {
                     ladder.look_again();
@@ -106,7 +101,6 @@ impl Upkeep {
         let unfit = self.inspect(&topics).await?;
         made?;
         self.health.owned_topics(unfit);
-        self.count_ladder(&topics).await;
         Ok(())
     }
 
@@ -127,22 +121,6 @@ impl Upkeep {
             self.unfit.clone_from(&problem);
         }
         Ok(problem)
-    }
-
-    async fn count_ladder(&self, topics: &[OwnedTopic]) {
-        let ladder = topics.iter().filter(|topic| topic.step.is_some());
-        let ladder: Vec<OwnedTopic> = ladder.cloned().collect();
-        let broker = Arc::clone(&self.broker);
-        let counted = tokio::task::spawn_blocking(move || broker.records(&ladder)).await;
-        match counted {
-            Ok(Ok(counted)) => {
-                for (topic, records) in counted {
-                    self.metrics.set_ladder_records(&topic, records);
-                }
-            }
-            Ok(Err(error)) => debug!(%error, "the ladder's records are not counted"),
-            Err(error) => debug!(%error, "counting the ladder's records ended badly"),
-        }
     }
 
     /// A right that is missing is said once; the topics are taken for what they should be.

@@ -127,10 +127,15 @@ fn an_instance_that_gets_nothing_new_in_a_rebalance_stays_in_its_group() {
 /// They come one by one; one leaves in good order, and one is killed.
 fn come_and_go(kafka: &'static Broker, topic: &'static str, config: Config) {
     kafka.create_topic(topic, PARTITIONS, &[]);
-    let receiver = Receiver::ok();
-    let config = config
-        .topics(&[topic])
-        .destination(Destination::new("hook", &receiver.url()));
+    // The ladder is read where there is something on it: one record, for as long as this takes.
+    kafka.produce(&[New::to(topic).partition(0).value("later")]);
+    let receiver = Receiver::start(|request| match &request.body[..] {
+        b"later" => Answer::status(500),
+        _ => Answer::ok(),
+    });
+    let hook = Destination::new("hook", &receiver.url())
+        .lane(r#"retry = { schedule = ["2h"], jitter = 0 }"#);
+    let config = config.topics(&[topic]).destination(hook);
     let no_lag = || wait_no_lag(kafka, &config.group("hook"), &[topic]);
     let mut instances = Instances {
         kafka,
@@ -153,7 +158,7 @@ fn come_and_go(kafka: &'static Broker, topic: &'static str, config: Config) {
     instances.wait_fair("one was killed");
     no_lag();
     let (attempts, accepted) = (receiver.attempts(), receiver.accepted_count());
-    assert_eq!(attempts.len(), accepted);
+    assert_eq!(attempts.len(), accepted + 1, "once the one that waits");
     let ids: BTreeSet<_> = attempts.iter().map(|attempt| &attempt.id).collect();
     assert_eq!(ids.len(), attempts.len(), "nothing is repeated");
 }

@@ -13,8 +13,6 @@ use crate::harness::wait::wait_until;
 use super::main_job::wait_no_lag;
 
 const PARTITIONS: i32 = 4;
-/// Partitions of the ladder's steps and of the replay.
-const LADDER: i32 = 24;
 const LONG: Duration = Duration::from_secs(180);
 
 fn numbers(topic: &str, count: usize) -> Vec<New> {
@@ -90,7 +88,7 @@ fn with_bad_ones(name: &str, bad: bool) -> (Duration, BTreeMap<u16, usize>) {
         );
     let mut relay = Relay::start(&config);
     // While its group still hands out partitions it takes no commit, and a partition begins with one.
-    let all = f64::from(PARTITIONS + LADDER);
+    let all = f64::from(PARTITIONS);
     let of_hook = [("destination", "hook")];
     relay.wait_metric("postrider_partitions_assigned", &of_hook, LONG, |n| {
         n == all

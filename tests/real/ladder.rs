@@ -183,6 +183,105 @@ fn a_changed_file_finds_what_is_on_the_ladder() {
     assert_eq!(relay.stop(SOON).code(), Some(0));
 }
 
+/// Most lanes have nothing to retry, and reading the ladder costs each a client and threads.
+#[test]
+fn a_lane_reads_the_ladder_when_there_is_something_on_it_for_its_group() {
+    let kafka = Broker::shared();
+    for topic in ["need-in", "need-else"] {
+        kafka.create_topic(topic, 2, &[]);
+    }
+    let receiver = Receiver::start(|request| match (&request.body[..], request.attempt()) {
+        (b"later", Some(1)) => Answer::status(500),
+        _ => Answer::ok(),
+    });
+    let lane = |name, topic| {
+        Destination::new(name, &receiver.url())
+            .topics(&[topic])
+            .lane(r#"retry = { schedule = ["61s", "1h"], jitter = 0 }"#)
+    };
+    let lanes = [lane("hook", "need-in"), lane("else", "need-else")];
+    let config = Config::new(kafka.brokers(), "need").destinations(lanes.into_iter());
+    let mut first = Relay::start(&config);
+    let mut second = Relay::start(&config);
+    let partitions = |relay: &Relay| {
+        let Some(metrics) = relay.try_metrics() else {
+            return [0, 0];
+        };
+        let of = |name| metrics.get("postrider_partitions_assigned", &[("destination", name)]);
+        ["hook", "else"].map(|name| of(name).unwrap_or(0.0) as usize)
+    };
+    wait_until(SOON, "each has a half of each topic", || {
+        [&first, &second]
+            .iter()
+            .all(|relay| partitions(relay) == [1, 1])
+    });
+    kafka.produce(&[New::to("need-in").value("now")]);
+    receiver.wait_accepted(1, SOON);
+    assert_eq!(partitions(&first), [1, 1], "nobody reads the ladder");
+
+    kafka.produce(&[New::to("need-in").value("later")]);
+    receiver.wait_attempts(2, SOON);
+    let begin = Instant::now();
+    // Twenty of the steps and four of the replay. The other lane looks whether any of it is for it.
+    wait_until(SOON, "all read the ladder, in both instances", || {
+        [&first, &second]
+            .iter()
+            .all(|relay| partitions(relay) == [13, 13])
+    });
+    // Whoever has the record, the other one delivers it; or it does so itself.
+    first.kill9();
+    receiver.wait_accepted(2, STEP);
+    let waited = begin.elapsed();
+    assert!(waited >= Duration::from_secs(59), "{waited:?}");
+    wait_no_lag(kafka, "need.hook", &["need-in", "need.retry.1m"]);
+    wait_no_lag(kafka, "need.else", &["need-else", "need.retry.1m"]);
+    assert_eq!(receiver.attempt_count(), 3);
+    assert_eq!(second.stop(SOON).code(), Some(0));
+
+    // What was read to its end is not read again.
+    let mut third = Relay::start(&config);
+    third.wait_log("partition assigned", SOON);
+    wait_until(SOON, "it has all of both topics", || {
+        partitions(&third) == [2, 2]
+    });
+    std::thread::sleep(Duration::from_secs(12));
+    assert_eq!(partitions(&third), [2, 2]);
+    assert_eq!(third.stop(SOON).code(), Some(0));
+}
+
+/// An instance that has never read the ladder finds what another one has written there and left behind.
+#[test]
+fn a_record_on_the_ladder_is_found_by_an_instance_that_never_read_it() {
+    let kafka = Broker::shared();
+    kafka.create_topic("heir-in", 1, &[]);
+    let receiver = Receiver::start(|request| match request.attempt() {
+        Some(1) => Answer::status(500),
+        _ => Answer::ok(),
+    });
+    let hook = Destination::new("hook", &receiver.url())
+        .lane(r#"retry = { schedule = ["61s", "1h"], jitter = 0 }"#);
+    let config = Config::new(kafka.brokers(), "heir")
+        .topics(&["heir-in"])
+        .destination(hook);
+    let mut first = Relay::start(&config);
+    let assigned = [("destination", "hook")];
+    first.wait_metric("postrider_partitions_assigned", &assigned, SOON, |n| {
+        n == 1.0
+    });
+    let mut second = Relay::start(&config);
+    let joined = [("kind", "assigned")];
+    first.wait_metric("postrider_rebalances_total", &joined, SOON, |n| n >= 2.0);
+    kafka.produce(&[New::to("heir-in").value("{}")]);
+    receiver.wait_attempts(1, SOON);
+    wait_until(SOON, "it is on the ladder", || {
+        kafka.end_offsets("heir.retry.1m").values().sum::<i64>() == 1
+    });
+    first.kill9();
+    receiver.wait_accepted(1, STEP);
+    wait_no_lag(kafka, "heir.hook", &["heir.retry.1m"]);
+    assert_eq!(second.stop(SOON).code(), Some(0));
+}
+
 #[test]
 fn a_ladder_that_would_lose_records_is_not_written_until_it_is_mended() {
     let kafka = Broker::shared();

@@ -1,3 +1,6 @@
+use crate::clock::Now;
+use crate::lane::{Event, LaneOptions, Order};
+
 use super::*;
 
 /// 2026-11-22T14:30:00Z.
@@ -157,4 +160,23 @@ fn times_and_numbers_as_people_write_them() {
         assert_eq!(grouped(number), text);
     }
     assert_eq!(clock(Timestamp(i64::MAX), NOW), "1970-01-01 00:00 UTC");
+}
+
+#[test]
+fn whoever_is_told_that_it_has_no_partitions_stands_by() {
+    let mut lane = Lane::new(LaneOptions::default(), "d".into());
+    let now = Now {
+        tick: Tick::default(),
+        wall: NOW,
+    };
+    lane.handle(now, Event::Ordered(Order::Begin));
+    assert_eq!(lane.status().doing, Doing::Starting);
+    lane.handle(
+        now,
+        Event::Assigned {
+            cluster_id: "c".into(),
+            partitions: Vec::new(),
+        },
+    );
+    assert_eq!(lane.status().doing, Doing::Running);
 }
