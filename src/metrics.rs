@@ -25,6 +25,8 @@ use families::{Families, opts};
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Those to which nobody adds up others. They are as large as all the rest.
+    histograms: Registry,
     /// Lanes publish under a read lock, a scrape gathers under the write lock.
     gate: RwLock<()>,
     kafka_connected: IntGauge,
@@ -73,7 +75,7 @@ impl Metrics {
     /// # Errors
     /// When two families have one name, which a test rules out.
     pub fn new() -> Result<Arc<Self>, prometheus::Error> {
-        let registry = Registry::new();
+        let (registry, histograms) = (Registry::new(), Registry::new());
         #[cfg(target_os = "linux")]
         registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
@@ -87,7 +89,10 @@ impl Metrics {
         build
             .with_label_values(&[env!("CARGO_PKG_VERSION"), revision])
             .set(1);
-        let families = Families(&registry);
+        let families = Families {
+            registry: &registry,
+            histograms: &histograms,
+        };
         let metrics = Self {
             gate: RwLock::new(()),
             kafka_connected: families.plain_gauge(
@@ -278,6 +283,7 @@ impl Metrics {
                 &["destination"],
             )?,
             registry,
+            histograms,
         };
         for kind in OwnedWrite::ALL {
             for result in ["ok", "error"] {
@@ -405,7 +411,11 @@ impl Metrics {
             let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
             self.registry.gather()
         };
-        TextEncoder::new().encode_to_string(&families)
+        let mut text = TextEncoder::new().encode_to_string(&families)?;
+        // With a thousand destinations what is gathered is tens of megabytes: never all of it at once.
+        drop(families);
+        TextEncoder::new().encode_utf8(&self.histograms.gather(), &mut text)?;
+        Ok(text)
     }
 }
 

@@ -9,7 +9,10 @@ use prometheus::{
 };
 
 /// Makes and registers families, each under the program's prefix.
-pub(super) struct Families<'a>(pub(super) &'a Registry);
+pub(super) struct Families<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) histograms: &'a Registry,
+}
 
 impl Families<'_> {
     pub(super) fn add<T: prometheus::core::Collector + Clone + 'static>(
@@ -17,7 +20,7 @@ impl Families<'_> {
         family: Result<T, prometheus::Error>,
     ) -> Result<T, prometheus::Error> {
         let family = family?;
-        self.0.register(Box::new(family.clone()))?;
+        self.registry.register(Box::new(family.clone()))?;
         Ok(family)
     }
 
@@ -71,7 +74,9 @@ impl Families<'_> {
         buckets: &[f64],
     ) -> Result<HistogramVec, prometheus::Error> {
         let options = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
-        self.add(HistogramVec::new(options, &["destination"]))
+        let family = HistogramVec::new(options, &["destination"])?;
+        self.histograms.register(Box::new(family.clone()))?;
+        Ok(family)
     }
 }
 
