@@ -8,17 +8,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::uri::Scheme;
 use http::{HeaderMap, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::tls::Tls;
+use super::tls::{Tls, is_secure};
 
 /// When a connection on which nothing comes is asked whether the other side is there, how often, and how many times.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -38,9 +35,6 @@ pub(super) struct ProxyError(#[source] BoxError);
 
 type TunnelError = <Tunnel<HttpsConnector<HttpConnector>> as Service<Uri>>::Error;
 type BoxError = Box<dyn StdError + Send + Sync>;
-type Tcp = TokioIo<TcpStream>;
-/// TLS inside of what leads there, which may be TLS too: to a proxy.
-type Stream = MaybeHttpsStream<MaybeHttpsStream<Tcp>>;
 
 /// Makes the connections of one destination. A copy is one count.
 #[derive(Clone)]
@@ -82,35 +76,41 @@ impl Connector {
 }
 
 impl Ways {
+    /// Straight to a receiver that speaks no TLS.
     async fn connect(&self, to: Uri) -> Result<Link, BoxError> {
-        let Some(via) = &self.proxy else {
-            let mut straight = HttpsConnector::from((self.tcp.clone(), self.tls.to_receiver()));
-            return Ok(Link {
-                stream: MaybeHttpsStream::Http(straight.call(to).await?),
-                is_forwarded: false,
-            });
-        };
-        let mut to_proxy = HttpsConnector::from((self.tcp.clone(), self.tls.to_proxy()));
-        if to.scheme() != Some(&Scheme::HTTPS) {
-            let stream = to_proxy.call(via.uri.clone()).await.map_err(ProxyError)?;
-            return Ok(Link {
-                stream: MaybeHttpsStream::Http(stream),
-                is_forwarded: true,
-            });
-        }
-        let tunnel = Tunnel::new(via.uri.clone(), to_proxy).with_headers(via.headers.clone());
-        let mut through = HttpsConnector::from((tunnel, self.tls.to_receiver()));
-        let tunnelled = through.call(to).await.map_err(|error| {
+        let stream = self.tcp.clone().call(to).await?;
+        Ok(Link::over(stream))
+    }
+
+    /// Straight to a receiver that speaks TLS.
+    async fn connect_by_tls(&self, to: Uri) -> Result<Link, BoxError> {
+        let mut receiver = HttpsConnector::from((self.tcp.clone(), self.tls.to_receiver()));
+        Ok(Link::over(receiver.call(to).await?))
+    }
+
+    /// To the proxy, which makes the requests for us.
+    async fn connect_to(&self, via: &Via) -> Result<Link, BoxError> {
+        let mut proxy = HttpsConnector::from((self.tcp.clone(), self.tls.to_proxy()));
+        let stream = proxy.call(via.uri.clone()).await.map_err(ProxyError)?;
+        Ok(Link {
+            is_forwarded: true,
+            ..Link::over(stream)
+        })
+    }
+
+    /// Through the proxy to a receiver that speaks TLS.
+    async fn connect_through(&self, via: &Via, to: Uri) -> Result<Link, BoxError> {
+        let proxy = HttpsConnector::from((self.tcp.clone(), self.tls.to_proxy()));
+        let tunnel = Tunnel::new(via.uri.clone(), proxy).with_headers(via.headers.clone());
+        let mut receiver = HttpsConnector::from((tunnel, self.tls.to_receiver()));
+        let stream = receiver.call(to).await.map_err(|error| {
             // What is not the tunnel's is the receiver's: its certificate, for instance.
             match error.is::<TunnelError>() {
                 true => ProxyError(error).into(),
                 false => error,
             }
         });
-        Ok(Link {
-            stream: tunnelled?,
-            is_forwarded: false,
-        })
+        Ok(Link::over(stream?))
     }
 }
 
@@ -127,9 +127,17 @@ impl Service<Uri> for Connector {
         // Fails only outside of a request of ours, where nobody asks.
         CONNECTED.try_with(|connected| connected.set(true)).ok();
         let ways = Arc::clone(&self.0);
+        let is_secure = is_secure(&to);
+        // Each way is a future of its own: who needs no TLS does not pay for its size on the stack of each lane.
         Box::pin(async move {
-            let connecting = tokio::time::timeout(ways.timeout, ways.connect(to));
-            connecting.await.unwrap_or_else(|_| {
+            let connecting: Pin<Box<dyn Future<Output = _> + Send>> = match &ways.proxy {
+                None if is_secure => Box::pin(ways.connect_by_tls(to)),
+                None => Box::pin(ways.connect(to)),
+                Some(via) if is_secure => Box::pin(ways.connect_through(via, to)),
+                Some(via) => Box::pin(ways.connect_to(via)),
+            };
+            let connected = tokio::time::timeout(ways.timeout, connecting).await;
+            connected.unwrap_or_else(|_| {
                 let late = io::Error::new(io::ErrorKind::TimedOut, "connecting timed out");
                 Err(late.into())
             })
@@ -137,16 +145,28 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// A connection.
+/// What bytes go over: TCP, TLS, TLS inside of what leads there, which may be TLS too.
+trait Stream: Connection + Read + Write + Send + Unpin {}
+
+impl<T: Connection + Read + Write + Send + Unpin> Stream for T {}
+
+/// A connection. Small, as it is moved often before it is used.
 pub(super) struct Link {
-    stream: Stream,
+    stream: Box<dyn Stream>,
     /// Whether whole requests are handed to a proxy, which makes them for us.
     is_forwarded: bool,
 }
 
 impl Link {
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut Stream> {
-        Pin::new(&mut self.get_mut().stream)
+    fn over(stream: impl Stream + 'static) -> Self {
+        Self {
+            stream: Box::new(stream),
+            is_forwarded: false,
+        }
+    }
+
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut dyn Stream> {
+        Pin::new(&mut *self.get_mut().stream)
     }
 }
 
