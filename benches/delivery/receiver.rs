@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
@@ -41,10 +42,18 @@ impl Tally {
 
 impl Receiver {
     pub(crate) fn start() -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener
-            .set_nonblocking(true)
-            .expect("an option of the socket");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let listener = {
+            let _entered = runtime.enter();
+            let socket = TcpSocket::new_v4().expect("a socket");
+            let anywhere = "127.0.0.1:0".parse().expect("an address");
+            socket.bind(anywhere).expect("a free port");
+            // A thousand connections may come at once; what finds no room comes again a second later.
+            socket.listen(4096).expect("a socket that listens")
+        };
         let address = listener.local_addr().expect("an address");
         let tally = Arc::new(Tally {
             begin: Instant::now(),
@@ -55,7 +64,7 @@ impl Receiver {
         });
         let (stop, stopped) = oneshot::channel();
         let shared = Arc::clone(&tally);
-        std::thread::spawn(move || serve(listener, shared, stopped));
+        std::thread::spawn(move || serve(&runtime, &listener, shared, stopped));
         Self {
             address,
             tally,
@@ -81,13 +90,13 @@ impl Receiver {
     }
 }
 
-fn serve(listener: std::net::TcpListener, tally: Arc<Tally>, stopped: oneshot::Receiver<()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+fn serve(
+    runtime: &Runtime,
+    listener: &TcpListener,
+    tally: Arc<Tally>,
+    stopped: oneshot::Receiver<()>,
+) {
     runtime.block_on(async move {
-        let listener = TcpListener::from_std(listener).expect("a listener");
         let accept = async {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(answer(stream, Arc::clone(&tally)));
