@@ -16,6 +16,8 @@ const LETTERS: u64 = 16;
 const PER_LANE: u64 = 11;
 /// What it holds beyond that once it reads the ladder, with a second client.
 const PER_LADDER: u64 = 9;
+/// How many lanes must be able to read the ladder. Few do so, where there are more.
+const LADDERS: u64 = 500;
 /// Left free at least, for whoever asks how we are and for what is opened for a moment.
 const SPARE_MIN: u64 = 4;
 /// After so many shortages it is said again.
@@ -83,7 +85,9 @@ pub fn share(lanes: usize) -> Result<Share, TooFew> {
 /// A quarter of what the lanes leave is for brokers beyond the first, and for whoever asks how we are; the rest is for connections to receivers.
 /// A lane that has what the others do not use just now finds some of these connections kept by them.
 fn share_of(allowed: u64, lanes: u64) -> Result<Share, TooFew> {
+    let ladders = PER_LADDER.saturating_mul(lanes.min(LADDERS));
     let held = PER_LANE.saturating_mul(lanes).saturating_add(SHARED);
+    let held = held.saturating_add(ladders);
     let least = lanes.saturating_add(SPARE_MIN);
     let needed = held.saturating_add(least);
     if allowed < needed {
@@ -94,8 +98,8 @@ fn share_of(allowed: u64, lanes: u64) -> Result<Share, TooFew> {
         });
     }
     let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
-    let ladders = PER_LADDER.saturating_mul(lanes);
-    let (held, needed) = (held.saturating_add(ladders), needed.saturating_add(ladders));
+    let more = PER_LADDER.saturating_mul(lanes.saturating_sub(LADDERS));
+    let (held, needed) = (held.saturating_add(more), needed.saturating_add(more));
     if allowed < needed {
         // What is there beyond the least is for as many ladders as it suffices for.
         return Ok(Share {
@@ -171,9 +175,11 @@ mod tests {
         assert_eq!(share(64, 1), Some((4, 2, false)));
         assert_eq!(share(61, 1), Some((1, 1, false)));
         assert_eq!(for_all_ladders(61, 1), None);
-        assert_eq!(share(60, 1), Some((1, 1, false)));
-        assert_eq!(for_all_ladders(60, 1), Some(61));
-        assert_eq!(share(51, 1), None);
+        assert_eq!(share(60, 1), None);
+        assert_eq!(share(10_539, 500), None);
+        assert_eq!(for_all_ladders(10_540, 500), None);
+        assert_eq!(share(16_539, 1000), None);
+        assert_eq!(for_all_ladders(16_540, 1000), Some(21_040));
         assert_eq!(share(20_000, 1000), Some((1000, 1, false)));
         assert_eq!(for_all_ladders(20_000, 1000), Some(21_040));
         assert_eq!(share(77, 1), Some((1, 1, true)));
@@ -185,9 +191,9 @@ mod tests {
             share(u64::MAX, 1).is_some_and(|(requests, kept, _)| requests.min(kept) > 1_000_000)
         );
         assert_eq!(share(1024, u64::MAX), None);
-        let refused = share_of(63, 2).unwrap_err().to_string();
+        let refused = share_of(64, 2).unwrap_err().to_string();
         assert!(
-            refused.starts_with("2 lanes need 64 file descriptors"),
+            refused.starts_with("2 lanes need 82 file descriptors"),
             "{refused}"
         );
     }

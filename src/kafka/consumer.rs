@@ -109,7 +109,7 @@ pub enum FromConsumer {
         /// The offset after the last there is.
         offset: i64,
     },
-    /// The group has something to read on the ladder.
+    /// The ladder has to be read.
     LadderWaits,
     /// The thread has ended, and has left its group unless it panicked; nothing follows from it.
     Closed,
@@ -198,6 +198,8 @@ pub(super) struct ConsumerThread {
     pub(super) away: bool,
     /// Whether librdkafka was ever told what to read.
     has_subscribed: bool,
+    /// Whether what is gone from the ladder had been read.
+    pub(super) knows_ladder: bool,
     pub(super) pauses: Pauses,
     /// Where the records of the ladder wait.
     pub(super) gate: Gatehouse,
@@ -263,6 +265,7 @@ impl ConsumerThread {
             misses_a_topic: false,
             away: true,
             has_subscribed: false,
+            knows_ladder: false,
             pauses: Pauses::default(),
             gate: Gatehouse::default(),
             chunk: Vec::new(),

@@ -1,4 +1,4 @@
-//! How far the ladder goes, and whether a group has something to read on it.
+//! How far the ladder goes, and whether a lane has to read it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -42,30 +42,47 @@ impl LadderExtent {
     /// Whether there is anything on the ladder.
     #[must_use]
     pub fn has_records(&self) -> bool {
-        self.with_records().next().is_some()
+        self.known().any(|(_, offsets)| !offsets.is_empty())
     }
 
-    fn with_records(&self) -> impl Iterator<Item = (&TopicPartition, &Range<i64>)> {
-        let known = self.0.iter();
-        let known = known.filter_map(|(tp, offsets)| Some((tp, offsets.as_ref()?)));
-        known.filter(|(_, offsets)| !offsets.is_empty())
+    /// Whether there ever was.
+    #[must_use]
+    pub fn was_used(&self) -> bool {
+        self.known().any(|(_, offsets)| offsets.end > 0)
     }
 
-    /// Whether a group that has committed these offsets may have something left to read: unless it has committed the very end. What nobody has
-    /// committed for is read from its beginning; and beyond the end it has read another topic, that had this name.
-    fn is_for(&self, committed: &BTreeMap<TopicPartition, i64>) -> bool {
-        self.with_records()
-            .any(|(tp, offsets)| committed.get(tp) != Some(&offsets.end))
+    fn is_known(&self) -> bool {
+        self.0.values().all(Option::is_some)
+    }
+
+    fn known(&self) -> impl Iterator<Item = (&TopicPartition, &Range<i64>)> {
+        let all = self.0.iter();
+        all.filter_map(|(tp, offsets)| Some((tp, offsets.as_ref()?)))
+    }
+
+    /// Whether a group that has committed these offsets has not read what is gone by now: so much is said when its partition is read. And beyond
+    /// the end it has read another topic, that had this name.
+    fn was_missed(&self, committed: &BTreeMap<TopicPartition, i64>) -> bool {
+        self.known()
+            .any(|(tp, offsets)| committed.get(tp).is_some_and(|c| *c != offsets.end))
     }
 }
 
 impl ConsumerThread {
-    /// Tells the lane when its group has something to read on the ladder. What it has committed decides, and nothing that anybody remembers: so no
-    /// record is forgotten, whoever wrote it and whoever was to read it.
-    pub(super) fn look_at_ladder(&self, extent: &LadderExtent) {
+    /// Tells the lane when it has to read the ladder: when anything is there, or was and is gone unread.
+    ///
+    /// Where records are, it does not matter that the group has read them. A group in which nobody subscribes to a topic loses what it has committed
+    /// for it after `offsets.retention.minutes`, a week by default, and would send all of them again.
+    pub(super) fn look_at_ladder(&mut self, extent: &LadderExtent) {
+        if extent.has_records() {
+            return self.tell(FromConsumer::LadderWaits);
+        }
+        if self.knows_ladder {
+            return;
+        }
         self.beat(PATIENCE);
         let mut list = TopicPartitionList::new();
-        for ((topic, partition), _) in extent.with_records() {
+        for ((topic, partition), _) in extent.known() {
             list.add_partition(topic, *partition);
         }
         let found = match self.consumer.committed_offsets(list, PATIENCE) {
@@ -80,9 +97,11 @@ impl ConsumerThread {
             };
             Some(((Arc::from(place.topic()), place.partition()), offset))
         });
-        if extent.is_for(&committed.collect()) {
-            self.tell(FromConsumer::LadderWaits);
+        if extent.was_missed(&committed.collect()) {
+            return self.tell(FromConsumer::LadderWaits);
         }
+        // Whatever comes from now on is seen before it is gone.
+        self.knows_ladder = extent.is_known();
     }
 }
 
@@ -95,21 +114,22 @@ mod tests {
     }
 
     #[test]
-    fn a_group_reads_until_it_has_committed_the_end() {
+    fn what_is_gone_unread_is_told_from_what_was_read() {
         let mut extent = LadderExtent::default();
-        extent.add("1m", 0, Some(3..7));
-        extent.add("1m", 1, Some(9..9));
+        assert!(!extent.was_used());
+        extent.add("1m", 0, Some(7..7));
+        extent.add("1m", 1, Some(0..0));
+        assert!(extent.was_used() && extent.is_known());
         extent.add("5m", 0, None);
-        let is_for = |committed: &[(TopicPartition, i64)]| {
-            extent.is_for(&committed.iter().cloned().collect())
+        assert!(!extent.is_known());
+        let missed = |committed: &[(TopicPartition, i64)]| {
+            extent.was_missed(&committed.iter().cloned().collect())
         };
-        assert!(is_for(&[]), "nobody has read it");
-        assert!(is_for(&[(partition("1m", 0), 6)]), "all but one");
-        assert!(is_for(&[(partition("1m", 0), 1)]), "some expired");
-        assert!(!is_for(&[(partition("1m", 0), 7)]));
-        assert!(is_for(&[(partition("1m", 0), 12)]), "of another topic");
-        let others = [(partition("1m", 1), 9), (partition("5m", 0), 7)];
-        assert!(is_for(&others), "others do not count for it");
+        assert!(!missed(&[]), "nobody ever read it");
+        assert!(!missed(&[(partition("1m", 0), 7)]));
+        assert!(missed(&[(partition("1m", 0), 6)]), "one expired");
+        assert!(missed(&[(partition("1m", 0), 12)]), "of another topic");
+        assert!(!missed(&[(partition("5m", 0), 3)]), "nothing is known");
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Mailbox {
         self.write(|mail| mail.look_again = true);
     }
 
-    /// Says how far the ladder goes: the thread tells the lane when its group has something to read there.
+    /// Says how far the ladder goes: the thread tells the lane when it has to be read.
     pub fn look_at_ladder(&self, extent: &Arc<LadderExtent>) {
         self.write(|mail| mail.ladder = Some(Arc::clone(extent)));
     }

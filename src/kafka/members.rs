@@ -4,7 +4,7 @@
 //! would be given all partitions of a topic while another instance has the ladder alone, and no first delivery to make.
 //!
 //! The second is a client with threads and connections of its own, and most lanes have nothing to retry. So it begins when there is something
-//! for it, and stays: when the lane itself has written to the ladder, or when its group has not committed the ladder to its end, see
+//! for it, and stays: when the lane itself has written to the ladder, or when there are records on it, see
 //! [`super::extent`].
 
 use std::sync::{Arc, OnceLock};

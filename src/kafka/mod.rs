@@ -1,4 +1,4 @@
-//! Kafka: reading with two consumer threads per lane, writing with one shared producer.
+//! Kafka: reading with one or two consumer threads per lane, writing with one shared producer.
 //!
 //! [`consumer`] is a thread; [`members`] is what a lane has of its two; [`extent`] says whether it needs the second; [`mailbox`] is how it talks to one; [`start`] asks where partitions begin; [`topics`] makes the topics of
 //! our own; [`envelope`] is what a dead letter looks like. Only [`raw`] is unsafe.

@@ -46,7 +46,7 @@ impl RetryWatch {
         }
     }
 
-    /// Shows how much is there; gives it when there is anything.
+    /// Shows how much is there; gives it when there is, or ever was, anything.
     async fn look(&self) -> Option<LadderExtent> {
         // Nobody needs the ladder as long as nothing is delivered.
         if self.desk.doors.is_empty() {
@@ -68,7 +68,7 @@ impl RetryWatch {
         for (topic, records) in extent.records() {
             self.metrics.set_ladder_records(topic, records);
         }
-        extent.has_records().then_some(extent)
+        extent.was_used().then_some(extent)
     }
 
     async fn tell(&self, extent: &Arc<LadderExtent>) {

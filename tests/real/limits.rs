@@ -115,13 +115,13 @@ fn a_reload_that_brings_more_lanes_than_descriptors_is_refused() {
     };
     let mut relay = Relay::start(&config(1));
     relay.wait_ready(SOON);
-    allow_descriptors(&relay, 75);
+    allow_descriptors(&relay, 90);
     relay.rewrite(&config(3));
     let refused = ask(&relay.file(), &["reload"]);
     assert_eq!(refused.status.code(), Some(78));
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
-        words.contains("3 lanes need 76 file descriptors"),
+        words.contains("3 lanes need 103 file descriptors"),
         "{words}"
     );
     kafka.produce(&records("limits-few", 5));

@@ -92,7 +92,7 @@ stop
 say "64 file descriptors for three destinations: refused once, with the number that is needed"
 lanes_file few 3
 drop_in LimitNOFILE=64
-refused "3 lanes need 76 file descriptors at least and 64 are allowed"
+refused "3 lanes need 103 file descriptors at least and 64 are allowed"
 
 say "a bound on memory, large records"
 # Not by MemoryMax=: where the machine's systemd is given no memory controller, it takes the setting and does nothing.
