@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::harness::broker::Broker;
 use crate::harness::config::{Config, Destination};
@@ -27,6 +27,12 @@ const SOON: Duration = Duration::from_secs(180);
 const WORK: Duration = Duration::from_secs(15);
 /// What a commit may be late on a machine that does much else.
 const SLACK: Duration = Duration::from_secs(1);
+/// The session of the instances, in milliseconds.
+const SESSION_MS: u64 = 3000;
+/// How long a group takes no commit at most: it waits for a killed member until its session ends, then for those that were killed while they joined.
+const REBALANCE: Duration = Duration::from_millis(3 * SESSION_MS);
+/// How long after a kill the receiver may still find a request of the one that was killed.
+const ARRIVES: Duration = Duration::from_millis(500);
 /// How long a request takes.
 const TAKES: Duration = Duration::from_millis(40);
 
@@ -97,9 +103,73 @@ fn moody(since: Duration) -> Answer {
     }
 }
 
+/// The end of an instance, and what a destination's group had taken from it before.
+#[derive(Debug, Clone, Copy)]
+struct Kill {
+    /// When the instance was started.
+    since: Instant,
+    at: Instant,
+    /// When the last commit was acknowledged, or the start where there was none.
+    committed: Instant,
+    /// How many the brokers refused because the group was handing out partitions or for another reason.
+    refused: f64,
+    /// How often it lost partitions because the brokers missed it for longer than its session: what was not committed is repeated then too.
+    lost: usize,
+}
+
+impl Kill {
+    /// What `destination` will have lost when `relay`, started at `since`, ends now.
+    fn ahead(relay: &Relay, destination: &str, since: Instant) -> Self {
+        let at = Instant::now();
+        let metrics = relay.try_metrics();
+        let labels = [("destination", destination)];
+        let lost = [("destination", destination), ("kind", "lost")];
+        let losses = metrics
+            .as_ref()
+            .map_or(0.0, |m| m.sum("postrider_rebalances_total", &lost));
+        let metric = |name| metrics.as_ref().map_or(0.0, |m| m.sum(name, &labels));
+        let last = metric("postrider_last_commit_timestamp_seconds");
+        let last = UNIX_EPOCH + Duration::from_secs_f64(last);
+        let age = SystemTime::now().duration_since(last).unwrap_or_default();
+        let committed = at.checked_sub(age).unwrap_or(since);
+        Self {
+            since,
+            at,
+            committed: committed.max(since),
+            refused: metric("postrider_commit_errors_total"),
+            lost: losses as usize,
+        }
+    }
+
+    fn sent(&self, attempt: &Attempt) -> bool {
+        (self.since..self.at + ARRIVES).contains(&attempt.arrived)
+    }
+
+    /// Whether `attempt` was this instance's, and its end may not have been committed.
+    fn touches(&self, attempt: &Attempt) -> bool {
+        let ended = attempt.finished.unwrap_or(attempt.arrived);
+        // Nobody is believed to have been without commits for longer than a group waits for members that are dead.
+        let waited = self.at.checked_sub(REBALANCE);
+        let committed = waited.map_or(self.committed, |at| self.committed.max(at));
+        self.sent(attempt) && ended + COMMIT_INTERVAL + SLACK > committed
+    }
+
+    /// How often the attempts of one record may be spent again because of this instance.
+    fn may_repeat(&self, of_record: &[&Attempt]) -> usize {
+        let any = |is: fn(&Self, &Attempt) -> bool| of_record.iter().any(|of| is(self, of));
+        let lost = if any(Self::sent) { self.lost } else { 0 };
+        usize::from(any(Self::touches)) + lost
+    }
+
+    /// How old the last commit was, in seconds.
+    fn age(&self) -> f64 {
+        (self.at - self.committed).as_secs_f64()
+    }
+}
+
 /// An attempt that did not get further than the one before is extra. Each needs a kill of its own that came before the end of some attempt of the record
 /// was committed: then the record is read again, or stands on the ladder twice.
-fn unexplained(attempts: &[Attempt], kills: &[Instant], fates: Fates) -> (usize, Vec<String>) {
+fn unexplained(attempts: &[Attempt], kills: &[Kill], fates: Fates) -> (usize, Vec<String>) {
     let mut by_record: BTreeMap<usize, Vec<&Attempt>> = BTreeMap::new();
     for attempt in attempts {
         if let Some(n) = number(attempt.body.as_deref().unwrap()) {
@@ -118,22 +188,45 @@ fn unexplained(attempts: &[Attempt], kills: &[Instant], fates: Fates) -> (usize,
             pair[1].attempt < pair[0].attempt.map(|before| before + u32::from(spent))
         };
         let extra = of_record.windows(2).filter(is_extra).count();
-        let touches = |at: &Instant, attempt: &Attempt| {
-            let ended = attempt.finished.unwrap_or(attempt.arrived);
-            (attempt.arrived..ended + COMMIT_INTERVAL + SLACK).contains(at)
-        };
-        let touched = kills
-            .iter()
-            .filter(|at| of_record.iter().any(|a| touches(at, a)));
-        let touched = touched.count();
+        let explained: usize = kills.iter().map(|kill| kill.may_repeat(&of_record)).sum();
         all += extra;
-        if extra > touched {
+        if extra > explained {
+            let story = story(&of_record, kills);
             found.push(format!(
-                "record {n}: {extra} extra, {touched} kills: {of_record:#?}"
+                "record {n}: {extra} extra, {explained} explained: {story}"
             ));
         }
     }
     (all, found)
+}
+
+/// The attempts of a record and the kills between them, in seconds since the first attempt.
+fn story(of_record: &[&Attempt], kills: &[Kill]) -> String {
+    let first = of_record[0].arrived;
+    let last = of_record.last().map_or(first, |last| last.arrived);
+    let mut events: Vec<(Instant, String)> = Vec::new();
+    for attempt in of_record {
+        let (number, status) = (attempt.attempt, attempt.status);
+        let words = format!("attempt {number:?} is answered {status:?}");
+        events.push((attempt.arrived, words));
+    }
+    for kill in kills
+        .iter()
+        .filter(|kill| (first..=last).contains(&kill.at))
+    {
+        let age = kill.age();
+        let Kill { refused, lost, .. } = kill;
+        let words = format!(
+            "kill, {age:.3} s after the last commit; {refused} were refused, and {lost} times partitions lost"
+        );
+        events.push((kill.at, words));
+    }
+    events.sort();
+    let lines = events.into_iter().map(|(at, words)| {
+        let seconds = (at - first).as_secs_f64();
+        format!("\n  {seconds:8.3} {words}")
+    });
+    lines.chain(["\n".to_owned()]).collect()
 }
 
 /// Every record has one id, and no two records have the same.
@@ -195,7 +288,7 @@ fn a_kill_in_any_state_loses_nothing_and_costs_one_attempt_at_most() {
         false => Answer::ok(),
     });
     let config = Config::new(kafka.brokers(), "states")
-        .property("session.timeout.ms", "3000")
+        .property("session.timeout.ms", &SESSION_MS.to_string())
         .property("heartbeat.interval.ms", "500")
         .topics(&["in"])
         .destination(
@@ -208,8 +301,9 @@ fn a_kill_in_any_state_loses_nothing_and_costs_one_attempt_at_most() {
                 .lane("concurrency = 8")
                 .lane(r#"breaker = { probe_interval = "1s" }"#),
         );
-    let mut kills = Vec::new();
-    let mut relay = Relay::start(&config);
+    let names = ["hook", "moody"];
+    let mut kills = names.map(|_| Vec::new());
+    let (mut relay, mut started) = (Relay::start(&config), Instant::now());
     for kill in 0..kills_wanted {
         let numbers = RECORDS_EACH * kill..RECORDS_EACH * (kill + 1);
         let records = numbers.map(|n| New::to("in").value(n.to_string()));
@@ -219,9 +313,22 @@ fn a_kill_in_any_state_loses_nothing_and_costs_one_attempt_at_most() {
             wait_for_work(&relay, &mut random);
         }
         std::thread::sleep(Duration::from_millis(random.below(3500)));
+        let ahead = names.map(|name| Kill::ahead(&relay, name, started));
         relay.kill9();
-        kills.push(Instant::now());
-        relay = Relay::start(&config);
+        let at = Instant::now();
+        for (of_name, ahead) in kills.iter_mut().zip(ahead) {
+            let ended = Kill { at, ..ahead };
+            if ended.refused > 0.0 || ended.lost > 0 {
+                println!(
+                    "kill {kill}, {:.3} s after the last commit; {} were refused, and {} times partitions lost",
+                    ended.age(),
+                    ended.refused,
+                    ended.lost
+                );
+            }
+            of_name.push(ended);
+        }
+        (relay, started) = (Relay::start(&config), Instant::now());
         if (kill + 1) % 10 == 0 {
             let [ok, other] = [&receiver, &other].map(accepted);
             println!(
@@ -260,10 +367,19 @@ fn a_kill_in_any_state_loses_nothing_and_costs_one_attempt_at_most() {
         assert_eq!(letter.header("postrider-reason"), Some("rejected"));
         assert_eq!(letter.header("postrider-destination"), Some("hook"));
     }
-    for (name, receiver) in [("hook", &receiver), ("moody", &other)] {
+    let receivers = [&receiver, &other];
+    // The last one lives, all that it did is committed, and it may have lost partitions as well.
+    for (of_name, name) in kills.iter_mut().zip(names) {
+        let last = Kill::ahead(&relay, name, started);
+        of_name.push(Kill {
+            committed: last.at,
+            ..last
+        });
+    }
+    for ((name, receiver), kills) in names.into_iter().zip(receivers).zip(&kills) {
         let attempts = receiver.attempts();
         assert_ids_stable(&attempts);
-        let (extra, unexplained) = unexplained(&attempts, &kills, fates);
+        let (extra, unexplained) = unexplained(&attempts, kills, fates);
         println!(
             "{name}: {} requests for {} records in {kills_wanted} kills, {extra} of them extra",
             attempts.len(),
