@@ -14,6 +14,7 @@ pub mod kafka;
 pub mod lane;
 pub mod logging;
 pub mod metrics;
+pub mod process_exit;
 pub mod record;
 pub mod relay;
 pub mod rules;

@@ -1,5 +1,5 @@
 //! The binary. Everything is in the library.
 
-fn main() -> std::process::ExitCode {
-    postrider::cli::main()
+fn main() {
+    postrider::process_exit::with(postrider::cli::main())
 }

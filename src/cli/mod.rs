@@ -31,7 +31,6 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tracing::Level;
@@ -152,9 +151,9 @@ What waits in the ladder is not meant: postrider retries release")]
     Version,
 }
 
-/// Parses the command line and does what it says.
+/// Parses the command line and does what it says; the result is the exit code of the process.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     let words: Vec<OsString> = std::env::args_os().collect();
     // What clap itself has to say comes before anything is known of the options.
     let command = Arguments::command().color(look::of_words(&words).for_clap());
@@ -169,7 +168,7 @@ pub fn main() -> ExitCode {
             u8::try_from(answer.exit_code()).unwrap_or(exit::USAGE)
         }
     };
-    ExitCode::from(output::settled(code))
+    output::settled(code)
 }
 
 fn obey(arguments: Arguments) -> u8 {

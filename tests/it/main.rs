@@ -21,6 +21,7 @@ mod harness;
 
 mod admin;
 mod cli;
+mod exits;
 mod harness_tests;
 mod image;
 mod oracle;

@@ -56,6 +56,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "kafka/raw.rs",
             "kafka/raw_leaders.rs",
             "kafka/raw_topics.rs",
+            "process_exit.rs",
         ],
     ),
 ];

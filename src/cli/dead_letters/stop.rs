@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::cli::exit;
+use crate::process_exit;
 use crate::signal::{EndSignal, Signals};
 
 /// Whether somebody wants an end.
@@ -76,10 +77,10 @@ impl Shared {
     fn signal(&self, signal: EndSignal) {
         let again = self.wanted.swap(true, Ordering::Relaxed);
         if signal == EndSignal::Terminate {
-            std::process::exit(i32::from(signal.exit_code()));
+            process_exit::with(signal.exit_code());
         }
         if again || self.asking.load(Ordering::Relaxed) {
-            std::process::exit(i32::from(exit::INTERRUPTED));
+            process_exit::with(exit::INTERRUPTED);
         }
         let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.woken.notify_all();
