@@ -13,6 +13,7 @@ KAFKA_VERSIONS := $(KAFKA_NEWEST) $(KAFKA_OLDEST)
 KAFKA_DIR := $(CURDIR)/target/kafka
 KAFKA_STAMPS := $(KAFKA_VERSIONS:%=$(KAFKA_DIR)/%/fetched)
 CLIENTS_DIR := $(CURDIR)/target/clients
+PEERS_DIR := $(CURDIR)/target/peers
 PROMTOOL := $(CURDIR)/target/tools/promtool
 CARGO_DEB := $(CURDIR)/target/tools/bin/cargo-deb
 CARGO_DEB_VERSION := 3.8.0
@@ -55,7 +56,7 @@ demo: tools ## see it work: two webhooks, one of them in trouble
 	@$(CARGO) run --quiet --locked -- demo
 
 .PHONY: test
-test: kafka clients $(PROMTOOL) ## format, clippy and all tests, on a real Apache Kafka
+test: kafka clients peers $(PROMTOOL) ## format, clippy and all tests, on a real Apache Kafka
 	$(call begin_stages)
 	$(call stage,format,$(CARGO) fmt --check)
 	$(call stage,clippy,$(CARGO) clippy --quiet --locked --all-targets -- -D warnings)
@@ -64,7 +65,7 @@ test: kafka clients $(PROMTOOL) ## format, clippy and all tests, on a real Apach
 	$(call end_stages,make test)
 
 .PHONY: test-oldest
-test-oldest: kafka $(PROMTOOL) ## the tests on a real Apache Kafka, on the oldest that is supported
+test-oldest: kafka peers $(PROMTOOL) ## the tests on a real Apache Kafka, on the oldest that is supported
 	$(call begin_stages)
 	$(call stage,tests on Kafka $(KAFKA_OLDEST),$(TEST_ENVIRONMENT) POSTRIDER_KAFKA_VERSION=$(KAFKA_OLDEST) $(CARGO) test --locked --no-fail-fast --test real)
 	$(call end_stages,make test-oldest)
@@ -109,6 +110,13 @@ $(KAFKA_STAMPS): $(KAFKA_DIR)/%/fetched: tests/kafka/pom.xml
 .PHONY: clients
 clients: tools-test ## prepare the Python clients that the tests produce with (once)
 	@tests/clients/prepare.sh $(CLIENTS_DIR)
+
+# A language that is not on this machine is left out, and its test says so.
+.PHONY: peers
+peers: tools-test ## prepare the packages that verify signatures in the tests (once)
+	@for language in python node; do \
+	  tests/peers/prepare.sh $$language $(PEERS_DIR)/standardwebhooks-$$language || [ $$? = 77 ]; \
+	done
 
 $(PROMTOOL): tests/promtool.sh | tools-test
 	@tests/promtool.sh $@
