@@ -38,6 +38,8 @@ struct State {
     unwritten: BTreeMap<(String, &'static str), String>,
     /// What waits for a person's decision, by destination.
     undecided: BTreeMap<String, String>,
+    /// What a person must know although the process is ready: by destination and kind.
+    warnings: BTreeMap<(String, &'static str), String>,
 }
 
 impl Health {
@@ -73,6 +75,7 @@ impl Health {
         state.hearts.remove(destination);
         state.unwritten.retain(|(name, _), _| name != destination);
         state.undecided.remove(destination);
+        state.warnings.retain(|(name, _), _| name != destination);
     }
 
     /// A broker has answered.
@@ -141,6 +144,26 @@ impl Health {
             Some(problem) => drop(undecided.insert(destination.to_owned(), problem)),
             None => drop(undecided.remove(destination)),
         }
+    }
+
+    /// What a person must know of a destination although the process is ready; `None` when that is over.
+    pub fn warn(&self, destination: &str, kind: &'static str, warning: Option<String>) {
+        let key = (destination.to_owned(), kind);
+        let warnings = &mut self.lock().warnings;
+        match warning {
+            Some(warning) => drop(warnings.insert(key, warning)),
+            None => drop(warnings.remove(&key)),
+        }
+    }
+
+    /// What a person must know although the process is ready.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let state = self.lock();
+        let warnings = state.warnings.iter();
+        warnings
+            .map(|((destination, _), warning)| format!("{destination}: {warning}"))
+            .collect()
     }
 
     /// Who has not turned when he should have; nobody: the process is alive.

@@ -97,12 +97,17 @@ async fn alive(State(shown): State<Shown>) -> Response {
 
 async fn ready(State(shown): State<Shown>) -> Response {
     let reasons = shown.health.not_ready();
+    let warnings = shown.health.warnings();
+    let warnings = warnings
+        .iter()
+        .map(|warning| format!("warning: {warning}\n"));
+    let warnings: String = warnings.collect();
     if reasons.is_empty() {
-        return "ready\n".into_response();
+        return format!("ready\n{warnings}").into_response();
     }
     (
         StatusCode::SERVICE_UNAVAILABLE,
-        format!("not ready: {}\n", reasons.join("; ")),
+        format!("not ready: {}\n{warnings}", reasons.join("; ")),
     )
         .into_response()
 }

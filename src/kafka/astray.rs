@@ -109,7 +109,12 @@ impl ConsumerThread {
             false => self.plan.on_records_lost,
         };
         let destination = &self.plan.destination;
-        let (offset, lost) = match way_on(next, cut, there, policy) {
+        let way = way_on(next, cut, there, policy);
+        if way != Way::On && self.damages.forget(std::slice::from_ref(tp)) {
+            self.pauses.by_damage(epoch, false);
+            self.tell_damaged();
+        }
+        let (offset, lost) = match way {
             Way::Anew { offset } => {
                 self.lose(std::slice::from_ref(tp));
                 self.own_anew(tp, offset);
@@ -148,7 +153,7 @@ impl ConsumerThread {
     }
 
     /// librdkafka has stopped reading the partition, and begins where it is told only when it is given it anew.
-    fn go_to(&mut self, tp: &TopicPartition, offset: i64) -> Result<(), KafkaError> {
+    pub(super) fn go_to(&mut self, tp: &TopicPartition, offset: i64) -> Result<(), KafkaError> {
         let done = self.assign_anew(tp, offset);
         self.pauses.resumed(std::slice::from_ref(tp));
         self.pauses.assigned();

@@ -23,6 +23,7 @@ use crate::record::Record;
 use super::commits::Commits;
 use super::complaints::Complaints;
 use super::context::{Context, Notice};
+use super::damaged::{Damages, FromDamage};
 use super::gatehouse::{FromLadder, Gatehouse};
 use super::leaders::Leaders;
 use super::losses::Losses;
@@ -75,6 +76,8 @@ pub enum FromConsumer {
     Stopped(Vec<(Arc<str>, i32, u64)>),
     /// So many records of this topic expired while it was read, before they were.
     Expired(Arc<str>, u64),
+    /// See [`FromDamage`].
+    Damage(FromDamage),
     /// The broker acknowledged these.
     Committed(Vec<Position>),
     /// A commit was refused, for this reason; asked for again by the lane.
@@ -119,6 +122,13 @@ pub enum FromConsumer {
 const NAP: Duration = Duration::from_secs(5);
 /// The same while records stand before the gate: how late they go in.
 const NAP_AT_GATE: Duration = Duration::from_millis(250);
+/// A batch does not read.
+const DAMAGE: [RDKafkaErrorCode; 4] = [
+    RDKafkaErrorCode::BadMessage,
+    RDKafkaErrorCode::BadCompression,
+    RDKafkaErrorCode::NotImplemented,
+    RDKafkaErrorCode::InvalidMessage,
+];
 /// How long brokers may take to decide who reads what before it is said that they may not know how.
 const DOUBT_AFTER: Duration = Duration::from_secs(30);
 /// When a topic that has just been made is looked for. librdkafka believes for a tenth of a second that what was missing is missing; and in a
@@ -210,6 +220,8 @@ pub(super) struct ConsumerThread {
     doubt_at: Option<Tick>,
     /// The partitions that stand still until a person decides, and how many records of each expired.
     pub(super) stopped: BTreeMap<TopicPartition, u64>,
+    /// The partitions that stand still before a batch that does not read.
+    pub(super) damages: Damages,
     /// Who wrote what was read.
     pub(super) leaders: Leaders,
     /// What of each partition has been counted as lost.
@@ -272,6 +284,7 @@ impl ConsumerThread {
             given_up: false,
             doubt_at: None,
             stopped: BTreeMap::new(),
+            damages: Damages::default(),
             leaders: Leaders::default(),
             losses: Losses::default(),
             known: KnownTopics::default(),
@@ -316,6 +329,7 @@ impl ConsumerThread {
             self.doubt_the_brokers();
             self.rejoin_when_due();
             self.look_at_topics();
+            self.look_at_damage();
             let left = self.read(orders.allowance);
             let full = match left {
                 Left::More => continue,
@@ -360,6 +374,9 @@ impl ConsumerThread {
             self.gate.release(until);
         }
         self.commit(&orders.commit);
+        for place in &orders.step_over {
+            self.step_over(place.clone());
+        }
         if orders.topics.is_some() {
             self.plan.topics.clone_from(&orders.topics);
         }
@@ -440,6 +457,12 @@ impl ConsumerThread {
                     RDKafkaErrorCode::UnknownTopicOrPartition,
                 ];
                 let code = error.rdkafka_error_code();
+                // It has come the wrong way, and does not say of which partition it is.
+                if code.is_some_and(|code| DAMAGE.contains(&code)) {
+                    let all: Vec<TopicPartition> = self.assigned.keys().cloned().collect();
+                    self.lose(&all);
+                    return self.leave_and_join_again(&error.to_string());
+                }
                 self.misses_a_topic |= code.is_some_and(|code| unknown.contains(&code));
                 debug!(destination = %self.plan.destination, %error, "consumer error");
             }
@@ -474,6 +497,7 @@ impl ConsumerThread {
             self.looks.first().copied(),
             self.doubt_at,
             self.next_look_at_topics(),
+            self.damages.due(),
             self.pauses.due().filter(|_| left == Left::NoRoom),
         ];
         let longest = if self.gate.is_empty() {

@@ -175,7 +175,10 @@ impl ConsumerThread {
                     self.send(&mut parcels);
                     self.reach_end(epoch, offset);
                 }
-                Fetched::Led { .. } | Fetched::Astray { .. } | Fetched::Error(_) => {}
+                Fetched::Led { .. }
+                | Fetched::Astray { .. }
+                | Fetched::Damaged { .. }
+                | Fetched::Error(_) => {}
             }
         }
         self.send(&mut parcels);

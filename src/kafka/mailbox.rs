@@ -1,12 +1,12 @@
 //! What a lane tells its consumer thread. Bounded by its shape: every field holds the latest word, none queues.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Tick, Timestamp};
 use crate::delivery::Epoch;
-use crate::lane::Position;
+use crate::lane::{Place, Position};
 
 use super::extent::LadderExtent;
 
@@ -27,6 +27,7 @@ struct Mail {
     ladder: Option<Arc<LadderExtent>>,
     away: Option<bool>,
     release: Option<Timestamp>,
+    step_over: BTreeSet<Place>,
     revoked: Option<Vec<Position>>,
     close: Option<(Vec<Position>, Tick)>,
     /// Whether there is something that the thread has not seen: here, or in a queue of its client.
@@ -63,6 +64,8 @@ pub(super) struct Orders {
     pub(super) away: Option<bool>,
     /// Records of the ladder that were written until then go in, whatever their step says.
     pub(super) release: Option<Timestamp>,
+    /// The batches to step over that do not read, by the place that was said.
+    pub(super) step_over: BTreeSet<Place>,
     /// The last positions before the consumer is closed, and until when their commit may be tried.
     pub(super) close: Option<(Vec<Position>, Tick)>,
 }
@@ -127,6 +130,11 @@ impl Mailbox {
         self.write(|mail| mail.release = mail.release.max(Some(until)));
     }
 
+    /// Has a batch stepped over that does not read, if it stands there.
+    pub fn step_over(&self, place: Place) {
+        self.write(|mail| mail.step_over.extend([place]));
+    }
+
     /// Answers a revocation with the last positions of what is taken away.
     pub fn revoked(&self, positions: Vec<Position>) {
         self.write(|mail| mail.revoked = Some(positions));
@@ -151,6 +159,7 @@ impl Mailbox {
             ladder: mail.ladder.take(),
             away: mail.away.take(),
             release: mail.release.take(),
+            step_over: std::mem::take(&mut mail.step_over),
             close: mail.close.take(),
         }
     }

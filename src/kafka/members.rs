@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::clock::{Clock, Tick, Timestamp};
 use crate::delivery::Epoch;
 use crate::heartbeat::Heartbeat;
-use crate::lane::{Position, Room};
+use crate::lane::{Place, Position, Room};
 
 use super::client::ladder_config;
 use super::consumer::{ConsumerPlan, ConsumerThread, FromConsumer, StartError};
@@ -26,7 +26,7 @@ use super::queued::queued_bytes;
 use super::topics::OwnedTopic;
 
 /// What a member reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// The topics of the lane's rules.
     Topics,
@@ -334,6 +334,13 @@ impl Members {
         }
         if let Some(to_begin) = &mut self.to_begin {
             to_begin.release = to_begin.release.max(Some(until));
+        }
+    }
+
+    /// Has a batch stepped over that does not read, by whoever stands before it.
+    pub fn step_over(&self, place: &Place) {
+        for member in self.all() {
+            member.mailbox.step_over(place.clone());
         }
     }
 

@@ -1,4 +1,4 @@
-//! Why partitions stand still, and what librdkafka knows of it. There are three reasons, and one is enough.
+//! Why partitions stand still, and what librdkafka knows of it. There are four reasons, and one is enough.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub(super) struct Pauses {
     lane: BTreeSet<Epoch>,
     /// The next record of these may not go in yet.
     gate: BTreeSet<Epoch>,
+    /// What comes next of these does not read.
+    damage: BTreeSet<Epoch>,
     /// The lane has had no room for long: all of them.
     rest: bool,
     /// Since when the lane has had no room.
@@ -42,6 +44,10 @@ impl Pauses {
 
     pub(super) fn by_gate(&mut self, epoch: Epoch, pause: bool) {
         self.changed |= set(&mut self.gate, epoch, pause);
+    }
+
+    pub(super) fn by_damage(&mut self, epoch: Epoch, pause: bool) {
+        self.changed |= set(&mut self.damage, epoch, pause);
     }
 
     /// Rests when the lane has had no room for long, and ends the rest when it has.
@@ -70,6 +76,7 @@ impl Pauses {
     pub(super) fn forget(&mut self, epoch: Epoch) {
         self.lane.remove(&epoch);
         self.gate.remove(&epoch);
+        self.damage.remove(&epoch);
     }
 
     /// These are read, whatever librdkafka was told before.
@@ -86,7 +93,8 @@ impl Pauses {
             return changes;
         }
         for (partition, epoch) in assigned {
-            let pause = self.rest || self.lane.contains(epoch) || self.gate.contains(epoch);
+            let reasons = [&self.lane, &self.gate, &self.damage];
+            let pause = self.rest || reasons.iter().any(|epochs| epochs.contains(epoch));
             if pause != self.told.contains(partition) {
                 changes[usize::from(!pause)].push(partition.clone());
             }

@@ -50,6 +50,8 @@ impl Bounds {
                 config.set(name, value.to_string());
             }
         }
+        // A damaged record is to be noticed, and not delivered as it is.
+        config.set("check.crcs", "true");
         // The producer's; librdkafka refuses answers that are smaller than it.
         config.set("message.max.bytes", "1000");
     }

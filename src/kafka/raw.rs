@@ -57,6 +57,15 @@ pub(super) enum Fetched {
         /// In librdkafka's words.
         why: String,
     },
+    /// A batch does not read. Nothing that comes of this partition behind it may be taken.
+    Damaged {
+        topic: Arc<str>,
+        partition: i32,
+        /// The first offset of the batch, by its own bytes; nothing where the broker itself cannot read it.
+        base: Option<i64>,
+        /// In librdkafka's words.
+        why: String,
+    },
     /// Something else, in librdkafka's words.
     Error(String),
 }
@@ -364,6 +373,12 @@ impl TopicNames {
                         why,
                     }
                 }
+                error if does_not_read(error) => Fetched::Damaged {
+                    topic,
+                    partition: m.partition,
+                    base: (error != NativeError::RD_KAFKA_RESP_ERR_INVALID_MSG).then_some(m.offset),
+                    why: text_of(native::rd_kafka_message_errstr(message)).unwrap_or_default(),
+                },
                 _ => {
                     let text = native::rd_kafka_message_errstr(message);
                     Fetched::Error(text_of(text).unwrap_or_else(|| "unknown error".to_owned()))
@@ -371,6 +386,18 @@ impl TopicNames {
             }
         }
     }
+}
+
+/// Whether an error of a partition means that what is written there is not what was written once: by its checksum, by its compression, by a
+/// format that nobody knows, or by the broker's own word.
+fn does_not_read(error: NativeError) -> bool {
+    matches!(
+        error,
+        NativeError::RD_KAFKA_RESP_ERR__BAD_MSG
+            | NativeError::RD_KAFKA_RESP_ERR__BAD_COMPRESSION
+            | NativeError::RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED
+            | NativeError::RD_KAFKA_RESP_ERR_INVALID_MSG
+    )
 }
 
 unsafe fn timestamp(message: *const native::rd_kafka_message_t) -> Option<Timestamp> {

@@ -89,6 +89,9 @@ impl ConsumerThread {
             match item {
                 Fetched::Record(record) => {
                     let tp = (std::sync::Arc::clone(&record.topic), record.partition);
+                    if self.lies_behind_damage(&tp) {
+                        continue;
+                    }
                     if self.has_gone_back(&tp, record.offset) {
                         self.send(&mut parcels);
                         self.lose(std::slice::from_ref(&tp));
@@ -109,7 +112,11 @@ impl ConsumerThread {
                     offset,
                 } => {
                     self.send(&mut parcels);
-                    if let Some(epoch) = self.assigned.get(&(topic, partition)).copied() {
+                    let tp = (topic, partition);
+                    if self.lies_behind_damage(&tp) {
+                        continue;
+                    }
+                    if let Some(epoch) = self.assigned.get(&tp).copied() {
                         self.reach_end(epoch, offset);
                     }
                 }
@@ -129,8 +136,20 @@ impl ConsumerThread {
                     was_cut,
                     why,
                 } => {
+                    if self.is_astray_behind_damage(&(std::sync::Arc::clone(&topic), partition)) {
+                        continue;
+                    }
                     debug!(destination = %self.plan.destination, %topic, partition, why, "the partition cannot be read on where it was left");
                     astray.push(((topic, partition), Cut::of(was_cut, &why)));
+                }
+                Fetched::Damaged {
+                    topic,
+                    partition,
+                    base,
+                    why,
+                } => {
+                    self.send(&mut parcels);
+                    self.meet_damage((topic, partition), base, &why);
                 }
                 Fetched::Error(error) => {
                     debug!(destination = %self.plan.destination, error, "fetch error");
@@ -143,6 +162,7 @@ impl ConsumerThread {
             self.begin_again(&tp, offset);
         }
         self.find_ways(&astray);
+        self.search_on();
         self.largest = self.heaviest.max(self.largest - self.largest / 8).max(1);
         self.heaviest = 0;
     }

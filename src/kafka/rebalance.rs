@@ -290,6 +290,9 @@ impl ConsumerThread {
         if self.stopped.len() != before {
             self.tell_stopped();
         }
+        if self.damages.forget(partitions) {
+            self.tell_damaged();
+        }
         for partition in partitions {
             if let Some(epoch) = self.assigned.remove(partition) {
                 self.epochs.remove(&epoch);

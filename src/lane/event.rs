@@ -1,5 +1,6 @@
 //! What a lane is told and what it asks for.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,13 @@ pub enum Event {
         epoch: Epoch,
         /// The offset after the last one there is, transaction markers and compacted records included.
         offset: i64,
+    },
+    /// These offsets of the partition cannot be read by anybody, and a person had them stepped over.
+    SteppedOver {
+        /// The assignment.
+        epoch: Epoch,
+        /// The offsets.
+        offsets: Range<i64>,
     },
     /// A request ended.
     AttemptEnded {
@@ -282,6 +290,11 @@ pub enum Notice {
         place: Place,
         /// Its end.
         settlement: Settlement,
+    },
+    /// A record that was to be skipped is in a batch that does not read, which was stepped over.
+    SteppedOver {
+        /// Where it would have been read.
+        place: Place,
     },
     /// The process ended at one place again and again: the lane goes one record at a time to find out why.
     Cautious {

@@ -168,6 +168,7 @@ impl Lane {
             Event::Lost { epochs } => self.lost(&epochs),
             Event::Read { epoch, records } => self.read(epoch, records),
             Event::EndOfPartition { epoch, offset } => self.reached_end(epoch, offset),
+            Event::SteppedOver { epoch, offsets } => self.stepped_over(epoch, &offsets),
             Event::AttemptEnded { key, attempt } => self.attempt_ended(now, key, attempt),
             Event::Aborted { key } => self.aborted(key),
             Event::WriteEnded { key, result } => self.write_ended(now, key, result),

@@ -4,9 +4,10 @@
 //! its partition may go to another instance, which was told the same.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey};
+use crate::delivery::{Attempt, DeadLetterReason, DeliveryKey, Epoch};
 use crate::record::Record;
 
 use super::counts::Settlement;
@@ -32,6 +33,8 @@ pub enum Found {
     Settled,
     /// Its partition is held, and it is not read yet.
     Ahead,
+    /// Its partition stands still before it: it is in a batch that does not read.
+    Damaged,
     /// A write ends it, or carries it to the ladder.
     Leaving,
     /// A request for it is under way, or it waits for what others meet with.
@@ -103,6 +106,29 @@ impl Lane {
             | Order::ReleaseRetries { .. }
             | Order::CancelRetries { .. } => None,
         }
+    }
+
+    /// Whether the record at this place is to be skipped.
+    #[must_use]
+    pub fn is_to_skip(&self, place: &Place) -> bool {
+        self.skips.0.contains(place)
+    }
+
+    /// Offsets that nobody can read were stepped over: they are settled, and orders to skip them are over.
+    pub(super) fn stepped_over(&mut self, epoch: Epoch, offsets: &Range<i64>) {
+        let Some(held) = self.partitions.get(&epoch) else {
+            return;
+        };
+        let is_there = |(topic, partition, offset): &&Place| {
+            *topic == held.topic && *partition == held.partition && offsets.contains(offset)
+        };
+        let places: Vec<Place> = self.skips.0.iter().filter(is_there).cloned().collect();
+        for place in places {
+            self.skips.forget(&place);
+            self.actions
+                .push_back(Action::Tell(Notice::SteppedOver { place }));
+        }
+        self.reached_end(epoch, offsets.end);
     }
 
     /// Its name here, if it is in the window.
@@ -297,6 +323,23 @@ mod tests {
         assert!(ended(&stage).is_empty());
         stage.pass(100 * SECOND);
         assert_skipped(&stage, 1, 1);
+    }
+
+    #[test]
+    fn what_does_not_read_is_stepped_over_and_the_order_is_over() {
+        let mut stage = stage(SECOND);
+        stage.produce(3);
+        stage.pass(10 * SECOND);
+        skip(&mut stage, 3);
+        assert!(stage.lane.is_to_skip(&at(3)));
+        let epoch = *stage.lane.partitions.keys().next().unwrap();
+        let offsets = 3..8;
+        stage.tell(Event::SteppedOver { epoch, offsets });
+        assert!(!stage.lane.is_to_skip(&at(3)));
+        let over = Notice::SteppedOver { place: at(3) };
+        assert!(stage.notices.contains(&over));
+        assert_eq!(stage.lane.find(&at(7)), Found::Settled);
+        assert_eq!(stage.lane.partitions[&epoch].position(), 8);
     }
 
     #[test]

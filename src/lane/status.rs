@@ -152,6 +152,15 @@ pub enum Doing {
         /// How many records are gone.
         lost: u64,
     },
+    /// A batch of this partition does not read, and nothing behind it is read until a person has it stepped over; the others are read.
+    Damaged {
+        /// The topic.
+        topic: Arc<str>,
+        /// Its partition.
+        partition: i32,
+        /// The first offset that is not read.
+        offset: i64,
+    },
     /// What is in flight may end, then the lane does.
     Draining,
 }
@@ -200,6 +209,7 @@ impl Doing {
             Self::Braked { .. } => "braked",
             Self::Blocked => "blocked",
             Self::Expired { .. } => "expired",
+            Self::Damaged { .. } => "blocked",
             Self::Draining => "stopping",
         }
     }
@@ -349,6 +359,15 @@ impl LaneStatus {
                     count_of(*lost, "record")
                 )
             }
+            Doing::Damaged {
+                topic,
+                partition,
+                offset,
+            } => {
+                format!(
+                    "{topic} partition {partition} stands still at offset {offset}: a batch there does not read; `postrider skip -d NAME --topic {topic} --partition {partition} --offset {offset}` steps over it, and its records are lost; {wait}"
+                )
+            }
             Doing::Draining => match self.waiting.in_flight {
                 0 => "stopping".to_owned(),
                 count => format!(
@@ -496,6 +515,7 @@ impl Lane {
             | Doing::Braked { .. }
             | Doing::Blocked
             | Doing::Expired { .. }
+            | Doing::Damaged { .. }
             | Doing::Draining => (5, Timestamp::default()),
         });
         match worst {

@@ -307,7 +307,16 @@ impl LaneMetrics {
 
     /// Records were gone before they could be read.
     pub fn records_lost(&self, topic: &str, records: u64) {
-        let labels = [self.destination.as_str(), topic, "retention"];
+        self.lost(topic, "retention", records);
+    }
+
+    /// Records cannot be read by anybody, and were stepped over.
+    pub fn records_damaged(&self, topic: &str, records: u64) {
+        self.lost(topic, "damaged", records);
+    }
+
+    fn lost(&self, topic: &str, cause: &str, records: u64) {
+        let labels = [self.destination.as_str(), topic, cause];
         self.all
             .records_lost
             .with_label_values(&labels)

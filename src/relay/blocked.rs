@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::lane::{Doing, LaneStatus, Shed, WriteError};
+use crate::kafka::{FromDamage, Part};
+use crate::lane::{Doing, Event, Found, LaneStatus, Order, Place, Shed, WriteError};
 use crate::metrics::OwnedWrite;
 
 use super::lane_task::LaneTask;
@@ -56,7 +57,84 @@ impl LaneTask {
                 lost: *lost,
             };
         }
+        if let Some((topic, partition, offset)) = self.damaged.values().flatten().next()
+            && status.doing != Doing::Blocked
+        {
+            status.doing = Doing::Damaged {
+                topic: Arc::clone(topic),
+                partition: *partition,
+                offset: *offset,
+            };
+        }
         status
+    }
+
+    /// What is said of batches that do not read.
+    pub(super) fn damage(&mut self, damage: FromDamage) {
+        match damage {
+            FromDamage::StandsBefore(part, places) => self.stand_before_damage(part, places),
+            FromDamage::SteppedOver {
+                epoch,
+                topic,
+                offsets,
+            } => {
+                let lost = offsets.end.abs_diff(offsets.start);
+                self.parts.metrics.records_damaged(&topic, lost);
+                self.tell(Event::SteppedOver { epoch, offsets });
+            }
+        }
+    }
+
+    /// Does what a person asks, and says where the record was that it is about.
+    pub(super) fn order(&mut self, order: Order) -> Option<Found> {
+        let found = self.find_ordered(&order);
+        self.tell(Event::Ordered(order));
+        self.step_over();
+        found
+    }
+
+    /// These partitions stand still before a batch that does not read.
+    fn stand_before_damage(&mut self, part: Part, places: Vec<Place>) {
+        self.damaged.insert(part, places);
+        let all = self.damaged.values().flatten();
+        let all = all.map(|(topic, partition, offset)| {
+            format!("{topic} partition {partition} stands still at offset {offset}")
+        });
+        let all: Vec<String> = all.collect();
+        let warning = (!all.is_empty()).then(|| {
+            let places = all.join(", ");
+            format!(
+                "a batch does not read: {places}; `postrider skip` steps over it, and its records are lost"
+            )
+        });
+        let health = &self.parts.health;
+        health.warn(&self.parts.name, "damaged", warning);
+        self.step_over();
+    }
+
+    /// Where the record is that an order is about.
+    fn find_ordered(&self, order: &Order) -> Option<Found> {
+        if let Order::Skip {
+            topic,
+            partition,
+            offset,
+        } = order
+        {
+            let place = (Arc::clone(topic), *partition, *offset);
+            if self.damaged.values().flatten().any(|found| *found == place) {
+                return Some(Found::Damaged);
+            }
+        }
+        self.parts.lane.find_ordered(order)
+    }
+
+    /// Has those batches stepped over whose first record a person wants skipped.
+    fn step_over(&self) {
+        for place in self.damaged.values().flatten() {
+            if self.parts.lane.is_to_skip(place) {
+                self.parts.members.step_over(place);
+            }
+        }
     }
 
     /// In these partitions records expired before they were read, and a person is to decide.

@@ -249,10 +249,11 @@ impl Obeyed {
     }
 }
 
-const FOUND: [(Found, &str); 6] = [
+const FOUND: [(Found, &str); 7] = [
     (Found::Elsewhere, "elsewhere"),
     (Found::Settled, "settled"),
     (Found::Ahead, "ahead"),
+    (Found::Damaged, "damaged"),
     (Found::Leaving, "leaving"),
     (Found::InFlight, "in_flight"),
     (Found::Waiting, "waiting"),

@@ -1,6 +1,6 @@
 //! One lane while it runs: hands the machine what happened, and does what it asks for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::admin::Health;
 use crate::clock::{Clock, Now, Tick, Timestamp};
 use crate::delivery::Outcome;
 use crate::heartbeat::Heartbeat;
-use crate::kafka::{FromConsumer, Members, Producer};
-use crate::lane::{Action, Doing, Event, Lane, Notice, Order, Send};
+use crate::kafka::{FromConsumer, Members, Part, Producer};
+use crate::lane::{Action, Doing, Event, Lane, Notice, Order, Place, Send};
 use crate::metrics::{LaneLevels, LaneMetrics, OwnedWrite};
 use crate::rules::Matcher;
 
@@ -103,6 +103,8 @@ pub(super) struct LaneTask {
     pub(super) blocked: BTreeSet<OwnedWrite>,
     /// The partitions that stand still until a person decides: topic, partition and how many records expired unread.
     pub(super) stopped: Vec<(Arc<str>, i32, u64)>,
+    /// Where partitions stand still before a batch that does not read, by the member that reads them.
+    pub(super) damaged: BTreeMap<Part, Vec<Place>>,
     /// Whether it was told to begin: before, it may be paused for all that is known.
     begun: bool,
     /// Whether it may be a member of its group; and whether a person has asked it to stay out.
@@ -146,6 +148,7 @@ impl LaneTask {
             partitions: 0,
             blocked: BTreeSet::new(),
             stopped: Vec::new(),
+            damaged: BTreeMap::new(),
             begun: false,
             membership: Membership::Starting,
             sent_out: false,
@@ -228,13 +231,12 @@ impl LaneTask {
     fn asked(&mut self, ask: LaneAsk) {
         match ask {
             LaneAsk::Order(order, reply) => {
-                let found = self.parts.lane.find_ordered(&order);
                 self.begun = true;
                 self.stay_or_leave(&order);
                 if let Order::ReleaseRetries { until } | Order::CancelRetries { until } = &order {
                     self.parts.members.release(*until);
                 }
-                self.tell(Event::Ordered(order));
+                let found = self.order(order);
                 self.show_state();
                 if reply.send(found).is_err() {
                     debug!(destination = &*self.parts.name, "an order was obeyed late");
@@ -297,7 +299,9 @@ impl LaneTask {
                 LaneNews::Gone(Arc::clone(&self.parts.address), status)
             }
             Notice::KeyHeld { key } => LaneNews::Held(key.clone()),
-            Notice::SkipEnded { place, .. } => LaneNews::SkipEnded(place.clone()),
+            Notice::SkipEnded { place, .. } | Notice::SteppedOver { place } => {
+                LaneNews::SkipEnded(place.clone())
+            }
             Notice::CauseRemoved => return self.parts.seat.explain(),
             Notice::Gone { .. }
             | Notice::Opened { .. }
@@ -381,6 +385,7 @@ impl LaneTask {
                 self.parts.metrics.records_lost(&topic, lost);
             }
             FromConsumer::Stopped(partitions) => self.wait_for_decision(partitions),
+            FromConsumer::Damage(damage) => self.damage(damage),
             FromConsumer::Committed(positions) => {
                 self.parts.metrics.committed(Clock::wall());
                 self.tell(Event::Committed { positions });

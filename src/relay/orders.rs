@@ -167,6 +167,9 @@ impl FrontDesk {
             Some(Found::Ahead) => {
                 "it is not read yet: it goes to the dead letters when it is its turn".to_owned()
             }
+            Some(Found::Damaged) => {
+                "its partition stands still before it, in a batch that does not read: the batch is stepped over, and its records are counted as lost; the log says their offsets".to_owned()
+            }
             Some(Found::Settled) => return self.settled_answer(door, record, obeyed).await,
             Some(Found::Elsewhere) | None => format!(
                 "no instance holds {} {}: it goes to the dead letters as soon as one reads it, unless it has come to its end before",

@@ -246,6 +246,7 @@ fn times(doing: &Doing) -> (Option<Timestamp>, Option<Timestamp>) {
         | Doing::OneAtATime { .. }
         | Doing::Blocked
         | Doing::Expired { .. }
+        | Doing::Damaged { .. }
         | Doing::Draining => (None, None),
     }
 }

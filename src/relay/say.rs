@@ -198,6 +198,13 @@ pub(super) fn notice(destination: &str, notice: &Notice) {
             settlement = settlement.name(),
             "a record that was to be skipped has come to its end"
         ),
+        Notice::SteppedOver { place } => info!(
+            destination,
+            topic = &*place.0,
+            partition = place.1,
+            offset = place.2,
+            "a record that was to be skipped does not read, and was stepped over"
+        ),
         Notice::Cautious {
             topic,
             partition,

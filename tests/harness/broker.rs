@@ -3,7 +3,8 @@
 //! The jars come from `make kafka`. A test that cannot find them fails and says so; it is never skipped.
 
 use std::fs::{self, File};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock};
@@ -51,6 +52,24 @@ pub struct Builder {
     properties: Vec<(String, String)>,
     listeners: Vec<(&'static str, u16)>,
     format: Vec<String>,
+}
+
+/// Where in a log the batch lies that begins at this offset or behind it.
+fn batch_at(log: &[u8], offset: i64) -> Range<usize> {
+    let number = |range: Range<usize>| {
+        log[range]
+            .iter()
+            .fold(0i64, |number, byte| number << 8 | i64::from(*byte))
+    };
+    let mut at = 0;
+    loop {
+        // A batch begins with its first offset, and the length of what follows.
+        let end = at + 12 + number(at + 8..at + 12) as usize;
+        if number(at..at + 8) >= offset {
+            return at..end;
+        }
+        at = end;
+    }
 }
 
 impl Broker {
@@ -131,24 +150,32 @@ impl Broker {
     /// Takes the records of the topic's first partition from this offset on out of its log, as a machine does that loses its power before they are
     /// written out. The broker must not run.
     pub fn lose_end(&self, topic: &str, offset: i64) {
-        let name = format!("data/{topic}-0/00000000000000000000.log");
-        let log = self.folder.path().join(name);
-        let bytes = std::fs::read(&log).expect("the log of the partition");
-        let number = |range: std::ops::Range<usize>| {
-            bytes[range]
-                .iter()
-                .fold(0i64, |number, byte| number << 8 | i64::from(*byte))
-        };
-        let mut at = 0;
-        // A batch begins with its first offset, and the length of what follows.
-        while number(at..at + 8) < offset {
-            at += 12 + number(at + 8..at + 12) as usize;
-        }
+        let (log, bytes) = self.log_of(topic);
+        let at = batch_at(&bytes, offset).start;
         let file = std::fs::OpenOptions::new().write(true).open(&log);
         file.and_then(|file| file.set_len(at as u64))
             .expect("a shorter log");
         // It looks at its logs at the start only where it did not end in good order.
         std::fs::remove_file(self.folder.path().join("data/.kafka_cleanshutdown")).ok();
+    }
+
+    /// Changes the batch of the topic's first partition that begins at this offset where it lies on the disk, as a disk does that fails. The broker
+    /// may run.
+    pub fn damage(&self, topic: &str, offset: i64, change: impl FnOnce(&mut [u8])) {
+        let (log, mut bytes) = self.log_of(topic);
+        let place = batch_at(&bytes, offset);
+        change(&mut bytes[place.clone()]);
+        let file = std::fs::OpenOptions::new().write(true).open(&log);
+        let file = file.expect("the log of the partition");
+        let written = file.write_all_at(&bytes[place.clone()], place.start as u64);
+        written.expect("the batch is written");
+    }
+
+    fn log_of(&self, topic: &str) -> (PathBuf, Vec<u8>) {
+        let name = format!("data/{topic}-0/00000000000000000000.log");
+        let log = self.folder.path().join(name);
+        let bytes = std::fs::read(&log).expect("the log of the partition");
+        (log, bytes)
     }
 
     /// Starts it again on the same data and the same port, and waits until it answers. One that still runs is stopped first.

@@ -25,6 +25,7 @@ mod churn;
 mod connections;
 mod content;
 mod crowd;
+mod damaged;
 mod dead_letters;
 mod evidence;
 mod first_run;

@@ -82,7 +82,7 @@ impl World {
             Notice::Braked => Seen::Braked,
             Notice::Released => Seen::BrakesReleased,
             // Nobody here asks for a record to be skipped.
-            Notice::SkipEnded { .. } => return,
+            Notice::SkipEnded { .. } | Notice::SteppedOver { .. } => return,
             Notice::Cautious { .. } => Seen::Cautious,
             Notice::CauseRemoved => Seen::CausesRemoved,
             Notice::CautionOver => Seen::CautionOver,

@@ -157,6 +157,7 @@ impl Watch {
             Event::Lost { epochs } => self.fence(epochs),
             Event::Read { epoch, records } => self.read(now, *epoch, records),
             Event::EndOfPartition { .. }
+            | Event::SteppedOver { .. }
             | Event::Aborted { .. }
             | Event::Ordered(_)
             | Event::Hush(_)

@@ -161,6 +161,7 @@ async fn receive(
             Fetched::EndOfPartition { .. }
             | Fetched::Led { .. }
             | Fetched::Astray { .. }
+            | Fetched::Damaged { .. }
             | Fetched::Error(_) => Ok(None),
         },
         Err(KafkaError::PartitionEOF(partition)) => {
