@@ -11,8 +11,12 @@ use super::options::BreakerOptions;
 /// The window is cut into so many parts; what is counted leaves it a part at a time.
 const PARTS: u32 = 12;
 
-/// Failures in a row that open the endpoint, however far apart, when they come from at least two records.
+/// Failures in a row that open the endpoint, however far apart, when they come from at least two records and the window holds too little
+/// for the ratio to say anything. With many in flight a few in a row are chance.
 const IN_A_ROW: u32 = 5;
+
+/// A record that passed within the window asks for one failure more, and so many ask for no more than that.
+const IN_A_ROW_MORE: u32 = 3;
 
 /// What was heard of an endpoint lately.
 #[derive(Debug, Default)]
@@ -57,9 +61,6 @@ impl Breaker {
     pub(super) fn failed(&mut self, options: &BreakerOptions, now: Tick, id: DeliveryId) -> bool {
         self.row.add(id);
         self.part(options, now).failed.add(id);
-        if self.row.count >= IN_A_ROW && self.row.several {
-            return true;
-        }
         let mut all = Failures::default();
         let mut passed = 0_u32;
         for part in &self.parts {
@@ -72,9 +73,11 @@ impl Breaker {
                     .is_some_and(|of| *all.of.get_or_insert(of) != of);
         }
         let total = f64::from(all.count) + f64::from(passed);
-        all.several
-            && total >= f64::from(options.min_attempts)
-            && f64::from(all.count) >= options.failure_ratio * total
+        if total < f64::from(options.min_attempts) {
+            let needed = IN_A_ROW + passed.min(IN_A_ROW_MORE);
+            return self.row.count >= needed && self.row.several;
+        }
+        all.several && f64::from(all.count) >= options.failure_ratio * total
     }
 
     /// Whether it has heard of a failure after which nothing has passed.
@@ -127,6 +130,86 @@ mod tests {
             assert!(!breaker.failed(&OPTIONS, at(n * 100_000), id(u128::from(n))));
         }
         assert!(breaker.failed(&OPTIONS, at(900_000), id(1)));
+    }
+
+    #[test]
+    fn a_row_says_nothing_where_the_ratio_does() {
+        let mut breaker = Breaker::default();
+        for n in 0..10 {
+            breaker.passed(&OPTIONS, at(n));
+        }
+        let opened = (0..20).position(|n| breaker.failed(&OPTIONS, at(10), id(n)));
+        assert_eq!(opened, Some(9), "ten of twenty");
+        let mut breaker = Breaker::default();
+        for n in 0..4 {
+            breaker.passed(&OPTIONS, at(n));
+        }
+        let few = BreakerOptions {
+            min_attempts: 30,
+            ..OPTIONS
+        };
+        let opened = (0..20).position(|n| breaker.failed(&few, at(10), id(n)));
+        assert_eq!(opened, Some(7), "a few have passed, so five may be chance");
+    }
+
+    /// The part of minutes in which an endpoint opens that fails so often at random, asked so often a minute, and for how long it was looked at.
+    fn opening_minutes(options: &BreakerOptions, failing: f64, a_minute: u64, fresh: bool) -> f64 {
+        let minutes = (400_000 / a_minute).clamp(200, 20_000);
+        let mut seed = 0x9e37_79b9_u64 + a_minute;
+        let mut random = move || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed >> 11) as f64 / (1_u64 << 53) as f64
+        };
+        let mut breaker = Breaker::default();
+        let mut opened = 0_u32;
+        for minute in 0..minutes {
+            let mut opens = false;
+            if fresh {
+                breaker = Breaker::default();
+            }
+            for n in 0..a_minute {
+                let ms = minute * 60_000 + n * 60_000 / a_minute;
+                let now = Tick(Duration::from_millis(ms));
+                if random() >= failing {
+                    breaker.passed(options, now);
+                } else if breaker.failed(options, now, id(u128::from(n))) {
+                    opens = true;
+                    breaker = Breaker::default();
+                }
+            }
+            opened += u32::from(opens);
+        }
+        f64::from(opened) / minutes as f64
+    }
+
+    #[test]
+    fn a_receiver_that_fails_three_times_of_ten_opens_in_less_than_one_minute_of_a_hundred() {
+        let options = BreakerOptions::default();
+        let mut worst = 0.0_f64;
+        for a_minute in [
+            2, 5, 8, 12, 20, 30, 40, 50, 60, 80, 100, 150, 300, 1000, 3000,
+        ] {
+            for fresh in [false, true] {
+                // What a fresh window says is said by its first hundreds of answers.
+                if fresh && a_minute > 300 {
+                    continue;
+                }
+                let part = opening_minutes(&options, 0.3, a_minute, fresh);
+                println!("{a_minute} a minute, fresh: {fresh}: {part}");
+                worst = worst.max(part);
+            }
+        }
+        assert!(worst < 0.01, "{worst}");
+    }
+
+    #[test]
+    fn a_receiver_that_fails_eight_times_of_ten_opens_in_nearly_every_minute() {
+        for a_minute in [100, 300, 3000] {
+            let part = opening_minutes(&BreakerOptions::default(), 0.8, a_minute, true);
+            assert!(part > 0.99, "{a_minute} a minute: {part}");
+        }
     }
 
     #[test]

@@ -52,6 +52,7 @@ impl Lane {
             endpoint.state = Endpoint::Closed;
             endpoint.hold.release();
             endpoint.breaker = Default::default();
+            endpoint.ramp = None;
             endpoint.pressure = Pressure::default();
             self.endpoints.weigh(slot);
         }

@@ -37,6 +37,9 @@ impl Lane {
         if slot != Slot::SOLE && endpoint.in_flight >= self.concurrency().div_ceil(2) {
             return Err(None);
         }
+        if endpoint.is_at_its_ramp() {
+            return Err(None);
+        }
         match &endpoint.state {
             Endpoint::Closed => self.choose_first(slot, false).ok_or(None),
             Endpoint::Doubt(doubt) if doubt.accused.len() < 2 => {

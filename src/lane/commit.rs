@@ -14,6 +14,9 @@ use super::options::OrderOptions;
 use super::progress::{Budget, Caution, Owner, Progress};
 use super::window::{Partition, Phase};
 
+/// A record whose next attempt is due so soon does not go to the ladder to make room: there it would wait much longer.
+const SOON_MS: i64 = 2000;
+
 /// How long the broker may take for the acknowledgement of a commit before it is asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -144,7 +147,8 @@ impl Lane {
         text
     }
 
-    /// Stops reading a partition of which no more can be committed, and hands the oldest of its waiting records to the ladder before their time.
+    /// Stops reading a partition of which no more can be committed, and hands the oldest of its waiting records to the ladder before their time,
+    /// but for those that are due soon.
     fn give_way(&mut self, epoch: Epoch) {
         let Some(partition) = self.partitions.get_mut(&epoch) else {
             return;
@@ -157,9 +161,11 @@ impl Lane {
             }));
         }
         let consuming = partition.phase == Phase::Consuming;
-        let waiting = partition
-            .unsettled()
-            .filter(|(_, d)| d.state == State::Retry && d.order_key.is_none());
+        let soon = self.now.wall.0.saturating_add(SOON_MS);
+        let waiting = partition.unsettled().filter(|(_, d)| {
+            let is_near = d.due.is_some_and(|due| due.0 <= soon);
+            d.state == State::Retry && d.order_key.is_none() && !is_near
+        });
         let oldest: Vec<i64> = waiting.map(|(offset, _)| offset).take(GIVE_WAY).collect();
         self.check_distance(epoch);
         if consuming && !self.handover.is_draining() {

@@ -37,6 +37,8 @@ pub(super) struct Endpoint {
     pub(super) state: State,
     pub(super) hold: Hold,
     pub(super) breaker: Breaker,
+    /// How many requests it may have under way after it was left alone; `None`: as many as the lane.
+    pub(super) ramp: Option<usize>,
     pub(super) stopwatch: Stopwatch,
     /// Records that the receiver took or said it never will, since the start.
     pub(super) passes: u64,
@@ -171,6 +173,7 @@ impl Endpoint {
         alone: Vec<DeliveryKey>,
         why: Why,
     ) {
+        self.hold.distrust();
         self.state = State::Open(Open {
             since: now,
             interval: options.probe_interval,
@@ -179,6 +182,25 @@ impl Endpoint {
             alone,
             why,
         });
+    }
+
+    /// It took a probe: it is tried again, at first with one request at a time.
+    pub(super) fn close(&mut self) {
+        self.breaker = Breaker::default();
+        self.ramp = Some(1);
+    }
+
+    /// It took a record: behind a breaker that has closed, twice as many requests may be under way from now on.
+    pub(super) fn ramps_up(&mut self, concurrency: usize) {
+        self.ramp = self
+            .ramp
+            .map(|places| places.saturating_mul(2))
+            .filter(|places| *places < concurrency);
+    }
+
+    /// Whether it has as many requests under way as it may have by itself.
+    pub(super) fn is_at_its_ramp(&self) -> bool {
+        self.ramp.is_some_and(|places| self.in_flight >= places)
     }
 
     /// A probe failed: the next one comes after twice the time. A record that nothing speaks against is evidence that it was not the record

@@ -85,10 +85,12 @@ impl Lane {
     /// The endpoint does its work. When that was to be found out, those that met a fault are suspects.
     fn passed(&mut self, slot: Slot, trial: bool) {
         let now = self.now.tick;
+        let concurrency = self.concurrency();
         let endpoint = &mut self.endpoints[slot];
         endpoint.passes += 1;
         endpoint.pressure.passed();
-        endpoint.hold.delivered();
+        endpoint.hold.delivered(now);
+        endpoint.ramps_up(concurrency);
         endpoint.breaker.passed(&self.options.breaker, now);
         if !trial {
             return;
@@ -102,7 +104,7 @@ impl Lane {
                 }
             }
             Endpoint::Open(open) => {
-                self.endpoints[slot].breaker = Default::default();
+                self.endpoints[slot].close();
                 let endpoint = self.endpoints[slot].key.clone();
                 self.actions.push_back(Action::Tell(Notice::Closed {
                     endpoint,

@@ -173,7 +173,7 @@ impl Default for BreakerOptions {
         Self {
             window: Duration::from_secs(60),
             failure_ratio: 0.5,
-            min_attempts: 10,
+            min_attempts: 80,
             probe_interval: Duration::from_secs(10),
             probe_interval_max: Duration::from_secs(5 * 60),
         }

@@ -48,16 +48,51 @@ pub(super) fn write_delay(failures: u32) -> Duration {
     Duration::from_secs(1_u64 << failures.saturating_sub(1).min(5)).min(Duration::from_secs(30))
 }
 
-/// How long an endpoint is held when it asks for less without saying for how long: 1 s, doubling up to a minute.
+/// How long an endpoint is held when most of what it answers is that, and it does not say for how long: 1 s, doubling up to a minute.
 const HOLD_MIN: Duration = Duration::from_secs(1);
 const HOLD_MAX: Duration = Duration::from_secs(60);
 
+/// A hold of an endpoint that pushes back some and takes most: at least this.
+const SHORT_HOLD_MIN: Duration = Duration::from_millis(1);
+
+/// One answer of so many may be a push-back, or the endpoint counts as one that asks for less.
+const ANSWERS_PER_PUSH_BACK: u32 = 4;
+
+/// So many records are taken as passed before anything is heard: a first push-back is no share yet.
+const CREDIT: u32 = 32;
+
+/// What was heard counts half as much when there are so many answers.
+const ANSWERS_MAX: u32 = 256;
+
 /// The time until which an endpoint is left alone because it asked for it.
-#[derive(Debug, Default)]
+///
+/// A receiver that pushes back here and there, and takes the rest, is left alone for as long as it had been asked since the last
+/// hold, so that it gets about half of what it might take. One that pushes back much more is left alone for a second, and for twice as long each time.
+#[derive(Debug)]
 pub(super) struct Hold {
     until: Tick,
     /// Push-backs in a row, none of them during a hold.
     in_a_row: u32,
+    /// Since when it has been asked without a hold.
+    asked_since: Option<Tick>,
+    /// What it answered lately.
+    passes: u32,
+    push_backs: u32,
+    /// Whether the push-backs in a row are of an endpoint that takes little else.
+    asks_for_less: bool,
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self {
+            until: Tick::default(),
+            in_a_row: 0,
+            asked_since: None,
+            passes: CREDIT,
+            push_backs: 0,
+            asks_for_less: false,
+        }
+    }
 }
 
 impl Hold {
@@ -73,27 +108,59 @@ impl Hold {
 
     /// Ends the hold: a person says so.
     pub(super) fn release(&mut self) {
-        self.until = Tick::default();
-        self.in_a_row = 0;
+        *self = Self::default();
     }
 
     /// The receiver took a record: its next push-back starts small again.
-    pub(super) fn delivered(&mut self) {
+    pub(super) fn delivered(&mut self, now: Tick) {
         self.in_a_row = 0;
+        self.asked_since.get_or_insert(now);
+        self.passes += 1;
+        self.forget_half();
+    }
+
+    fn forget_half(&mut self) {
+        if self.passes + self.push_backs >= ANSWERS_MAX {
+            self.passes /= 2;
+            self.push_backs /= 2;
+        }
+    }
+
+    /// It fails: what it took before counts no more, and it is not asked again at once.
+    pub(super) fn distrust(&mut self) {
+        self.passes = 0;
+    }
+
+    /// How long it is left alone when it does not say for how long.
+    fn length(&mut self, now: Tick) -> Duration {
+        let much = self.push_backs * ANSWERS_PER_PUSH_BACK > self.passes + self.push_backs;
+        if std::mem::replace(&mut self.asks_for_less, much) != much {
+            self.in_a_row = 0;
+        }
+        let doubled = |least: Duration| least.saturating_mul(1 << self.in_a_row.min(16));
+        if much {
+            return doubled(HOLD_MIN).min(HOLD_MAX);
+        }
+        let asked_for = self
+            .asked_since
+            .map_or(Duration::ZERO, |since| now.since(since));
+        asked_for.max(doubled(SHORT_HOLD_MIN)).min(HOLD_MIN)
     }
 
     /// The receiver asks for less. Answers to requests that were sent before the hold began do not lengthen it by themselves.
     pub(super) fn push_back(&mut self, now: Tick, asked: Option<Duration>, cap: Duration) {
         let was_held = self.is_held(now);
+        self.asked_since.get_or_insert(now);
+        self.push_backs += 1;
+        self.forget_half();
+        let wait = (!was_held).then(|| self.length(now).min(cap));
         if let Some(asked) = asked {
             self.hold(now, asked.min(cap));
         }
         // "Come back at once" is no hold at all: taken at its word, a receiver that pushes everything back would be asked without a pause.
-        if asked.is_none_or(|asked| asked < HOLD_MIN) && !was_held {
-            let wait = HOLD_MIN
-                .saturating_mul(1 << self.in_a_row.min(6))
-                .min(HOLD_MAX)
-                .min(cap);
+        if let Some(wait) = wait
+            && asked.is_none_or(|asked| asked < HOLD_MIN)
+        {
             self.in_a_row = self.in_a_row.saturating_add(1);
             self.hold(now, wait);
         }
@@ -102,6 +169,7 @@ impl Hold {
     /// Holds the endpoint for `wait` from now, or longer if it is held longer already.
     pub(super) fn hold(&mut self, now: Tick, wait: Duration) {
         self.until = self.until.max(now + wait);
+        self.asked_since = Some(self.until);
     }
 }
 
@@ -150,9 +218,47 @@ mod tests {
         assert!(!hold.is_held(tick(18)));
     }
 
+    /// A hold of a receiver that has pushed back nearly all of late.
+    fn pushed_back_before() -> Hold {
+        Hold {
+            passes: 0,
+            push_backs: 20,
+            ..Hold::default()
+        }
+    }
+
+    #[test]
+    fn one_push_back_of_many_holds_for_as_long_as_was_asked_before() {
+        let ms = |ms| Tick(Duration::from_millis(ms));
+        let mut hold = Hold::default();
+        hold.delivered(ms(1000));
+        hold.push_back(ms(1010), None, SECOND);
+        assert_eq!(hold.until(), ms(1020));
+        hold.push_back(ms(1015), None, SECOND);
+        assert_eq!(hold.until(), ms(1020), "answers that arrive together");
+        hold.delivered(ms(1016));
+        hold.push_back(ms(1025), None, SECOND);
+        assert_eq!(hold.until(), ms(1030));
+        hold.delivered(ms(1100));
+        hold.push_back(ms(9000), None, SECOND);
+        assert_eq!(hold.until(), ms(10_000), "a second at most");
+    }
+
+    #[test]
+    fn an_endpoint_that_pushes_back_everything_is_soon_held_for_a_second_and_longer() {
+        let mut hold = Hold::default();
+        let (mut now, mut asked) = (tick(1), 0);
+        while now < tick(600) {
+            hold.push_back(now, None, 3600 * SECOND);
+            now = hold.until();
+            asked += 1;
+        }
+        assert!(asked < 30, "asked {asked} times in ten minutes");
+    }
+
     #[test]
     fn a_push_back_that_says_at_once_is_held_all_the_same() {
-        let mut hold = Hold::default();
+        let mut hold = pushed_back_before();
         hold.push_back(tick(1), Some(Duration::ZERO), 3600 * SECOND);
         assert_eq!(hold.until(), tick(2));
         hold.push_back(tick(2), Some(Duration::ZERO), 3600 * SECOND);
@@ -161,7 +267,7 @@ mod tests {
 
     #[test]
     fn answers_that_arrive_together_double_the_hold_once() {
-        let mut hold = Hold::default();
+        let mut hold = pushed_back_before();
         let cap = 3600 * SECOND;
         for _ in 0..16 {
             hold.push_back(tick(0), None, cap);
@@ -169,7 +275,7 @@ mod tests {
         assert_eq!(hold.until(), tick(1));
         hold.push_back(tick(1), None, cap);
         assert_eq!(hold.until(), tick(3));
-        hold.delivered();
+        hold.delivered(tick(4));
         hold.push_back(tick(4), None, cap);
         assert_eq!(hold.until(), tick(5));
         hold.push_back(tick(5), Some(7200 * SECOND), cap);

@@ -2,6 +2,7 @@
 
 mod in_order;
 mod many;
+mod random;
 
 use std::time::Duration;
 
