@@ -94,7 +94,7 @@ soak: kafka ## kill -9 two hundred times while records sit in every state, a qua
 	  $(CARGO) test --quiet --locked --test real a_kill_in_any_state -- --nocapture
 
 .PHONY: bench
-bench: kafka build ## how fast, and what it costs: BENCH_ROUNDS=3
+bench: kafka build ## how fast, and what it costs: BENCH_ROUNDS=3, BENCH_BASE=an older binary to compare with
 	@# Cargo builds the binary once more for the bench, with what tests add to the libraries; measured is the one that is installed.
 	@mkdir -p target/bench; cp target/release/postrider target/bench/postrider
 	@POSTRIDER_BINARY=$(CURDIR)/target/bench/postrider POSTRIDER_KAFKA_LIBS=$(KAFKA_DIR) \

@@ -10,7 +10,7 @@ use super::harness::broker::Broker;
 use super::harness::leash::Leash;
 use super::harness::place::New;
 use super::harness::port::free_port;
-use super::harness::relay::Relay;
+use super::harness::relay::{Relay, binary, binary_at};
 use super::many::Crowd;
 use super::receiver::Receiver;
 use super::report::{Measured, report};
@@ -25,15 +25,19 @@ pub(super) const RECORD_BYTES: usize = 267;
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// What runs before the clock starts, so that nobody is the first to read the topic from disk.
 const WARM_UP: &str = "consumer";
+/// Names an older binary, which then runs in each round too.
+const BASE: &str = "BENCH_BASE";
 
-/// Who runs, in this order; the number is how many requests are in flight.
-const CONTESTANTS: [Contestant; 6] = [
+/// Who runs, in this order; the number is how many requests are in flight. The binary before runs where `BENCH_BASE` names it.
+const CONTESTANTS: [Contestant; 8] = [
     Contestant("receiver-limit", Kind::Load, 64),
     Contestant("consumer", Kind::Consumer, 0),
     Contestant("bare-loop", Kind::BareLoop, 64),
     Contestant("postrider", Kind::Postrider, 64),
+    Contestant("base", Kind::Base, 64),
     Contestant("bare-loop-16", Kind::BareLoop, 16),
     Contestant("postrider-16", Kind::Postrider, 16),
+    Contestant("base-16", Kind::Base, 16),
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +49,7 @@ enum Kind {
     Consumer,
     BareLoop,
     Postrider,
+    Base,
 }
 
 /// How much is measured.
@@ -77,16 +82,19 @@ pub(super) fn run() {
         return;
     }
     fill(&broker, size.records);
-    let mut measured: Vec<(&str, Vec<Measured>)> = CONTESTANTS
+    let has_base = std::env::var_os(BASE).is_some();
+    let runs = |contestant: &&Contestant| has_base || !matches!(contestant.1, Kind::Base);
+    let contestants: Vec<&Contestant> = CONTESTANTS.iter().filter(runs).collect();
+    let mut measured: Vec<(&str, Vec<Measured>)> = contestants
         .iter()
         .map(|contestant| (contestant.0, Vec::new()))
         .collect();
     for round in 0..=size.rounds {
-        for (contestant, (name, results)) in CONTESTANTS.iter().zip(&mut measured) {
+        for (contestant, (name, results)) in contestants.iter().zip(&mut measured) {
             if round == 0 && *name != WARM_UP {
                 continue;
             }
-            let result = one(*contestant, &broker, size.records, round);
+            let result = one(**contestant, &broker, size.records, round);
             if round > 0 {
                 eprintln!("round {round} of {}: {name:<14} {result}", size.rounds);
                 results.push(result);
@@ -153,11 +161,15 @@ fn one(
             let seconds = consumer.seconds();
             Measured::new(records, seconds, Usage::of(consumer.child.id()))
         }
-        Kind::Postrider => {
+        Kind::Postrider | Kind::Base => {
+            let program = match (kind, std::env::var_os(BASE)) {
+                (Kind::Base, Some(path)) => binary_at(path),
+                _ => binary(),
+            };
             let admin_port = free_port();
             let id = format!("{name}-{round}");
             let text = configuration(broker.brokers(), &id, &url, in_flight, admin_port);
-            let mut relay = Relay::start_text(&text, admin_port);
+            let mut relay = Relay::start_program(program, &text, admin_port, |_| {});
             let measured = wait(relay.pid(), &receiver, records);
             relay.stop(TIMEOUT);
             assert_all(&receiver, records);

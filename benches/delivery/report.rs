@@ -53,7 +53,12 @@ pub(super) fn report(measured: &[(&str, Vec<Measured>)], size: &Size, kafka: &st
         "\nreceiver-limit is our own load generator against our own receiver, which is one thread and answers 200 to everything."
     );
     for (ours, theirs) in [("postrider", "bare-loop"), ("postrider-16", "bare-loop-16")] {
-        compare(find(measured, ours), ours, find(measured, theirs), theirs);
+        compare(measured, ours, theirs, &AGAINST_BARE_LOOP);
+    }
+    for (ours, theirs) in [("postrider", "base"), ("postrider-16", "base-16")] {
+        if !find(measured, theirs).is_empty() {
+            compare(measured, ours, theirs, &AGAINST_BASE);
+        }
     }
     write(measured);
 }
@@ -63,8 +68,30 @@ fn find<'a>(measured: &'a [(&str, Vec<Measured>)], name: &str) -> &'a [Measured]
     found.map_or(&[], |(_, runs)| runs)
 }
 
-/// The goal: nine tenths of the bare loop's rate for a quarter more of its processor time, within 64 MB.
-fn compare(runs: &[Measured], ours: &str, bare: &[Measured], theirs: &str) {
+/// What is wanted of the medians of the ratios, round by round.
+struct Goal {
+    rate_min: f64,
+    cpu_max: f64,
+}
+
+/// Nine tenths of the bare loop's rate for a quarter more of its processor time.
+const AGAINST_BARE_LOOP: Goal = Goal {
+    rate_min: 0.9,
+    cpu_max: 1.25,
+};
+
+/// What the binary before had, but for what a noisy machine makes of it.
+const AGAINST_BASE: Goal = Goal {
+    rate_min: 0.95,
+    cpu_max: 1.05,
+};
+
+/// The peak is to stay below this, in MB.
+const PEAK_MAX_MB: f64 = 64.0;
+
+fn compare(measured: &[(&str, Vec<Measured>)], ours: &str, theirs: &str, goal: &Goal) {
+    let (runs, bare) = (find(measured, ours), find(measured, theirs));
+    let Goal { rate_min, cpu_max } = goal;
     let ratio = |value: fn(&Measured) -> f64| {
         let pairs = runs.iter().zip(bare);
         let ratios: Vec<f64> = pairs
@@ -75,9 +102,9 @@ fn compare(runs: &[Measured], ours: &str, bare: &[Measured], theirs: &str) {
     let rate = ratio(|run| run.records_per_second);
     let cpu = ratio(|run| run.cpu_us_per_record);
     let peak = spread(runs, |run| run.peak_rss_mb);
-    let met = rate.median >= 0.9 && cpu.median <= 1.25 && peak.median < 64.0;
+    let met = rate.median >= *rate_min && cpu.median <= *cpu_max && peak.median < PEAK_MAX_MB;
     println!(
-        "{ours} to {theirs}, round by round: rate {rate:.2} (goal 0.9 or more), CPU {cpu:.2} (1.25 or less), peak {peak:.0} MB (under 64): {}",
+        "{ours} to {theirs}, round by round: rate {rate:.2} (goal {rate_min} or more), CPU {cpu:.2} ({cpu_max} or less), peak {peak:.0} MB (under {PEAK_MAX_MB}): {}",
         if met { "met" } else { "MISSED" }
     );
 }

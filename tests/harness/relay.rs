@@ -1,5 +1,6 @@
 //! The real binary as a child process: started, asked, signalled, waited for.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -35,7 +36,12 @@ pub struct Relay {
 /// The binary under test: the one that was built with the tests, unless `POSTRIDER_BINARY` names another.
 pub fn binary() -> Command {
     let built = || env!("CARGO_BIN_EXE_postrider").into();
-    let mut command = Command::new(std::env::var_os("POSTRIDER_BINARY").unwrap_or_else(built));
+    binary_at(std::env::var_os("POSTRIDER_BINARY").unwrap_or_else(built))
+}
+
+/// Another binary of Postrider.
+pub fn binary_at(path: OsString) -> Command {
+    let mut command = Command::new(path);
     // The machine's own settings are none of the test's business.
     command
         .env_remove("POSTRIDER_CONFIG")
@@ -66,12 +72,21 @@ impl Relay {
 
     /// The same; `adapt` may add arguments and environment.
     pub fn start_with(text: &str, admin_port: u16, adapt: impl FnOnce(&mut Command)) -> Self {
+        Self::start_program(binary(), text, admin_port, adapt)
+    }
+
+    /// The same for any binary of Postrider: `program` is the command without its arguments.
+    pub fn start_program(
+        mut command: Command,
+        text: &str,
+        admin_port: u16,
+        adapt: impl FnOnce(&mut Command),
+    ) -> Self {
         let folder = TempDir::with_prefix("postrider-relay-").expect("a temporary folder");
         let file = folder.path().join("postrider.toml");
         fs::write(&file, text).expect("the folder is writable");
         let log = log_path("relay.log");
         let output = File::create(&log).expect("the log is writable");
-        let mut command = binary();
         command.arg("-c").arg(&file).arg("run");
         command
             .stdout(output.try_clone().expect("a second handle"))
