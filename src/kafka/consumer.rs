@@ -25,6 +25,7 @@ use super::complaints::Complaints;
 use super::context::{Context, Notice};
 use super::damaged::{Damages, FromDamage};
 use super::gatehouse::{FromLadder, Gatehouse};
+use super::kept_positions::KeptPositions;
 use super::leaders::Leaders;
 use super::losses::Losses;
 use super::made_again::KnownTopics;
@@ -58,6 +59,8 @@ pub struct ConsumerPlan {
     pub on_records_lost: RecordsLostPolicy,
     /// Where librdkafka's complaints go.
     pub complaints: Arc<Complaints>,
+    /// What is known of positions that Kafka may have forgotten.
+    pub kept: Arc<KeptPositions>,
 }
 
 /// What a consumer thread tells its lane, in the order in which it happened.

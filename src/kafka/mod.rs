@@ -19,6 +19,7 @@ mod extent;
 mod forecast;
 mod gatehouse;
 mod inspection;
+mod kept_positions;
 mod leaders;
 mod letters;
 mod losses;
@@ -58,6 +59,7 @@ pub use extent::LadderExtent;
 pub use forecast::Forecast;
 pub use gatehouse::FromLadder;
 pub use inspection::{Inspection, Unfit};
+pub use kept_positions::{KeptPosition, KeptPositions};
 pub use letters::{
     Cut, Letters, LettersError, Mark, Marks, Missing, OpenCounts, OpenLetters, Replayer, Round,
     Scanned, Sent,

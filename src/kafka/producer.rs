@@ -21,6 +21,7 @@ use super::topics::OwnedTopic;
 pub struct Producer {
     config: ClientConfig,
     dead_letters: String,
+    state: String,
     ladder: BTreeMap<Step, String>,
     /// Topics that must not be written to, and why.
     shut: RwLock<BTreeMap<String, String>>,
@@ -62,12 +63,18 @@ impl Producer {
         Ok(Self {
             config,
             dead_letters: OwnedTopic::dead_letters(prefix).name,
+            state: OwnedTopic::state(prefix).name,
             shut: RwLock::new(shut.collect()),
             ladder,
             context,
             client,
             lone: Mutex::new(None),
         })
+    }
+
+    /// The name of the state topic.
+    pub(super) fn state_topic(&self) -> &str {
+        &self.state
     }
 
     /// Says which topics must not be written to, and why; all others may. At first it is the ladder.

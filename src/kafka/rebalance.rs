@@ -38,6 +38,8 @@ impl ConsumerThread {
             start_at: self.plan.start_at,
             on_records_lost: self.plan.on_records_lost,
             seen: &self.known,
+            kept: &self.plan.kept,
+            complaints: &self.plan.complaints,
             clock: self.clock,
             deadline: self.clock.now().tick + START_ANSWERS,
         };
@@ -90,6 +92,7 @@ impl ConsumerThread {
                 source: self.source(topic),
                 base: offset,
                 committed: resolved.committed == Some(offset)
+                    && !resolved.kept
                     && resolved.start.reason != StartReason::MadeAgain,
                 metadata: resolved.metadata,
                 topic_id: resolved.topic_id,

@@ -33,6 +33,7 @@ fn start(cluster: &str) -> Members {
         start_at: StartAt::Earliest,
         on_records_lost: RecordsLostPolicy::Earliest,
         complaints: Arc::new(Complaints::new(clock)),
+        kept: Arc::default(),
     };
     let plan = MembersPlan {
         topics,

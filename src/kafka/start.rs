@@ -16,10 +16,13 @@ use crate::lane::{
     TopicId, start_position,
 };
 
+use super::complaints::Complaints;
+use super::kept_positions::{KeptPosition, KeptPositions};
 use super::made_again::KnownTopics;
 use super::raw;
 use super::raw_leaders;
 use super::raw_topics::{self, Found};
+use super::topics::OwnedTopic;
 
 /// How long the broker may take to describe topics: it is not needed to begin.
 const DESCRIBED: Duration = Duration::from_secs(3);
@@ -34,6 +37,8 @@ pub(super) struct Question<'a> {
     pub(super) on_records_lost: RecordsLostPolicy,
     /// The topics that this process has seen.
     pub(super) seen: &'a KnownTopics,
+    pub(super) kept: &'a KeptPositions,
+    pub(super) complaints: &'a Arc<Complaints>,
     pub(super) clock: Clock,
     pub(super) deadline: Tick,
 }
@@ -54,6 +59,8 @@ impl Question<'_> {
 pub(super) struct Resolved {
     pub(super) start: Start,
     pub(super) committed: Option<i64>,
+    /// Whether that is not from the group, which Kafka has forgotten, but from the state topic.
+    pub(super) kept: bool,
     /// What was committed with it; nothing when it is of another topic that had this name.
     pub(super) metadata: Option<Bytes>,
     pub(super) topic_id: Option<TopicId>,
@@ -133,6 +140,7 @@ pub(super) fn resolve<C: ConsumerContext>(
             BTreeMap::new()
         }
     };
+    let kept = kept_positions(partitions, &committed, question)?;
     let mut starts = Vec::with_capacity(partitions.len());
     for tp in partitions {
         let same_topic =
@@ -141,19 +149,22 @@ pub(super) fn resolve<C: ConsumerContext>(
             owned: tp.0.starts_with(question.owned_prefix),
             any_committed: committed.iter().any(same_topic),
         };
+        let topic_id = found.get(&tp.0).copied().and_then(Found::id);
+        let in_group = committed.get(tp).copied().flatten();
+        let kept = kept.get(tp).filter(|_| in_group.is_none());
+        let same = kept.filter(|kept| Some(kept.topic_id) == topic_id);
         let facts = PartitionFacts {
-            committed: committed.get(tp).copied().flatten(),
+            committed: in_group.or(same.map(|kept| kept.offset)),
             low: low.get(tp).copied().flatten().ok_or("no low watermark")?,
             high: high.get(tp).copied().flatten().ok_or("no high watermark")?,
             at_time: at_time.get(tp).copied().flatten(),
             made_again: false,
             leader_known: leaders.contains_key(tp),
         };
-        let topic_id = found.get(&tp.0).copied().and_then(Found::id);
-        let known = match facts.committed {
+        let known = match in_group {
             Some(_) => known.get(tp).copied(),
             // The broker forgets the offsets of a deleted topic. What was written to the new one meanwhile is not stepped over.
-            None => question.seen.id(&tp.0),
+            None => question.seen.id(&tp.0).or(kept.map(|kept| kept.topic_id)),
         };
         let made_again = known.is_some() && topic_id.is_some() && known != topic_id;
         let facts = PartitionFacts {
@@ -169,11 +180,41 @@ pub(super) fn resolve<C: ConsumerContext>(
             unsure,
             start,
             committed: facts.committed,
+            kept: same.is_some(),
             metadata: metadata.remove(tp).filter(|_| !made_again),
             topic_id,
         });
     }
     Ok((cluster_id.into(), starts))
+}
+
+/// What is kept for the partitions of rules' topics of which the group has nothing committed.
+fn kept_positions(
+    partitions: &[TopicPartition],
+    committed: &Offsets,
+    question: &Question<'_>,
+) -> Result<BTreeMap<TopicPartition, KeptPosition>, String> {
+    let unknown = |tp: &&TopicPartition| {
+        !tp.0.starts_with(question.owned_prefix) && committed.get(*tp).copied().flatten().is_none()
+    };
+    let unknown: Vec<&TopicPartition> = partitions.iter().filter(unknown).collect();
+    if unknown.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let prefix = question.owned_prefix.trim_end_matches('.');
+    let state = OwnedTopic::state(prefix).name;
+    let (left, clock) = (question.left()?, question.clock);
+    let all = question
+        .kept
+        .all(question.client, &state, left, clock, question.complaints)?;
+    let of = |tp: &TopicPartition| {
+        let id = question.destination_id.to_owned();
+        all.get(&(id, tp.0.to_string(), tp.1)).copied()
+    };
+    let kept = unknown
+        .into_iter()
+        .filter_map(|tp| Some((tp.clone(), of(tp)?)));
+    Ok(kept.collect())
 }
 
 /// The committed offsets of every partition of the topics, assigned to us or not: whether a topic is new to the group shows only in all of
@@ -289,6 +330,15 @@ pub(super) fn say(
         reason,
         lost,
     } = resolved.start;
+    if resolved.kept {
+        warn!(
+            destination,
+            topic,
+            partition,
+            offset,
+            "Kafka has forgotten the position of the group; reading goes on where this destination had left off. To begin elsewhere instead: `postrider pause --leave -d {destination}`, reset the offsets of the group with kafka-consumer-groups, `postrider resume -d {destination}`"
+        );
+    }
     match reason {
         StartReason::Expired => warn!(
             destination,

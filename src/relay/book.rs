@@ -10,6 +10,7 @@
 //! | `retries-release/ID`, `retries-cancel/ID` | the same | what was in the ladder when the broker appended this |
 //! | `instance/NAME` | since when, and what it obeyed last | it runs (`instances.rs`); without a value: it has ended |
 //! | `rules/NAME` | what its file's rules are, and of when it is (`peers.rs`) | whoever has older ones leaves; written again and again |
+//! | `position/ID/TOPIC/PARTITION` | how far it was read, and in which topic | for when Kafka has forgotten the group (`kafka/kept_positions.rs`) |
 //! | `check` | who wrote it | proof that the topic can be written and keeps headers |
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -23,6 +23,7 @@ use super::desk::Desk;
 use super::doors::Address;
 use super::in_force::InForce;
 use super::judging::Unknown;
+use super::keep_positions::Positions;
 use super::membership::Membership;
 use super::news::{LaneNews, LaneWord};
 use super::operators::LaneAsk;
@@ -110,6 +111,7 @@ pub(super) struct LaneTask {
     /// Whether it may be a member of its group; and whether a person has asked it to stay out.
     membership: Membership,
     sent_out: bool,
+    pub(super) positions: Positions,
     pub(super) end: Ending,
 }
 
@@ -152,6 +154,7 @@ impl LaneTask {
             begun: false,
             membership: Membership::Starting,
             sent_out: false,
+            positions: Positions::default(),
             end: Ending::NotYet,
         }
     }
@@ -186,12 +189,14 @@ impl LaneTask {
                 if matches!(event, FromConsumer::Closed)
                     && (self.parts.members.one_closed() || !self.is_closing())
                 {
+                    self.keep_last_positions().await;
                     return self.closed();
                 }
                 self.consumed(event);
             }
             self.reported(&mut reports);
             self.look_around();
+            self.keep_positions();
             self.allow();
             self.parts.allotted.show(self.parts.lane.usage());
             self.show();
@@ -376,6 +381,7 @@ impl LaneTask {
                     self.parts.metrics.records_lost(&topic, records);
                 }
                 self.show_state();
+                self.positions.assigned(&partitions);
                 self.tell(Event::Assigned {
                     cluster_id,
                     partitions,
@@ -480,8 +486,15 @@ impl LaneTask {
             Action::WriteDeadLetter(letter) => self.write(Written::DeadLetter(letter)),
             Action::WriteLadder(record) => self.write(Written::Ladder(record)),
             Action::Tell(notice) => self.notice(&notice),
-            Action::Commit { positions } => members.commit(positions),
-            Action::Revoked { epochs, positions } => members.revoked(&epochs, positions),
+            Action::Commit { positions } => {
+                self.positions.moved(&positions);
+                members.commit(positions);
+            }
+            Action::Revoked { epochs, positions } => {
+                self.positions.moved(&positions);
+                members.revoked(&epochs, positions);
+                self.keep_positions_of(&epochs);
+            }
             Action::Pause(epoch) => {
                 debug!(
                     destination = &*self.parts.name,
@@ -494,6 +507,7 @@ impl LaneTask {
             Action::AskForStillness => self.parts.seat.ask(),
             Action::EndStillness => self.parts.seat.end(),
             Action::Drained { positions } => {
+                self.positions.moved(&positions);
                 let now = self.parts.clock.now().tick;
                 let deadline = match self.end {
                     Ending::Draining(deadline) => deadline,
@@ -527,21 +541,6 @@ impl LaneTask {
         if self.keeps_order() {
             self.requests.began(key, request.abort_handle());
         }
-    }
-
-    fn write(&self, written: Written) {
-        let producer = Arc::clone(&self.parts.producer);
-        let destination_id = Arc::clone(&self.parts.id);
-        let report = OneReport::of(&self.desk, Promise::Write(written.clone()));
-        tokio::spawn(async move {
-            let result = match &written {
-                Written::DeadLetter(letter) => {
-                    producer.write_dead_letter(letter, &destination_id).await
-                }
-                Written::Ladder(record) => producer.write_ladder(record, &destination_id).await,
-            };
-            report.send(Report::Write(written, result)).await;
-        });
     }
 
     /// Shows the lane's numbers when that is due, and at once when nothing is left to do.

@@ -12,8 +12,8 @@ use crate::admin::Health;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DestinationConfig};
 use crate::kafka::{
-    AUDIT, Complaints, ConsumerPlan, Members, MembersPlan, Producer, StartAtOption, start_members,
-    topics_config,
+    AUDIT, Complaints, ConsumerPlan, KeptPositions, Members, MembersPlan, Producer, StartAtOption,
+    start_members, topics_config,
 };
 use crate::lane::{Lane, LaneOptions, StartAt};
 use crate::metrics::Metrics;
@@ -41,6 +41,7 @@ pub(super) struct Common {
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<Health>,
     pub(super) complaints: Arc<Complaints>,
+    pub(super) kept: Arc<KeptPositions>,
     pub(super) stillness: Arc<Stillness>,
     pub(super) allotments: Arc<Allotments>,
     pub(super) unknown: Arc<Unknown>,
@@ -199,6 +200,7 @@ impl Lanes {
             start_at: start_at(config.kafka.start_at),
             on_records_lost: config.kafka.on_records_lost,
             complaints: Arc::clone(&self.common.complaints),
+            kept: Arc::clone(&self.common.kept),
         };
         // The audit delivers nothing, so nothing of it is on the ladder.
         let with_ladder = plan.outlet.is_some();

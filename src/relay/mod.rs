@@ -11,6 +11,7 @@ mod error;
 mod in_force;
 mod instances;
 mod judging;
+mod keep_positions;
 mod lag;
 mod lane_task;
 mod lanes;
@@ -170,6 +171,7 @@ impl Relay {
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
             complaints: Arc::clone(&complaints),
+            kept: Arc::default(),
             stillness: Stillness::new(),
             allotments,
             unknown: Arc::new(Unknown::new(config)),

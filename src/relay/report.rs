@@ -1,4 +1,4 @@
-//! What requests and writes have to say to their lane.
+//! What requests and writes have to say to their lane, and how writes begin.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use crate::lane::{DeadLetter, LadderRecord, WriteError};
 use crate::metrics::OwnedWrite;
 
 use super::desk::Desk;
+use super::lane_task::LaneTask;
 use super::panics;
 
 /// What a request or a write has to say.
@@ -104,5 +105,23 @@ impl Drop for OneReport {
             let reporter = self.desk.reporter.clone();
             tokio::spawn(async move { reporter.send(promise.broken(&place)).await });
         }
+    }
+}
+
+impl LaneTask {
+    /// Begins a write; what becomes of it is reported.
+    pub(super) fn write(&self, written: Written) {
+        let producer = Arc::clone(&self.parts.producer);
+        let destination_id = Arc::clone(&self.parts.id);
+        let report = OneReport::of(&self.desk, Promise::Write(written.clone()));
+        tokio::spawn(async move {
+            let result = match &written {
+                Written::DeadLetter(letter) => {
+                    producer.write_dead_letter(letter, &destination_id).await
+                }
+                Written::Ladder(record) => producer.write_ladder(record, &destination_id).await,
+            };
+            report.send(Report::Write(written, result)).await;
+        });
     }
 }

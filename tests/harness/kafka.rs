@@ -108,6 +108,14 @@ impl Kafka {
         });
     }
 
+    /// Deletes a group that has no members, with everything that it had committed; waits until its last member is gone.
+    pub fn delete_group(&self, group: &str) {
+        wait_until(TIMEOUT, &format!("group {group} is deleted"), || {
+            let results = block_on(self.admin().delete_groups(&[group], &options()));
+            results.is_ok_and(|results| results.iter().all(Result::is_ok))
+        });
+    }
+
     /// Removes every record of a partition below `offset`, as retention would.
     pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
         let mut list = TopicPartitionList::new();

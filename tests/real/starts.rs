@@ -171,3 +171,83 @@ fn a_topic_made_again_while_it_is_read_is_read_from_its_beginning() {
     relay.wait_log("offsets of the partition have gone back", SOON);
     assert!(relay.metrics().balance("hook").holds());
 }
+
+/// Kafka deletes the offsets of a group that had no members for `offsets.retention.minutes`; a person can delete a group at any time.
+#[test]
+fn records_written_after_kafka_has_forgotten_the_group_are_not_stepped_over() {
+    let kafka = Broker::shared();
+    for start_at in ["latest", "earliest"] {
+        let topic = format!("forgotten-{start_at}");
+        let prefix = format!("forgotten-by-{start_at}");
+        let group = format!("{prefix}.hook");
+        kafka.create_topic(&topic, 1, &[]);
+        let receiver = Receiver::ok();
+        let config = Config::new(kafka.brokers(), &prefix)
+            .start_at(start_at)
+            .topics(&[&topic])
+            .destination(Destination::new("hook", &receiver.url()));
+        let mut relay = Relay::start(&config);
+        wait_until(SOON, "the start is committed", || {
+            kafka.committed(&group).contains_key(&(topic.clone(), 0))
+        });
+        let before: Vec<String> = (0..5).map(|n| format!("before {n}")).collect();
+        kafka.produce(
+            &before
+                .iter()
+                .map(|b| record(&topic, 0, b))
+                .collect::<Vec<_>>(),
+        );
+        receiver.wait_accepted(5, SOON);
+        assert_eq!(relay.stop(SOON).code(), Some(0));
+        kafka.delete_group(&group);
+        let after: Vec<String> = (0..4).map(|n| format!("after {n}")).collect();
+        kafka.produce(
+            &after
+                .iter()
+                .map(|b| record(&topic, 0, b))
+                .collect::<Vec<_>>(),
+        );
+
+        let mut relay = Relay::start(&config);
+        receiver.wait_accepted(9, SOON);
+        relay.wait_log("Kafka has forgotten the position of the group", SOON);
+        wait_no_lag(kafka, &group, &[&topic]);
+        let mut all = [before, after].concat();
+        all.sort();
+        assert_eq!(bodies(&receiver), all, "each once, start_at = {start_at}");
+    }
+}
+
+/// The kept position is one in a topic, not in a name.
+#[test]
+fn a_kept_position_says_nothing_of_a_topic_that_was_made_again() {
+    let kafka = Broker::shared();
+    kafka.create_topic("kept-again", 1, &[]);
+    let receiver = Receiver::ok();
+    let config = Config::new(kafka.brokers(), "kept-by")
+        .topics(&["kept-again"])
+        .destination(Destination::new("hook", &receiver.url()));
+    let mut relay = Relay::start(&config);
+    kafka.produce(&[
+        record("kept-again", 0, "old 1"),
+        record("kept-again", 0, "old 2"),
+    ]);
+    receiver.wait_accepted(2, SOON);
+    assert_eq!(relay.stop(SOON).code(), Some(0));
+    kafka.delete_group("kept-by.hook");
+    kafka.delete_topic("kept-again");
+    kafka.create_topic("kept-again", 1, &[]);
+    kafka.produce(&[
+        record("kept-again", 0, "new 1"),
+        record("kept-again", 0, "new 2"),
+        record("kept-again", 0, "new 3"),
+    ]);
+    let _relay = Relay::start(&config);
+    // Two of them have the places of the old ones, so requests are counted.
+    receiver.wait_attempts(5, SOON);
+    wait_no_lag(kafka, "kept-by.hook", &["kept-again"]);
+    assert_eq!(
+        bodies(&receiver),
+        ["new 1", "new 2", "new 3", "old 1", "old 2"]
+    );
+}
