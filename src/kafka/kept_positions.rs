@@ -1,8 +1,10 @@
-//! Kept positions: how far each destination had read each partition, remembered in the state topic for when Kafka has forgotten the group.
+//! Kept positions: how far each destination had read each partition, remembered in the state topic
+//! for when Kafka has forgotten the group.
 //!
-//! Kafka deletes the offsets of a group without members after `offsets.retention.minutes`. With `start_at = "latest"` what was written
-//! meanwhile would then be stepped over, and with `"earliest"` everything be sent again. A kept position counts only for the topic
-//! with the same id, and only where the group has nothing committed.
+//! Kafka deletes the offsets of a group without members after `offsets.retention.minutes`. With
+//! `start_at = "latest"` what was written meanwhile would then be stepped over, and with
+//! `"earliest"` everything be sent again. A kept position counts only for the topic with the same
+//! id, and only where the group has nothing committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +120,8 @@ fn read_all(
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 behind.remove(&partition);
             }
+            // Who may not read there has kept nothing there either: `/readyz` says what is missing.
+            Some(Err(error)) if is_forbidden(&error) => return Ok(All::new()),
             Some(Err(error)) => return Err(text(error)),
             None => {}
         }
@@ -125,7 +129,12 @@ fn read_all(
     Ok(all)
 }
 
-/// Takes a record of the state topic in, if it is of this kind. Neither ids nor names of topics have a slash.
+fn is_forbidden(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed)
+}
+
+/// Takes a record of the state topic in, if it is of this kind. Neither ids nor names of topics
+/// have a slash.
 fn take(all: &mut All, key: Option<&[u8]>, value: Option<&[u8]>) {
     let parsed = key.and_then(|key| {
         let mut parts = std::str::from_utf8(key).ok()?.split('/');

@@ -23,7 +23,7 @@ use super::desk::Desk;
 use super::doors::Address;
 use super::in_force::InForce;
 use super::judging::Unknown;
-use super::keep_positions::Positions;
+use super::keep_positions::PositionKeeper;
 use super::membership::Membership;
 use super::news::{LaneNews, LaneWord};
 use super::operators::LaneAsk;
@@ -104,14 +104,15 @@ pub(super) struct LaneTask {
     pub(super) blocked: BTreeSet<OwnedWrite>,
     /// The partitions that stand still until a person decides: topic, partition and how many records expired unread.
     pub(super) stopped: Vec<(Arc<str>, i32, u64)>,
-    /// Where partitions stand still before a batch that does not read, by the member that reads them.
+    /// Where partitions stand still before a batch that does not read, by the member that reads
+    /// them.
     pub(super) damaged: BTreeMap<Part, Vec<Place>>,
     /// Whether it was told to begin: before, it may be paused for all that is known.
     begun: bool,
     /// Whether it may be a member of its group; and whether a person has asked it to stay out.
     membership: Membership,
     sent_out: bool,
-    pub(super) positions: Positions,
+    pub(super) positions: PositionKeeper,
     pub(super) end: Ending,
 }
 
@@ -154,7 +155,7 @@ impl LaneTask {
             begun: false,
             membership: Membership::Starting,
             sent_out: false,
-            positions: Positions::default(),
+            positions: PositionKeeper::default(),
             end: Ending::NotYet,
         }
     }
