@@ -379,6 +379,8 @@ fn settings(topic: &OwnedTopic, options: &OwnedTopicsOptions) -> Vec<(&'static s
         settings.push(("cleanup.policy", "delete".to_owned()));
         settings.push(("retention.ms", retention_ms.to_string()));
         settings.push(("max.message.bytes", MESSAGE_BYTES_MAX.to_string()));
+        // A limit that is the broker's default would delete what waits, however new it is.
+        settings.push(("retention.bytes", "-1".to_owned()));
     }
     if let Some(replicas) = options.min_insync_replicas {
         settings.push(("min.insync.replicas", replicas.to_string()));

@@ -87,6 +87,16 @@ impl Kafka {
             .expect("the settings are taken");
     }
 
+    /// What a setting of a topic is, wherever that comes from.
+    pub fn topic_setting(&self, topic: &str, setting: &str) -> String {
+        let asked = [ResourceSpecifier::Topic(topic)];
+        let answer = block_on(self.admin().describe_configs(&asked, &options()));
+        let topic = answer.expect("the request is answered").remove(0);
+        let entries = topic.expect("the settings are told").entries;
+        let found = entries.into_iter().find(|entry| entry.name == setting);
+        found.and_then(|entry| entry.value).unwrap_or_default()
+    }
+
     /// Gives a topic more partitions, `total` in all.
     pub fn add_partitions(&self, name: &str, total: usize) {
         let more = NewPartitions::new(name, total);
@@ -108,7 +118,8 @@ impl Kafka {
         });
     }
 
-    /// Deletes a group that has no members, with everything that it had committed; waits until its last member is gone.
+    /// Deletes a group that has no members, with everything that it had committed; waits until its
+    /// last member is gone.
     pub fn delete_group(&self, group: &str) {
         wait_until(TIMEOUT, &format!("group {group} is deleted"), || {
             let results = block_on(self.admin().delete_groups(&[group], &options()));

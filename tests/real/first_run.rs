@@ -84,3 +84,28 @@ fn two_destinations_get_every_record_once_and_a_refused_one_is_a_dead_letter() {
         Some(refused.offset.to_string().as_str())
     );
 }
+
+/// A broker may limit every topic that does not say otherwise.
+#[test]
+fn topics_of_our_own_are_made_without_the_limits_of_the_broker() {
+    let kafka = Broker::builder()
+        .property("log.retention.bytes", "1000000")
+        .start();
+    kafka.create_topic("in", 1, &[]);
+    let config = Config::new(kafka.brokers(), "limited")
+        .topics(&["in"])
+        .destination(Destination::new("hook", "http://127.0.0.1:9/"));
+    let mut relay = Relay::start(&config);
+    relay.wait_ready(SOON);
+    let topics = kafka.topics();
+    let own = topics.iter().filter(|topic| topic.starts_with("limited."));
+    let own: Vec<&String> = own.filter(|topic| !topic.ends_with(".state")).collect();
+    assert!(own.len() >= 7, "{own:?}");
+    for topic in own {
+        assert_eq!(
+            kafka.topic_setting(topic, "retention.bytes"),
+            "-1",
+            "{topic}"
+        );
+    }
+}
