@@ -159,7 +159,7 @@ pub struct HealthReport {
     pub alive: bool,
     /// As `/readyz` says.
     pub ready: bool,
-    /// What is wrong.
+    /// What is wrong, and what a person must mend though the process is ready.
     pub problems: Vec<String>,
 }
 

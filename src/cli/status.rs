@@ -86,7 +86,7 @@ pub(super) fn health(common: &Common, arguments: &HealthArguments) -> u8 {
         Ok(answer) => answer,
         Err(code) => return code,
     };
-    let well = report.alive && report.ready;
+    let well = report.alive && report.ready && report.problems.is_empty();
     match common.format {
         Format::Json => say(&format!("{body}\n")),
         Format::Human if well => say("well\n"),

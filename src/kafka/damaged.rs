@@ -1,7 +1,9 @@
-//! A batch that does not read: its partition stands still before it until it reads after all, or a person has it stepped over.
+//! A batch that does not read: its partition stands still before it until it reads after all, or a
+//! person has it stepped over.
 //!
-//! librdkafka says so once, steps over the batch by itself, and may take its last bytes for the next one: of what it brings behind the error
-//! nothing is taken. Where the batch ends is not to be had from bytes that are wrong, so the broker is asked, offset by offset.
+//! librdkafka says so once, steps over the batch by itself, and may take its last bytes for the
+//! next one: of what it brings behind the error nothing is taken. Where the batch ends is not to be
+//! had from bytes that are wrong, so the broker is asked, offset by offset.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,7 +20,8 @@ use crate::lane::Place;
 use super::consumer::{ConsumerThread, FromConsumer, TopicPartition};
 use super::members::Part;
 
-/// How often it is tried whether a batch reads again: the partition may have another leader by then, with a copy that is whole.
+/// How often it is tried whether a batch reads again: the partition may have another leader by
+/// then, with a copy that is whole.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// When it is asked again where nothing has come.
@@ -51,7 +54,8 @@ struct Damage {
     epoch: Epoch,
     /// The first offset that was not read.
     from: i64,
-    /// The first offset of the batch, by its own bytes; nothing where the broker itself cannot read it.
+    /// The first offset of the batch, by its own bytes; nothing where the broker itself cannot read
+    /// it.
     base: Option<i64>,
     state: State,
 }
@@ -150,7 +154,8 @@ impl Damages {
 }
 
 impl ConsumerThread {
-    /// Something of the partition came. Whether it is not to be taken, because what lies before it does not read.
+    /// Something of the partition came. Whether it is not to be taken, because what lies before it
+    /// does not read.
     pub(super) fn lies_behind_damage(&mut self, tp: &TopicPartition) -> bool {
         let Some(damage) = self.damages.0.get_mut(tp) else {
             return false;
@@ -169,8 +174,9 @@ impl ConsumerThread {
         false
     }
 
-    /// librdkafka does not find the place where it would read on. Behind damage that may be a place that it has made up itself, out of bytes that it
-    /// took for a batch; it says so without the mark that tells what is outdated.
+    /// librdkafka does not find the place where it would read on. Behind damage that may be a place
+    /// that it has made up itself, out of bytes that it took for a batch; it says so without the
+    /// mark that tells what is outdated.
     pub(super) fn is_astray_behind_damage(&self, tp: &TopicPartition) -> bool {
         let damage = self.damages.0.get(tp);
         damage.is_some_and(|damage| damage.state != State::Looking)
@@ -197,9 +203,10 @@ impl ConsumerThread {
             return;
         }
         let from = base.map_or(next, |base| next.max(base));
+        let (destination, topic, partition) = (&self.plan.destination, &tp.0, tp.1);
         error!(
-            destination = %self.plan.destination, topic = %tp.0, partition = tp.1, offset = from, why,
-            "a batch does not read: nothing of this partition is read from here on. It is tried again; if another replica has it whole, move the leadership there. `postrider skip` with this destination, topic, partition and offset steps over it, and its records are lost"
+            %destination, %topic, partition, offset = from, why,
+            "a batch does not read: nothing of this partition is read from here on. It is tried again; if another replica has it whole, move the leadership there. `postrider skip -d {destination} --topic {topic} --partition {partition} --offset {from}` steps over it, and its records are lost"
         );
         let damage = Damage {
             epoch,

@@ -152,8 +152,11 @@ pub enum Doing {
         /// How many records are gone.
         lost: u64,
     },
-    /// A batch of this partition does not read, and nothing behind it is read until a person has it stepped over; the others are read.
+    /// A batch of this partition does not read, and nothing behind it is read until a person has it
+    /// stepped over; the others are read.
     Damaged {
+        /// The destination, for the command that steps over it.
+        destination: Arc<str>,
         /// The topic.
         topic: Arc<str>,
         /// Its partition.
@@ -360,12 +363,13 @@ impl LaneStatus {
                 )
             }
             Doing::Damaged {
+                destination,
                 topic,
                 partition,
                 offset,
             } => {
                 format!(
-                    "{topic} partition {partition} stands still at offset {offset}: a batch there does not read; `postrider skip -d NAME --topic {topic} --partition {partition} --offset {offset}` steps over it, and its records are lost; {wait}"
+                    "{topic} partition {partition} stands still at offset {offset}: a batch there does not read; `postrider skip -d {destination} --topic {topic} --partition {partition} --offset {offset}` steps over it, and its records are lost; {wait}"
                 )
             }
             Doing::Draining => match self.waiting.in_flight {

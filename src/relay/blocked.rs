@@ -61,6 +61,7 @@ impl LaneTask {
             && status.doing != Doing::Blocked
         {
             status.doing = Doing::Damaged {
+                destination: Arc::clone(&self.parts.name),
                 topic: Arc::clone(topic),
                 partition: *partition,
                 offset: *offset,
@@ -97,16 +98,14 @@ impl LaneTask {
     fn stand_before_damage(&mut self, part: Part, places: Vec<Place>) {
         self.damaged.insert(part, places);
         let all = self.damaged.values().flatten();
+        let name = &self.parts.name;
         let all = all.map(|(topic, partition, offset)| {
-            format!("{topic} partition {partition} stands still at offset {offset}")
-        });
-        let all: Vec<String> = all.collect();
-        let warning = (!all.is_empty()).then(|| {
-            let places = all.join(", ");
             format!(
-                "a batch does not read: {places}; `postrider skip` steps over it, and its records are lost"
+                "{topic} partition {partition} stands still at offset {offset}: a batch there does not read; `postrider skip -d {name} --topic {topic} --partition {partition} --offset {offset}` steps over it, and its records are lost"
             )
         });
+        let all: Vec<String> = all.collect();
+        let warning = (!all.is_empty()).then(|| all.join("; "));
         let health = &self.parts.health;
         health.warn(&self.parts.name, "damaged", warning);
         self.step_over();

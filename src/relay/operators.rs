@@ -275,10 +275,11 @@ impl FrontDesk {
         let stuck = self.health.overdue();
         let not_ready = self.health.not_ready();
         let stuck_words = stuck.iter().map(|name| format!("{name} is stuck"));
+        let problems = stuck_words.chain(not_ready.iter().cloned());
         HealthReport {
             alive: stuck.is_empty(),
             ready: not_ready.is_empty(),
-            problems: stuck_words.chain(not_ready.iter().cloned()).collect(),
+            problems: problems.chain(self.health.warnings()).collect(),
         }
     }
 

@@ -1,4 +1,5 @@
-//! A batch that is damaged where it lies: nothing of it is delivered, nothing behind it is read in silence, and a person can have it stepped over.
+//! A batch that is damaged where it lies: nothing of it is delivered, nothing behind it is read in
+//! silence, and a person can have it stepped over.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::harness::relay::Relay;
 use crate::harness::wait::wait_until;
 
 use super::main_job::wait_no_lag;
-use super::operations::{done, status};
+use super::operations::{code, done, status};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -80,9 +81,14 @@ fn a_damaged_batch_stops_its_partition_until_it_is_stepped_over() {
         says_everywhere(&relay, topic);
     }
     let words = status(&relay, "hook")["words"].to_string();
-    let cure = "skip -d NAME --topic damaged-packed --partition 0 --offset 5";
+    let cure = "skip -d hook --topic damaged-packed --partition 0 --offset 5";
     assert!(words.contains(cure), "{words}");
     assert_eq!(accepted(&receiver), before, "and nothing else");
+    assert_eq!(
+        code(&relay.file(), &["health"]),
+        Some(1),
+        "a person is needed"
+    );
 
     for topic in [packed, plain] {
         let place = ["--topic", topic, "--partition", "0", "--offset", "5"];
@@ -117,6 +123,7 @@ fn a_damaged_batch_stops_its_partition_until_it_is_stepped_over() {
         );
     }
     assert_eq!(relay.get("/readyz"), Some((200, "ready\n".to_owned())));
+    assert_eq!(code(&relay.file(), &["health"]), Some(0));
     assert!(relay.metrics().balance("hook").holds());
     assert_eq!(relay.stop(SOON).code(), Some(0));
 }
