@@ -1,7 +1,9 @@
-//! The exit of the process: its exit code, without the cleanup that C libraries register for the end.
+//! The exit of the process: its exit code, without the cleanup that C libraries register for the
+//! end.
 //!
-//! OpenSSL frees its state at the exit, while threads of librdkafka may still end and use it: then a process that had drained in
-//! good order died of SIGSEGV. Everything that must be kept is written by then, and memory goes with the process.
+//! OpenSSL frees its state at the exit, while threads of librdkafka may still end and use it: then
+//! a process that had drained in good order died of SIGSEGV. Everything that must be kept is
+//! written by then, and memory goes with the process.
 
 #![allow(
     unsafe_code,
@@ -10,7 +12,8 @@
 
 use std::io::{self, Write as _};
 
-/// Ends the process with this exit code at once, after what was printed is written. No destructor and no exit handler runs.
+/// Ends the process with this exit code at once, after what was printed is written. No destructor
+/// and no exit handler runs.
 pub fn with(code: u8) -> ! {
     // Where it cannot be written, nobody can be told any more.
     drop(io::stdout().flush());

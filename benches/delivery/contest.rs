@@ -28,7 +28,8 @@ const WARM_UP: &str = "consumer";
 /// Names an older binary, which then runs in each round too.
 const BASE: &str = "BENCH_BASE";
 
-/// Who runs, in this order; the number is how many requests are in flight. The binary before runs where `BENCH_BASE` names it.
+/// Who runs, in this order; the number is how many requests are in flight. The binary before runs
+/// where `BENCH_BASE` names it.
 const CONTESTANTS: [Contestant; 8] = [
     Contestant("receiver-limit", Kind::Load, 64),
     Contestant("consumer", Kind::Consumer, 0),

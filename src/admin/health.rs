@@ -146,7 +146,8 @@ impl Health {
         }
     }
 
-    /// What a person must know of a destination although the process is ready; `None` when that is over.
+    /// What a person must know of a destination although the process is ready; `None` when that is
+    /// over.
     pub fn warn(&self, destination: &str, kind: &'static str, warning: Option<String>) {
         let key = (destination.to_owned(), kind);
         let warnings = &mut self.lock().warnings;

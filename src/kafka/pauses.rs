@@ -1,4 +1,5 @@
-//! Why partitions stand still, and what librdkafka knows of it. There are four reasons, and one is enough.
+//! Why partitions stand still, and what librdkafka knows of it. There are four reasons, and one is
+//! enough.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -61,7 +61,8 @@ pub(super) enum Fetched {
     Damaged {
         topic: Arc<str>,
         partition: i32,
-        /// The first offset of the batch, by its own bytes; nothing where the broker itself cannot read it.
+        /// The first offset of the batch, by its own bytes; nothing where the broker itself cannot
+        /// read it.
         base: Option<i64>,
         /// In librdkafka's words.
         why: String,
@@ -388,8 +389,8 @@ impl TopicNames {
     }
 }
 
-/// Whether an error of a partition means that what is written there is not what was written once: by its checksum, by its compression, by a
-/// format that nobody knows, or by the broker's own word.
+/// Whether an error of a partition means that what is written there is not what was written once:
+/// by its checksum, by its compression, by a format that nobody knows, or by the broker's own word.
 fn does_not_read(error: NativeError) -> bool {
     matches!(
         error,

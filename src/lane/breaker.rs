@@ -11,11 +11,13 @@ use super::options::BreakerOptions;
 /// The window is cut into so many parts; what is counted leaves it a part at a time.
 const PARTS: u32 = 12;
 
-/// Failures in a row that open the endpoint, however far apart, when they come from at least two records and the window holds too little
-/// for the ratio to say anything. With many in flight a few in a row are chance.
+/// Failures in a row that open the endpoint, however far apart, when they come from at least two
+/// records and the window holds too little for the ratio to say anything. With many in flight a few
+/// in a row are chance.
 const IN_A_ROW: u32 = 5;
 
-/// A record that passed within the window asks for one failure more, and so many ask for no more than that.
+/// A record that passed within the window asks for one failure more, and so many ask for no more
+/// than that.
 const IN_A_ROW_MORE: u32 = 3;
 
 /// What was heard of an endpoint lately.
@@ -152,7 +154,8 @@ mod tests {
         assert_eq!(opened, Some(7), "a few have passed, so five may be chance");
     }
 
-    /// The part of minutes in which an endpoint opens that fails so often at random, asked so often a minute, and for how long it was looked at.
+    /// The part of minutes in which an endpoint opens that fails so often at random, asked so often
+    /// a minute, and for how long it was looked at.
     fn opening_minutes(options: &BreakerOptions, failing: f64, a_minute: u64, fresh: bool) -> f64 {
         let minutes = (400_000 / a_minute).clamp(200, 20_000);
         let mut seed = 0x9e37_79b9_u64 + a_minute;

@@ -14,7 +14,8 @@ use super::options::OrderOptions;
 use super::progress::{Budget, Caution, Owner, Progress};
 use super::window::{Partition, Phase};
 
-/// A record whose next attempt is due so soon does not go to the ladder to make room: there it would wait much longer.
+/// A record whose next attempt is due so soon does not go to the ladder to make room: there it
+/// would wait much longer.
 const SOON_MS: i64 = 2000;
 
 /// How long the broker may take for the acknowledgement of a commit before it is asked again.
@@ -147,8 +148,8 @@ impl Lane {
         text
     }
 
-    /// Stops reading a partition of which no more can be committed, and hands the oldest of its waiting records to the ladder before their time,
-    /// but for those that are due soon.
+    /// Stops reading a partition of which no more can be committed, and hands the oldest of its
+    /// waiting records to the ladder before their time, but for those that are due soon.
     fn give_way(&mut self, epoch: Epoch) {
         let Some(partition) = self.partitions.get_mut(&epoch) else {
             return;

@@ -37,7 +37,8 @@ pub(super) struct Endpoint {
     pub(super) state: State,
     pub(super) hold: Hold,
     pub(super) breaker: Breaker,
-    /// How many requests it may have under way after it was left alone; `None`: as many as the lane.
+    /// How many requests it may have under way after it was left alone; `None`: as many as the
+    /// lane.
     pub(super) ramp: Option<usize>,
     pub(super) stopwatch: Stopwatch,
     /// Records that the receiver took or said it never will, since the start.
@@ -190,7 +191,8 @@ impl Endpoint {
         self.ramp = Some(1);
     }
 
-    /// It took a record: behind a breaker that has closed, twice as many requests may be under way from now on.
+    /// It took a record: behind a breaker that has closed, twice as many requests may be under way
+    /// from now on.
     pub(super) fn ramps_up(&mut self, concurrency: usize) {
         self.ramp = self
             .ramp

@@ -74,7 +74,8 @@ pub enum Event {
         /// The offset after the last one there is, transaction markers and compacted records included.
         offset: i64,
     },
-    /// These offsets of the partition cannot be read by anybody, and a person had them stepped over.
+    /// These offsets of the partition cannot be read by anybody, and a person had them stepped
+    /// over.
     SteppedOver {
         /// The assignment.
         epoch: Epoch,

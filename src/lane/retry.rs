@@ -48,7 +48,8 @@ pub(super) fn write_delay(failures: u32) -> Duration {
     Duration::from_secs(1_u64 << failures.saturating_sub(1).min(5)).min(Duration::from_secs(30))
 }
 
-/// How long an endpoint is held when most of what it answers is that, and it does not say for how long: 1 s, doubling up to a minute.
+/// How long an endpoint is held when most of what it answers is that, and it does not say for how
+/// long: 1 s, doubling up to a minute.
 const HOLD_MIN: Duration = Duration::from_secs(1);
 const HOLD_MAX: Duration = Duration::from_secs(60);
 
@@ -66,8 +67,9 @@ const ANSWERS_MAX: u32 = 256;
 
 /// The time until which an endpoint is left alone because it asked for it.
 ///
-/// A receiver that pushes back here and there, and takes the rest, is left alone for as long as it had been asked since the last
-/// hold, so that it gets about half of what it might take. One that pushes back much more is left alone for a second, and for twice as long each time.
+/// A receiver that pushes back here and there, and takes the rest, is left alone for as long as it
+/// had been asked since the last hold, so that it gets about half of what it might take. One that
+/// pushes back much more is left alone for a second, and for twice as long each time.
 #[derive(Debug)]
 pub(super) struct Hold {
     until: Tick,

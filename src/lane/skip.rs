@@ -114,7 +114,8 @@ impl Lane {
         self.skips.0.contains(place)
     }
 
-    /// Offsets that nobody can read were stepped over: they are settled, and orders to skip them are over.
+    /// Offsets that nobody can read were stepped over: they are settled, and orders to skip them
+    /// are over.
     pub(super) fn stepped_over(&mut self, epoch: Epoch, offsets: &Range<i64>) {
         let Some(held) = self.partitions.get(&epoch) else {
             return;

@@ -159,8 +159,8 @@ impl Broker {
         std::fs::remove_file(self.folder.path().join("data/.kafka_cleanshutdown")).ok();
     }
 
-    /// Changes the batch of the topic's first partition that begins at this offset where it lies on the disk, as a disk does that fails. The broker
-    /// may run.
+    /// Changes the batch of the topic's first partition that begins at this offset where it lies on
+    /// the disk, as a disk does that fails. The broker may run.
     pub fn damage(&self, topic: &str, offset: i64, change: impl FnOnce(&mut [u8])) {
         let (log, mut bytes) = self.log_of(topic);
         let place = batch_at(&bytes, offset);

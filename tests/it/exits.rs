@@ -1,7 +1,8 @@
-//! The exit of the process with a Kafka that is away, hangs or refuses TLS: its exit code, and never a signal.
+//! The exit of the process with a Kafka that is away, hangs or refuses TLS: its exit code, and
+//! never a signal.
 //!
-//! OpenSSL cleans up at the exit of a process, under threads of librdkafka that still end: about one stop in forty of a
-//! process that had done TLS died of SIGSEGV.
+//! OpenSSL cleans up at the exit of a process, under threads of librdkafka that still end: about
+//! one stop in forty of a process that had done TLS died of SIGSEGV.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Stdio};
@@ -81,7 +82,8 @@ fn with_tls(brokers: &str) -> Config {
         .property("sasl.password", "not-a-secret")
 }
 
-/// Starts and stops as many relays, some at a time; each must end with 0. They are stopped when their log says `when`.
+/// Starts and stops as many relays, some at a time; each must end with 0. They are stopped when
+/// their log says `when`.
 #[track_caller]
 fn stop_often(config: &Config, times: usize, when: &str) {
     for begun in (0..times).step_by(AT_ONCE) {

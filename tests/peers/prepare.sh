@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fetches the `standardwebhooks` package of one language into DIR; done once, by whoever comes first: the others wait.
-# Ends with 77 when the language is not on this machine.
+# Fetches the `standardwebhooks` package of one language into DIR; done once, by whoever comes
+# first: the others wait. Ends with 77 when the language is not on this machine.
 #
 # usage: tests/peers/prepare.sh python|node DIR
 set -eu

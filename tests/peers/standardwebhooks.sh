@@ -1,7 +1,7 @@
 #!/bin/sh
-# Verifies signed requests as receivers do, with the `standardwebhooks` package of one language in DIR (see prepare.sh). It knows no
-# Ed25519: for that Python's `cryptography` and Node's own library are used.
-# Ends with 77 when the language is not on this machine.
+# Verifies signed requests as receivers do, with the `standardwebhooks` package of one language in
+# DIR (see prepare.sh). It knows no Ed25519: for that Python's `cryptography` and Node's own library
+# are used. Ends with 77 when the language is not on this machine.
 #
 # usage: tests/peers/standardwebhooks.sh python|node DIR REQUESTS.json
 set -eu

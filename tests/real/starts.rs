@@ -172,7 +172,8 @@ fn a_topic_made_again_while_it_is_read_is_read_from_its_beginning() {
     assert!(relay.metrics().balance("hook").holds());
 }
 
-/// Kafka deletes the offsets of a group that had no members for `offsets.retention.minutes`; a person can delete a group at any time.
+/// Kafka deletes the offsets of a group that had no members for `offsets.retention.minutes`; a
+/// person can delete a group at any time.
 #[test]
 fn records_written_after_kafka_has_forgotten_the_group_are_not_stepped_over() {
     let kafka = Broker::shared();
