@@ -1,6 +1,6 @@
 //! The `match` of a rule: what the fields of a value must be.
 
-use serde_json::Value;
+use super::json::{Json, Number};
 
 /// What one field must be. A field that is null counts as missing, as it does in a type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,10 +46,9 @@ impl Condition {
         format!("/{}", key.replace('~', "~0").replace('/', "~1"))
     }
 
-    pub(super) fn holds(&self, value: &Value) -> bool {
-        let field = value
-            .pointer(&self.pointer)
-            .filter(|field| !field.is_null());
+    pub(super) fn holds(&self, value: &Json) -> bool {
+        let field = value.pointer(&self.pointer);
+        let field = field.filter(|field| **field != Json::Null);
         match &self.test {
             Test::Present(present) => field.is_some() == *present,
             Test::Is { values, lenient } => {
@@ -61,36 +60,25 @@ impl Condition {
 
 impl Scalar {
     /// Lists and objects are never equal to anything.
-    fn is(&self, field: &Value, lenient: bool) -> bool {
+    fn is(&self, field: &Json, lenient: bool) -> bool {
         match (self, field) {
-            (Self::Text(text), Value::String(field)) => text == field,
-            (Self::Boolean(flag), Value::Bool(field)) => flag == field,
-            (Self::Integer(number), Value::Number(field)) => same(*number, field),
-            (Self::Integer(number), Value::String(field)) => {
-                lenient && *field == number.to_string()
-            }
-            (Self::Text(text), Value::Number(field)) => {
+            (Self::Text(text), Json::Text(field)) => text == field,
+            (Self::Boolean(flag), Json::Boolean(field)) => flag == field,
+            // JSON has one kind of number: 7.0 is 7.
+            (Self::Integer(number), Json::Number(field)) => Number::from(*number) == *field,
+            (Self::Integer(number), Json::Text(field)) => lenient && *field == number.to_string(),
+            (Self::Text(text), Json::Number(field)) => {
                 let number = text.parse().ok().filter(|n: &i64| n.to_string() == *text);
-                lenient && number.is_some_and(|number| same(number, field))
+                lenient && number.is_some_and(|number| Number::from(number) == *field)
             }
             _ => false,
         }
     }
 }
 
-/// JSON has one kind of number: 7.0 is 7. Beyond 2^53 a fraction's digits no longer say which whole number was meant.
-fn same(number: i64, field: &serde_json::Number) -> bool {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    match field.as_i64() {
-        Some(field) => field == number,
-        None => field.as_f64().is_some_and(|field| {
-            field.abs() < EXACT && field.fract() == 0.0 && field as i64 == number
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::json::DuplicateKeys;
     use super::*;
 
     fn holds(key: &str, test: Test, value: &str) -> bool {
@@ -98,7 +86,7 @@ mod tests {
             pointer: Condition::pointer_of(key),
             test,
         };
-        condition.holds(&serde_json::from_str(value).unwrap())
+        condition.holds(&Json::parse(value.as_bytes(), DuplicateKeys::Last).unwrap())
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use minijinja::value::{Serde, Value};
+use minijinja::value::Value;
 
 use crate::delivery::DeliveryId;
 use crate::record::Record;
@@ -12,7 +14,7 @@ use crate::record::Record;
 use super::mailbox::Mailbox;
 use super::options::{ReadFormat, ReadOptions, RuleOptions};
 use super::reading::Reading;
-use super::template::{RenderError, Template};
+use super::template::{self, RenderError, Template};
 
 /// What a template may name.
 pub const TEMPLATE_NAMES: &[&str] = &[
@@ -184,8 +186,11 @@ impl Renderer {
         let mut view = Vec::new();
         for name in TEMPLATE_NAMES.iter().filter(named) {
             let value = match *name {
-                "value" => self.value(record)?,
-                "key" => optional_text(record.key.as_deref(), "the key")?,
+                "value" => {
+                    view.extend(self.value(record)?);
+                    continue;
+                }
+                "key" => key(record),
                 "topic" => Value::from(&*record.topic),
                 "partition" => Value::from(record.partition),
                 "offset" => Value::from(record.offset),
@@ -203,15 +208,15 @@ impl Renderer {
     }
 
     /// The value as a template sees it: JSON, or text where the file says that values are bytes. Null when it is null or empty.
-    fn value(&self, record: &Record) -> Result<Value, RenderError> {
+    fn value(&self, record: &Record) -> Result<Vec<(&'static str, Value)>, RenderError> {
         let bytes = record.value.as_deref().filter(|bytes| !bytes.is_empty());
         match self.read.format {
             ReadFormat::Json | ReadFormat::CloudEvents | ReadFormat::ConfluentJson => {
                 let reading = Reading::new(record, &self.read);
                 let value = reading.value().map_err(|why| RenderError(why.to_owned()))?;
-                Ok(Value::from(Serde(value.clone())))
+                Ok(template::context("value", value))
             }
-            ReadFormat::Bytes => optional_text(bytes, "the value"),
+            ReadFormat::Bytes => Ok(vec![("value", optional_text(bytes)?)]),
         }
     }
 
@@ -227,13 +232,22 @@ fn render(what: &str, template: &Template, view: &Value) -> Result<String, Rende
     rendered.map_err(|RenderError(why)| RenderError(format!("{what}: {why}")))
 }
 
-fn optional_text(bytes: Option<&[u8]>, what: &str) -> Result<Value, RenderError> {
+/// As text; in base64 where it is none, as keys are written elsewhere. Null where there is none.
+fn key(record: &Record) -> Value {
+    let text = |key: &Bytes| match std::str::from_utf8(key) {
+        Ok(text) => Value::from(text),
+        Err(_) => Value::from(STANDARD.encode(key)),
+    };
+    record.key.as_ref().map_or(Value::from(()), text)
+}
+
+fn optional_text(bytes: Option<&[u8]>) -> Result<Value, RenderError> {
     let Some(bytes) = bytes else {
         return Ok(Value::from(()));
     };
     let text = std::str::from_utf8(bytes);
     text.map(Value::from)
-        .map_err(|_| RenderError(format!("{what} is not UTF-8 text")))
+        .map_err(|_| RenderError("the value is not UTF-8 text".to_owned()))
 }
 
 /// As RFC 3339 writes it, in UTC; null in a record without one.

@@ -13,6 +13,7 @@ use crate::delivery::{DeadLetterReason, Verdict};
 use crate::record::Record;
 
 use super::condition::Condition;
+use super::json::Json;
 use super::options::{OnError, ReadOptions, ReadOverride, RuleOptions, Unmatched, ValuePolicy};
 use super::pattern::Pattern;
 use super::reading::{Reading, payload};
@@ -157,7 +158,7 @@ enum Misfit<'a> {
     /// Its type.
     Type(&'a str),
     /// A field of its value.
-    Condition(&'a Condition, &'a serde_json::Value),
+    Condition(&'a Condition, &'a Json),
 }
 
 impl Matcher {

@@ -8,6 +8,7 @@ mod condition;
 mod content;
 #[cfg(test)]
 mod fixtures;
+mod json;
 mod mailbox;
 mod matcher;
 mod options;
@@ -19,6 +20,7 @@ mod topics;
 
 pub use condition::{Condition, Scalar, Test};
 pub use content::{BRIDGE_NAMES, ContentOptions, Envelope, Rendered, Renderer, TEMPLATE_NAMES};
+pub use json::{DuplicateKeys, Fault, Json, Number};
 pub use mailbox::is_mail_address;
 pub use matcher::{Judgement, Matcher, RuleAnswer, RuleFile};
 pub use options::{

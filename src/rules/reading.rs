@@ -3,10 +3,10 @@
 use std::cell::OnceCell;
 
 use bytes::Bytes;
-use serde_json::Value;
 
 use crate::record::Record;
 
+use super::json::{DuplicateKeys, Json};
 use super::options::{ReadFormat, ReadOptions, TypePart};
 
 /// Stands for a part that the record does not have.
@@ -18,7 +18,7 @@ const CONFLUENT_PREFIX: usize = 5;
 pub(super) struct Reading<'a> {
     record: &'a Record,
     options: &'a ReadOptions,
-    value: OnceCell<Result<Value, String>>,
+    value: OnceCell<Result<Json, String>>,
     kind: OnceCell<Result<String, String>>,
 }
 
@@ -33,7 +33,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The value as JSON; null where it is nothing that can be looked into. The error is why it is not what the file says.
-    pub(super) fn value(&self) -> Result<&Value, &str> {
+    pub(super) fn value(&self) -> Result<&Json, &str> {
         let value = self
             .value
             .get_or_init(|| decode(self.record, self.options.format));
@@ -63,7 +63,7 @@ impl<'a> Reading<'a> {
                 TypePart::CloudEvents => match header(self.record, "ce_type") {
                     Some(text) => kind.push_str(text),
                     None if is_binary_event(self.record) => kind.push_str(MISSING),
-                    None => push_field(&mut kind, self.value()?.get("type")),
+                    None => push_field(&mut kind, self.value()?.pointer("/type")),
                 },
             }
         }
@@ -72,11 +72,11 @@ impl<'a> Reading<'a> {
 }
 
 /// Text as it is, numbers and booleans as JSON writes them. Null, a list or an object names no type: it counts as missing.
-fn push_field(kind: &mut String, field: Option<&Value>) {
+fn push_field(kind: &mut String, field: Option<&Json>) {
     match field {
-        Some(Value::String(text)) => kind.push_str(text),
-        Some(value @ (Value::Number(_) | Value::Bool(_))) => kind.push_str(&value.to_string()),
-        Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => kind.push_str(MISSING),
+        Some(Json::Text(text)) => kind.push_str(text),
+        Some(value @ (Json::Number(_) | Json::Boolean(_))) => kind.push_str(&value.to_string()),
+        Some(Json::Null | Json::List(_) | Json::Object(_)) | None => kind.push_str(MISSING),
     }
 }
 
@@ -104,14 +104,14 @@ pub(super) fn payload(record: &Record, format: ReadFormat) -> Bytes {
     }
 }
 
-fn decode(record: &Record, format: ReadFormat) -> Result<Value, String> {
+fn decode(record: &Record, format: ReadFormat) -> Result<Json, String> {
     let bytes = record.value.as_deref().unwrap_or_default();
     // What has nothing in it was let through by the file; its fields are missing.
     if bytes.is_empty() {
-        return Ok(Value::Null);
+        return Ok(Json::Null);
     }
     match format {
-        ReadFormat::Bytes => Ok(Value::Null),
+        ReadFormat::Bytes => Ok(Json::Null),
         ReadFormat::Json => json(bytes),
         ReadFormat::ConfluentJson => match bytes.split_at_checked(CONFLUENT_PREFIX) {
             Some(([0, ..], rest)) => json(rest),
@@ -121,7 +121,7 @@ fn decode(record: &Record, format: ReadFormat) -> Result<Value, String> {
     }
 }
 
-fn event(record: &Record, bytes: &[u8]) -> Result<Value, String> {
+fn event(record: &Record, bytes: &[u8]) -> Result<Json, String> {
     if is_binary_event(record) {
         let media = header(record, "content-type").unwrap_or("application/json");
         let media = media
@@ -131,22 +131,18 @@ fn event(record: &Record, bytes: &[u8]) -> Result<Value, String> {
             .trim()
             .to_ascii_lowercase();
         let in_json = media.ends_with("/json") || media.ends_with("+json");
-        return if in_json {
-            json(bytes)
-        } else {
-            Ok(Value::Null)
-        };
+        return if in_json { json(bytes) } else { Ok(Json::Null) };
     }
     let value = json(bytes)?;
-    match value.get("specversion") {
-        Some(Value::String(_)) => Ok(value),
+    match value.pointer("/specversion") {
+        Some(Json::Text(_)) => Ok(value),
         _ => Err("the record is no CloudEvent: it has no specversion".to_owned()),
     }
 }
 
-fn json(bytes: &[u8]) -> Result<Value, String> {
-    // The parser's message speaks of the place, never of the content.
-    serde_json::from_slice(bytes).map_err(|error| format!("the value is not JSON: {error}"))
+fn json(bytes: &[u8]) -> Result<Json, String> {
+    let value = Json::parse(bytes, DuplicateKeys::Last);
+    value.map_err(|fault| format!("the value is not JSON: {fault}"))
 }
 
 #[cfg(test)]

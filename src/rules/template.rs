@@ -2,17 +2,21 @@
 //!
 //! There are no includes, no inheritance and no macros: a template is as long as it looks.
 
+mod numbers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Value};
+use minijinja::value::{Kwargs, StringInput, Value};
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, escape_formatter, filters,
 };
 use thiserror::Error as ThisError;
+
+pub(super) use numbers::context;
 
 /// The longest text that a template may make.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
@@ -83,7 +87,10 @@ impl Template {
             if value.is_none() {
                 return Err(Error::new(ErrorKind::InvalidOperation, NULL));
             }
-            escape_formatter(output, state, value)
+            match numbers::text(state, value) {
+                Some(text) => output.write_str(&text).map_err(Error::from),
+                None => escape_formatter(output, state, value),
+            }
         });
         // These take what is missing for an empty text.
         environment.remove_filter("indent");
@@ -91,6 +98,8 @@ impl Template {
         environment.add_filter("escape", escape);
         environment.add_filter("e", escape);
         environment.add_filter("tojson", tojson);
+        environment.add_filter("string", string);
+        environment.add_filter("join", join);
         let added = environment.add_template_owned(NAME, source.to_owned());
         added.map_err(|error| TemplateError::Syntax(described(&error)))?;
         let mut used: BTreeSet<String> = environment
@@ -220,10 +229,44 @@ fn tojson(
     if value.is_undefined() {
         return Err(Error::from(ErrorKind::UndefinedError));
     }
-    let json = filters::tojson(value, indent, args)?;
+    let indent = match indent {
+        Some(indent) => Some(indent),
+        None => args.get("indent")?,
+    };
+    args.assert_all_used()?;
+    let spaces = indent.as_ref().map(spaces).transpose()?.flatten();
+    let json = match numbers::json(state, value, spaces)? {
+        Some(json) => Value::from_safe_string(json),
+        None => filters::tojson(value, indent, args)?,
+    };
     let bytes = json.as_str().map_or(0, str::len);
     state.consume_fuel(bytes as u64 / JSON_BYTES_PER_FUEL)?;
     Ok(json)
+}
+
+/// How far JSON is indented: by so many spaces, or by two where it is just `true`.
+fn spaces(indent: &Value) -> Result<Option<usize>, Error> {
+    match bool::try_from(indent.clone()) {
+        Ok(flag) => Ok(flag.then_some(2)),
+        Err(_) => usize::try_from(indent.clone()).map(Some),
+    }
+}
+
+/// minijinja's own, with numbers as they were written.
+fn string(state: &State<'_, '_>, value: &Value) -> Result<Value, Error> {
+    filters::string(state, &numbers::as_texts(state, value)?)
+}
+
+/// minijinja's own, with numbers as they were written.
+fn join(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    joiner: Option<StringInput<'_>>,
+    attribute: Option<&str>,
+    kwargs: Kwargs,
+) -> Result<Value, Error> {
+    let value = numbers::as_texts(state, value)?;
+    filters::join(state, &value, joiner, attribute, kwargs)
 }
 
 fn is_unknown(kind: ErrorKind) -> bool {
@@ -277,8 +320,7 @@ impl io::Write for Bounded {
 
 #[cfg(test)]
 mod tests {
-    use minijinja::value::Serde;
-
+    use super::super::json::{DuplicateKeys, Json};
     use super::*;
 
     fn template(source: &str) -> Result<Template, TemplateError> {
@@ -286,10 +328,14 @@ mod tests {
     }
 
     fn render(source: &str, value: serde_json::Value) -> Result<String, String> {
-        let context = [
-            ("value", Value::from(Serde(value))),
-            ("topic", "owner".into()),
-        ];
+        render_text(source, &value.to_string())
+    }
+
+    fn render_text(source: &str, value: &str) -> Result<String, String> {
+        let value = Json::parse(value.as_bytes(), DuplicateKeys::Last)
+            .map_err(|fault| fault.to_string())?;
+        let mut context = numbers::context("value", &value);
+        context.push(("topic", "owner".into()));
         let context = Value::from_pairs(context);
         let template = template(source).map_err(|error| error.to_string())?;
         template.render(&context).map_err(|error| error.to_string())
@@ -313,6 +359,99 @@ mod tests {
         assert_eq!(rendered("{{ value.none | tojson }}"), "null");
         assert_eq!(rendered("{{ value.none | default('-', true) }}"), "-");
         assert_eq!(rendered("{{ value.gone | default('-') }}"), "-");
+    }
+
+    #[test]
+    fn numbers_go_in_as_they_came() {
+        for number in [
+            "327267367867168100001",
+            "-170141183460469231731687303715884105729",
+            "12345678901234567.89",
+            "0.10000000000000001",
+            "18446744073709551616",
+            "18446744073709551615",
+            "19.90",
+            "19.9",
+            "1e5",
+            "1E+400",
+            "-1e-400",
+            "-0",
+            "0.00001",
+            "1.0",
+            "7",
+        ] {
+            let value = format!(r#"{{"n": {number}, "list": [{number}, 19.90, 0.5]}}"#);
+            let rendered = |source| render_text(source, &value).unwrap();
+            assert_eq!(rendered("{{ value.n }}"), number);
+            assert_eq!(rendered("{{ value.n | tojson }}"), number);
+            assert_eq!(rendered("{{ value.n | string }}"), number);
+            let list = format!("{number}, 19.90, 0.5");
+            assert_eq!(rendered("{{ value.list | join(', ') }}"), list);
+            assert_eq!(
+                rendered("{{ value | tojson }}"),
+                format!(r#"{{"list": [{list}], "n": {number}}}"#)
+            );
+            assert_eq!(
+                rendered("{% for n in value.list %}{{ n }};{% endfor %}"),
+                format!("{number};19.90;0.5;")
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_that_keep_their_text_are_computed_with() {
+        let value = r#"{"price": 19.90, "old": 19.9, "big": 12345678901234567.89, "near": 12345678901234567.88}"#;
+        let rendered = |source| render_text(source, value).unwrap();
+        assert_eq!(rendered("{{ value.price }} {{ value.old }}"), "19.90 19.9");
+        assert_eq!(
+            rendered("{{ value.big }} {{ value.near }}"),
+            "12345678901234567.89 12345678901234567.88"
+        );
+        let price = |source| render_text(source, r#"{"price": 19.90}"#).unwrap();
+        assert_eq!(
+            price("{{ value.price * 2 }} {{ value.price == 19.9 }}"),
+            "39.8 True"
+        );
+        assert_eq!(
+            rendered("{{ value.big > 1000 and value.price < 20 }}"),
+            "True"
+        );
+        assert_eq!(rendered("{{ value.price | round(1) }}"), "19.9");
+        assert_eq!(rendered("{{ value.big | int }}"), "12345678901234568");
+        let integer = r#"{"n": 327267367867168100001}"#;
+        let next = render_text("{{ value.n + 1 }}", integer).unwrap();
+        assert_eq!(next, "327267367867168100002");
+    }
+
+    #[test]
+    fn json_is_laid_out_alike_whether_a_number_keeps_its_text_or_not() {
+        let value = |number: &str| {
+            format!(r#"{{"a": [], "b": {{}}, "c": [{number}, "<x>", null, {{"d": true}}]}}"#)
+        };
+        for filter in [
+            "tojson",
+            "tojson(2)",
+            "tojson(indent=true)",
+            "tojson(false)",
+        ] {
+            let source = format!("{{{{ value | {filter} }}}}");
+            let plain = render_text(&source, &value("1.5")).unwrap();
+            let kept = render_text(&source, &value("1.50")).unwrap();
+            assert_eq!(kept, plain.replace("1.5", "1.50"), "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_thousand_numbers_that_a_float_does_not_tell_apart() {
+        let numbers: Vec<String> = (0..1000)
+            .map(|n| format!("1700000000.000000{n:03}"))
+            .collect();
+        let list = numbers.join(", ");
+        let value = format!(r#"{{"list": [{list}]}}"#);
+        let rendered = render_text("{{ value.list | tojson }}", &value).unwrap();
+        assert_eq!(rendered, format!("[{list}]"));
+        let rendered = render_text("{{ value.list | join(', ') }}", &value).unwrap();
+        assert_eq!(rendered, list);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! How a difference is shown: line by line, what stays between what goes and what comes.
 
-use serde_json::Value;
+use crate::rules::{DuplicateKeys, Json};
 
 /// Longer texts are shown whole, one behind the other: to compare every line with every other takes the square of it.
 const LINES_MAX: usize = 1000;
 
 /// Two bodies as they are to be compared, if they differ: JSON as JSON, whatever its spaces and the order of its keys; else text.
 pub(super) fn bodies(wanted: &str, got: &str) -> Option<(String, String)> {
-    let json = |text: &str| serde_json::from_str::<Value>(text).ok();
+    let json = |text: &str| Json::parse(text.as_bytes(), DuplicateKeys::Last).ok();
     match (json(wanted), json(got)) {
         (Some(wanted), Some(got)) if wanted == got => None,
         (Some(wanted), Some(got)) => Some((pretty(&wanted), pretty(&got))),
@@ -16,7 +16,7 @@ pub(super) fn bodies(wanted: &str, got: &str) -> Option<(String, String)> {
     }
 }
 
-fn pretty(value: &Value) -> String {
+fn pretty(value: &Json) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
@@ -76,6 +76,11 @@ mod tests {
     fn json_is_compared_as_json_and_text_as_text() {
         assert_eq!(bodies(r#"{"a":1,"b":2}"#, r#"{ "b": 2, "a": 1 }"#), None);
         assert!(bodies(r#"{"a":1}"#, r#"{"a":2}"#).is_some());
+        let (wanted, got) = (
+            r#"{"a":327267367867168100001}"#,
+            r#"{"a":327267367867168100002}"#,
+        );
+        assert!(bodies(wanted, got).is_some(), "a float takes them for one");
         assert_eq!(bodies("a b", "a b"), None);
         assert!(bodies("a b", "a  b").is_some());
     }

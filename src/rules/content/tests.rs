@@ -20,14 +20,14 @@ fn body(text: &str) -> ContentOptions {
     }
 }
 
-fn record(value: &'static [u8]) -> Record {
+fn record(value: &[u8]) -> Record {
     Record {
         topic: "owner".into(),
         partition: 3,
         offset: 41,
         timestamp: Some(Timestamp(1_700_000_000_123)),
         key: Some(Bytes::from_static(b"k7")),
-        value: Some(Bytes::from_static(value)),
+        value: Some(Bytes::copy_from_slice(value)),
         headers: vec![
             Header {
                 name: "trace".into(),
@@ -88,6 +88,23 @@ fn every_name_stands_for_what_it_says() {
     assert_eq!(rendered(body(all), &record).unwrap(), expected);
     let error = rendered(body("{{ headers.binary }}"), &record).unwrap_err();
     assert_eq!(error, "body: `headers.binary` is missing (line 1)");
+}
+
+#[test]
+fn what_python_and_javascript_write_is_no_reason_for_a_dead_letter() {
+    let value =
+        "\u{feff}{\"text\": \"hi \\ud83d\", \"id\": 327267367867168100001, \"price\": 19.90}";
+    let record = record(value.as_bytes());
+    let all = "{{ value.text }} {{ value.id }} {{ value.price }}";
+    let expected = "hi \u{fffd} 327267367867168100001 19.90";
+    assert_eq!(rendered(body(all), &record).unwrap(), expected);
+}
+
+#[test]
+fn a_key_that_is_no_text_is_base64() {
+    let mut record = record(b"{}");
+    record.key = Some(Bytes::from_static(&[0xff, 0, 7]));
+    assert_eq!(rendered(body("{{ key }}"), &record).unwrap(), "/wAH");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::record::Record;
 
 use super::super::condition::{Condition, Scalar, Test};
+use super::super::json::Json;
 use super::super::options::OnError;
 use super::super::pattern::Pattern;
 use super::super::reading::Reading;
@@ -103,9 +104,10 @@ impl Rule {
 }
 
 /// What a field is, and what it should be.
-fn unmet(condition: &Condition, value: &serde_json::Value) -> String {
+fn unmet(condition: &Condition, value: &Json) -> String {
     let pointer = &condition.pointer;
-    let field = value.pointer(pointer).filter(|field| !field.is_null());
+    let field = value.pointer(pointer);
+    let field = field.filter(|field| **field != Json::Null);
     let is = match field {
         None => "is not there".to_owned(),
         Some(field) => {
